@@ -1,0 +1,1 @@
+"""Train, evaluate and export general-purpose text-embedding models (after Youtu-Embedding / CoDiEmb)."""
