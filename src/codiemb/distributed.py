@@ -26,7 +26,7 @@ def row_counts(num_rows: int, device: torch.device) -> list[int]:
     return counts.tolist()
 
 
-def gather_rows(rows: Shaped[Tensor, "n *rest"]) -> Shaped[Tensor, "m *rest"]:
+def gather_rows(rows: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "m ..."]:
     """Concatenate every rank's rows in rank order; row counts may differ. Differentiable for floats.
 
     With DDP, FSDP or ZeRO averaging gradients over ranks, a loss that is the mean over its own rank's rows
