@@ -1,0 +1,20 @@
+"""The encoder: tokenisation, packed attention, pooling, loading and checks."""
+
+from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates, pack_texts
+from codiemb.encoder.loading import check_spec, load_encoder
+from codiemb.encoder.spec import LoraSpec, ModelSpec, PromptSpec
+from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
+
+__all__ = [
+    "Embeddings",
+    "Encoder",
+    "HiddenStates",
+    "LoraSpec",
+    "ModelSpec",
+    "PromptSpec",
+    "PromptTemplate",
+    "TextTokenizer",
+    "check_spec",
+    "load_encoder",
+    "pack_texts",
+]

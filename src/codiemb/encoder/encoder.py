@@ -1,0 +1,215 @@
+"""The encoder: a packed stream of texts in, one fp32 unit vector per text out."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
+from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
+from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.pooling import PoolingMode, pool
+
+AttentionMode = Literal["bidirectional", "causal"]
+
+
+class HiddenStates(NamedTuple):
+    """Token states of a packed stream: of the last layer and, if asked for, of an inner one."""
+
+    last_TD: Float[Tensor, "T D"]
+    middle_TD: Float[Tensor, "T D"] | None
+
+
+class Embeddings(NamedTuple):
+    """Unit vectors per sequence: from the last layer and, if asked for, from an inner one."""
+
+    last_SD: Float[Tensor, "S D"]
+    middle_SD: Float[Tensor, "S D"] | None
+
+
+class Encoder(nn.Module):
+    """Backbone, pooling and normalisation (method.md section 4).
+
+    The forward pass is packed: all texts lie in one row without padding. A backbone whose attention does not
+    go through transformers' AttentionInterface is run padded instead (`packed=False`); `load_encoder` finds
+    out by comparing the two on the real model.
+
+    Args:
+        backbone: a transformers model that returns hidden states.
+        tokenizer: tokenisation and prompts of this model.
+        pooling: `mean` (over the text, not the prompt), `cls` or `last_token`.
+        attention: `bidirectional` or `causal`.
+        max_tokens: longest text in tokens, prompt included, for `encode`.
+        middle_layer: also embed from `hidden_states[middle_layer]` (0 is the token embedding).
+        packed: run unpadded.
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: TextTokenizer,
+        *,
+        pooling: PoolingMode = "mean",
+        attention: AttentionMode = "bidirectional",
+        max_tokens: int = 512,
+        middle_layer: int | None = None,
+        packed: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.pooling: PoolingMode = pooling
+        self.attention: AttentionMode = attention
+        self.max_tokens = max_tokens
+        self.middle_layer = middle_layer
+        self.packed = packed
+        self._position_offset = position_offset(backbone)
+        self._padded_attention: str = backbone.config._attn_implementation
+
+    def forward(self, texts: PackedTexts) -> Embeddings:
+        """Embed every sequence of a packed stream."""
+        hidden = self.hidden_states(texts)
+        device = hidden.last_TD.device
+        lengths_S = torch.tensor(texts.sequence_lengths, device=device)
+        prompts_S = torch.tensor(texts.prompt_lengths, device=device)
+
+        def unit(hidden_TD: Tensor) -> Tensor:
+            with torch.autocast(device.type, enabled=False):
+                return F.normalize(pool(hidden_TD, lengths_S, prompts_S, self.pooling), dim=-1)
+
+        middle = None if hidden.middle_TD is None else unit(hidden.middle_TD)
+        return Embeddings(unit(hidden.last_TD), middle)
+
+    def embed(self, batch: Batch) -> EmbeddedBatch:
+        """Encode a batch's unique texts once and hand every query and document its row."""
+        rows = self(batch.texts)
+        query_B, document_N = batch.query_sequence_B, batch.document_sequence_N
+        middle = rows.middle_SD
+        return EmbeddedBatch(
+            query_BD=rows.last_SD[query_B],
+            document_ND=rows.last_SD[document_N],
+            document_owner_N=batch.document_owner_N,
+            document_is_positive_N=batch.document_is_positive_N,
+            document_score_N=batch.document_score_N,
+            query_hash_B=batch.query_hash_B,
+            document_hash_N=batch.document_hash_N,
+            middle_query_BD=None if middle is None else middle[query_B],
+            middle_document_ND=None if middle is None else middle[document_N],
+        )
+
+    def hidden_states(self, texts: PackedTexts) -> HiddenStates:
+        """Token states of the packed stream, computed packed or padded."""
+        return self._packed_states(texts) if self.packed else self._padded_states(texts)
+
+    def _packed_states(self, texts: PackedTexts) -> HiddenStates:
+        self._use_attention(PACKED_ATTENTION)
+        packing = Packing.of(texts.sequence_lengths, causal=self.attention == "causal")
+        ids_1T = texts.input_ids_T[None]
+        positions_1T = position_ids(texts.sequence_lengths, ids_1T.device) + self._position_offset
+        output = self.backbone(
+            input_ids=ids_1T,
+            position_ids=positions_1T,
+            packing=packing,
+            output_hidden_states=self.middle_layer is not None,
+        )
+        if packing.calls == 0:
+            raise RuntimeError(f"{type(self.backbone).__name__} does not use the packed attention")
+        middle = None if self.middle_layer is None else output.hidden_states[self.middle_layer][0]
+        return HiddenStates(output.last_hidden_state[0], middle)
+
+    def _padded_states(self, texts: PackedTexts) -> HiddenStates:
+        self._use_attention(self._padded_attention)
+        rows = texts.input_ids_T.split(list(texts.sequence_lengths))
+        pad_id = self.tokenizer.hf.pad_token_id or 0
+        ids_SL = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad_id)
+        lengths_S = torch.tensor(texts.sequence_lengths, device=ids_SL.device)
+        mask_SL = torch.arange(ids_SL.shape[1], device=ids_SL.device) < lengths_S[:, None]
+        output = self.backbone(
+            input_ids=ids_SL,
+            attention_mask=mask_SL.long(),
+            output_hidden_states=self.middle_layer is not None,
+        )
+        middle = None if self.middle_layer is None else output.hidden_states[self.middle_layer][mask_SL]
+        return HiddenStates(output.last_hidden_state[mask_SL], middle)
+
+    def _use_attention(self, name: str) -> None:
+        if self.backbone.config._attn_implementation != name:
+            self.backbone.set_attn_implementation(name)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        instruction: str = "",
+        max_tokens: int | None = None,
+        tokens_per_batch: int = 16_384,
+        progress: bool = False,
+    ) -> Float[np.ndarray, "S D"]:
+        """Embed texts for evaluation or search: fp32, unit length, in the order given.
+
+        Texts are sorted by length within windows of 8,192, so packs hold long runs of equal lengths.
+        """
+        out_SD = np.empty((len(texts), self.backbone.config.hidden_size), dtype=np.float32)
+        bar = tqdm(total=len(texts), unit="text", disable=not progress, leave=False)
+        with eval_mode(self), bar:
+            for rows, pack in self._packs(texts, instruction, max_tokens, tokens_per_batch):
+                out_SD[rows] = self(pack).last_SD.cpu().numpy()
+                bar.update(len(rows))
+        return out_SD
+
+    def _packs(
+        self, texts: Sequence[str], instruction: str, max_tokens: int | None, tokens_per_batch: int
+    ) -> Iterator[tuple[list[int], PackedTexts]]:
+        device = next(self.backbone.parameters()).device
+        for start in range(0, len(texts), 8_192):
+            window = [(instruction, text) for text in texts[start : start + 8_192]]
+            tokenized = self.tokenizer(window, max_tokens or self.max_tokens)
+            order = sorted(range(len(window)), key=lambda i: len(tokenized[i].input_ids))
+            rows: list[int] = []
+            budget = tokens_per_batch
+            for i in [*order, -1]:
+                if rows and (i < 0 or len(tokenized[i].input_ids) > budget):
+                    yield [start + j for j in rows], pack_texts([tokenized[j] for j in rows], device)
+                    rows, budget = [], tokens_per_batch
+                if i >= 0:
+                    rows.append(i)
+                    budget -= len(tokenized[i].input_ids)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+def pack_texts(texts: Sequence[tuple[list[int], int]], device: torch.device | str = "cpu") -> PackedTexts:
+    """Concatenate (token ids, prompt length) pairs into one stream."""
+    ids = [token for ids, _ in texts for token in ids]
+    return PackedTexts(
+        torch.tensor(ids, dtype=torch.int64, device=device),
+        tuple(len(ids) for ids, _ in texts),
+        tuple(prompt_length for _, prompt_length in texts),
+    )
+
+
+def position_offset(backbone: nn.Module) -> int:
+    """RoBERTa-style models count positions from padding_idx + 1; all others from 0."""
+    for module in backbone.modules():
+        padding_idx = getattr(module, "padding_idx", None)
+        learned = isinstance(getattr(module, "position_embeddings", None), nn.Embedding)
+        if learned and isinstance(padding_idx, int):
+            return padding_idx + 1
+    return 0
