@@ -1,0 +1,61 @@
+"""The training data as a map from micro-step to batch: what a DataLoader worker computes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+from torch.utils.data import Dataset
+
+from codiemb.batch import Batch
+from codiemb.data.collator import Collator
+from codiemb.data.plan import Plan, micro_batch_size
+from codiemb.data.source import Source
+
+
+class PlannedBatches(Dataset[Batch]):
+    """`batches[micro_step]` is this rank's batch; a pure function of the plan, the rank and the step.
+
+    An optimizer step consists of `accumulation` micro-steps that share out its global batch: rank r and
+    micro-step a take the slice number (a * num_ranks + r).
+
+    Raises:
+        UserError: a global batch size does not divide by ranks x accumulation.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        plan: Plan,
+        collator: Collator,
+        *,
+        num_steps: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+        accumulation: int = 1,
+    ) -> None:
+        self.sources = sources
+        self.plan = plan
+        self.collator = collator
+        self.num_steps = num_steps
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.accumulation = accumulation
+        self._sizes = [micro_batch_size(source, num_ranks, accumulation) for source in plan.sources]
+
+    def __len__(self) -> int:
+        return self.num_steps * self.accumulation
+
+    def __getitem__(self, micro_step: int) -> Batch:
+        source_number, epoch, indices = self.shard(micro_step)
+        source = self.sources[source_number]
+        examples = indices.tolist()
+        records = [source[i] for i in examples]
+        return self.collator(records, source=source.name, epoch=epoch, indices=examples)
+
+    def shard(self, micro_step: int) -> tuple[int, int, Int[np.ndarray, " b"]]:
+        """Source number, its epoch, and the example numbers of this rank in this micro-step."""
+        step, part = divmod(micro_step, self.accumulation)
+        planned = self.plan[step]
+        size = self._sizes[planned.source]
+        start = (part * self.num_ranks + self.rank) * size
+        return planned.source, planned.epoch, planned.indices[start : start + size]

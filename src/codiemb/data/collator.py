@@ -1,0 +1,107 @@
+"""From the records of one step to a packed batch: choose documents, tokenise, encode identical texts once."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xxhash
+
+from codiemb.batch import Batch
+from codiemb.data.permutation import Permutation, mix
+from codiemb.data.records import Record, Text
+from codiemb.encoder.encoder import pack_texts
+from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
+
+
+@dataclass
+class TaskSpec:
+    """What a task fixes about its batches; None for `num_*` means all that a record has.
+
+    Attributes:
+        global_batch_size: queries per optimizer step over all ranks.
+        max_query_tokens: prompt and special tokens included.
+        max_document_tokens: likewise, for documents.
+        num_positives: sampled per query, at most.
+        num_negatives: hard negatives sampled per query, at most.
+    """
+
+    global_batch_size: int = 32
+    max_query_tokens: int = 512
+    max_document_tokens: int = 512
+    num_positives: int | None = None
+    num_negatives: int | None = None
+
+
+class Collator:
+    """Builds the batch of one rank. Deterministic: a function of (seed, epoch, example) and the records."""
+
+    def __init__(self, tokenizer: TextTokenizer, tasks: dict[str, TaskSpec], seed: int) -> None:
+        self.tokenizer = tokenizer
+        self.tasks = tasks
+        self.seed = seed
+
+    def __call__(self, records: Sequence[Record], *, source: str, epoch: int, indices: Sequence[int]) -> Batch:
+        """Pack `records`, whose example numbers in their source are `indices`."""
+        task = records[0].task
+        spec = self.tasks[task]
+        documents: list[_Document] = []
+        for owner, (record, index) in enumerate(zip(records, indices, strict=True)):
+            documents += self._choose(record, spec, owner, mix(self.seed, 2, epoch, index))
+        queries = [record.query for record in records]
+        tokenized = self.tokenizer(queries, spec.max_query_tokens)
+        tokenized += self.tokenizer([document.text for document in documents], spec.max_document_tokens)
+        unique, rows = _unique_by_length(tokenized)
+        return Batch(
+            task=task,
+            source=source,
+            texts=pack_texts(unique),
+            query_sequence_B=torch.tensor(rows[: len(queries)]),
+            document_sequence_N=torch.tensor(rows[len(queries) :]),
+            document_owner_N=torch.tensor([document.owner for document in documents]),
+            document_is_positive_N=torch.tensor([document.is_positive for document in documents]),
+            document_score_N=torch.tensor([document.score for document in documents]),
+            query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
+            document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+        )
+
+    def _choose(self, record: Record, spec: TaskSpec, owner: int, key: int) -> list["_Document"]:
+        """This epoch's positives and negatives of one record, in random order."""
+        chosen = []
+        sides = (
+            (record.positives, record.positive_scores, True, spec.num_positives),
+            (record.negatives, record.negative_scores, False, spec.num_negatives),
+        )
+        for texts, scores, is_positive, limit in sides:
+            count = len(texts) if limit is None else min(limit, len(texts))
+            if count:
+                order = Permutation(len(texts), mix(key, int(is_positive)))(np.arange(count))
+                for i in order.tolist():
+                    score = scores[i] if scores else math.nan
+                    chosen.append(_Document(texts[i], owner, is_positive, score))
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    text: Text
+    owner: int
+    is_positive: bool
+    score: float
+
+
+def content_hash(text: str) -> int:
+    """Signed 64-bit hash of the text without case, width and spacing differences."""
+    normal = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    return int(np.uint64(xxhash.xxh64_intdigest(normal.encode())).astype(np.int64))
+
+
+def _unique_by_length(texts: Sequence[TokenizedText]) -> tuple[list[TokenizedText], list[int]]:
+    """Distinct texts sorted by length (long runs for the packed attention), and each text's row among them."""
+    keys = [(tuple(text.input_ids), text.prompt_length) for text in texts]
+    ordered = sorted(set(keys), key=lambda key: (len(key[0]), key))
+    row_of = {key: row for row, key in enumerate(ordered)}
+    return [TokenizedText(list(ids), length) for ids, length in ordered], [row_of[key] for key in keys]

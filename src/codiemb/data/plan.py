@@ -1,0 +1,175 @@
+"""The order of training as a pure function of (seed, step): which source, and which examples, for all ranks."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from codiemb.data.permutation import Permutation, mix
+from codiemb.errors import UserError
+
+_CYCLE = 1_000  # steps in which weights are honoured exactly (largest remainder)
+
+
+class PlannedSource(NamedTuple):
+    """What the plan must know of a source."""
+
+    name: str
+    task: str
+    num_examples: int
+    global_batch_size: int
+
+    @property
+    def num_batches(self) -> int:
+        """Full global batches in one epoch of this source; the tail differs from epoch to epoch."""
+        return self.num_examples // self.global_batch_size
+
+
+class PlannedStep(NamedTuple):
+    """One optimizer step: one source, one task, the same on all ranks."""
+
+    source: int
+    epoch: int  # of this source
+    indices: Int[np.ndarray, " global_batch"]
+
+
+class Schedule(Protocol):
+    """How steps are shared among sources: `quotas` steps of each in every cycle."""
+
+    shuffled: bool
+
+    def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
+        """Steps of each source in one cycle of the schedule."""
+        ...
+
+
+class Proportional:
+    """All full batches of all sources, pooled and shuffled: the published schedule."""
+
+    shuffled = True
+
+    def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
+        """One cycle is one epoch of every source."""
+        return [source.num_batches for source in sources]
+
+
+class SizePower:
+    """Steps proportional to (number of examples) ** alpha: 1 follows size, 0 is uniform."""
+
+    shuffled = True
+
+    def __init__(self, alpha: float) -> None:
+        if not 0 <= alpha <= 1:
+            raise UserError(f"sampler.alpha={alpha} must lie in 0..1")
+        self.alpha = alpha
+
+    def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
+        """Shares of a cycle of 1,000 steps."""
+        return _largest_remainder([source.num_examples**self.alpha for source in sources])
+
+
+class Weights:
+    """Explicit shares by source name."""
+
+    shuffled = True
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.weights = dict(weights)
+
+    def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
+        """Shares of a cycle of 1,000 steps."""
+        names = {source.name for source in sources}
+        if names != set(self.weights) or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
+            raise UserError(
+                f"sampler.weights={self.weights} must give every source one weight >= 0; sources: {sorted(names)}"
+            )
+        return _largest_remainder([self.weights[source.name] for source in sources])
+
+
+class Alternate:
+    """Sources in strict turn, one step each."""
+
+    shuffled = False
+
+    def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
+        """One step each."""
+        return [1] * len(sources)
+
+
+class Plan:
+    """`plan[step]`: random access, O(1) memory per source, independent of ranks, workers and interruptions.
+
+    Within an epoch of a source no example repeats and none is lost but the tail of
+    `num_examples % global_batch_size` examples, another one each epoch. (With a shuffled cycle of weights,
+    batches of neighbouring epochs may interleave within a cycle.)
+
+    Args:
+        sources: name, task, size and global batch size of each.
+        schedule: how steps are shared among them.
+        seed: chooses all permutations.
+
+    Raises:
+        UserError: no source, or one smaller than its batch.
+    """
+
+    def __init__(self, sources: Sequence[PlannedSource], schedule: Schedule, seed: int) -> None:
+        if not sources:
+            raise UserError("the plan has no source; set data.files or data=builtin")
+        for source in sources:
+            if source.num_batches == 0:
+                raise UserError(
+                    f"source {source.name} has {source.num_examples} examples, fewer than one batch: "
+                    f"tasks.{source.task}.global_batch_size={source.global_batch_size}"
+                )
+        self.sources = list(sources)
+        self.seed = seed
+        self.steps_per_epoch = sum(source.num_batches for source in sources)
+        self._shuffled = schedule.shuffled
+        self._quotas = np.asarray(schedule.quotas(sources), dtype=np.int64)
+        self._ends = self._quotas.cumsum()
+
+    def __getitem__(self, step: int) -> PlannedStep:
+        """The source and the global batch of one optimizer step; steps never end."""
+        if step < 0:
+            raise IndexError(step)
+        cycle, position = divmod(step, int(self._ends[-1]))
+        slot = self._permute(int(self._ends[-1]), position, cycle) if self._shuffled else position
+        k = int(np.searchsorted(self._ends, slot, side="right"))
+        first_slot = int(self._ends[k] - self._quotas[k])
+        draw = cycle * int(self._quotas[k]) + slot - first_slot
+        source = self.sources[k]
+        epoch, batch = divmod(draw, source.num_batches)
+        positions = np.arange(source.global_batch_size) + batch * source.global_batch_size
+        order = Permutation(source.num_examples, mix(self.seed, 1, k, epoch))
+        return PlannedStep(k, epoch, order(positions))
+
+    def _permute(self, n: int, position: int, cycle: int) -> int:
+        return int(Permutation(n, mix(self.seed, 0, cycle))(np.array([position]))[0])
+
+
+def micro_batch_size(source: PlannedSource, num_ranks: int, accumulation: int) -> int:
+    """Queries of one forward pass on one rank.
+
+    Raises:
+        UserError: the global batch does not divide; prints all numbers.
+    """
+    size, rest = divmod(source.global_batch_size, num_ranks * accumulation)
+    if rest or not size:
+        raise UserError(
+            f"tasks.{source.task}.global_batch_size={source.global_batch_size} does not divide by "
+            f"{num_ranks} ranks x trainer.accumulate_grad_batches={accumulation} "
+            f"(source {source.name}); the nearest sizes that do: "
+            f"{max(size, 1) * num_ranks * accumulation}, {(size + 1) * num_ranks * accumulation}"
+        )
+    return size
+
+
+def _largest_remainder(weights: Sequence[float]) -> list[int]:
+    """Integers that add up to the cycle, as close to the weights as integers can be."""
+    shares = np.asarray(weights, dtype=np.float64)
+    exact = shares / shares.sum() * _CYCLE
+    quotas = np.floor(exact).astype(np.int64)
+    for k in np.argsort(quotas - exact, kind="stable")[: _CYCLE - int(quotas.sum())]:
+        quotas[k] += 1
+    return quotas.tolist()

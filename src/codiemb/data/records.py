@@ -1,0 +1,180 @@
+"""The unified JSON-lines format (method.md section 1): parse and validate one line, report many bad ones."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codiemb.errors import UserError
+
+GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
+KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS
+MAX_REPORTED = 20
+
+
+class Text(NamedTuple):
+    """A text and the instruction that chooses its prompt ("" for none)."""
+
+    instruction: str
+    text: str
+
+
+class Record(NamedTuple):
+    """One query with its documents. Scores are normalised to [0, 1] for graded tasks, empty otherwise."""
+
+    task: str
+    query: Text
+    positives: list[Text]
+    negatives: list[Text]
+    positive_scores: list[float]
+    negative_scores: list[float]
+
+
+class BadLine(NamedTuple):
+    """A rejected line: where, why, and the line itself."""
+
+    where: str
+    problem: str
+    line: str
+
+
+class _Problem(ValueError):
+    """Why one record is unusable; the caller adds file and line."""
+
+
+def read_records(path: str | Path, *, score_range: tuple[float, float] = (0.0, 1.0)) -> Iterator[Record]:
+    """Yield the records of a JSON-lines file; after the last line, raise if any line was bad.
+
+    Args:
+        path: one JSON object a line, as the released trainer reads them.
+        score_range: lowest and highest gold score of this source; scores are mapped to [0, 1].
+
+    Raises:
+        UserError: the file is missing or empty, or lists the first 20 bad lines and their count.
+    """
+    bad: list[BadLine] = []
+    for item in scan_records(path, score_range=score_range):
+        if isinstance(item, BadLine):
+            bad.append(item)
+        else:
+            yield item
+    if bad:
+        raise UserError(report(bad))
+
+
+def scan_records(path: str | Path, *, score_range: tuple[float, float]) -> Iterator[Record | BadLine]:
+    """Yield every line of the file as a Record or as a BadLine. Blank lines are skipped.
+
+    Raises:
+        UserError: the file is missing, empty or not text, or the score range is not a range.
+    """
+    path = Path(path)
+    low, high = score_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"score_range={list(score_range)} of {path} must be [lowest, highest], both finite")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; check data.files, or prepare builtin data with `make data`")
+    empty = True
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.strip():
+                continue
+            empty = False
+            try:
+                yield _parse(raw, (low, high))
+            except _Problem as problem:
+                yield BadLine(f"{path}:{number}", str(problem), raw.decode("utf-8", "replace").rstrip("\n"))
+    if empty:
+        raise UserError(f"{path}: the file is empty; every line must be one JSON record")
+
+
+def report(bad: list[BadLine]) -> str:
+    """One message for many bad lines: the first 20, then the count and the ways on."""
+    lines = [f"{where}: {problem}" for where, problem, _ in bad[:MAX_REPORTED]]
+    if len(bad) > MAX_REPORTED:
+        lines.append(f"... and {len(bad) - MAX_REPORTED} more")
+    count = f"{len(bad)} bad record{'s' if len(bad) > 1 else ''}"
+    return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
+
+
+def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
+    try:
+        fields = json.loads(raw)
+    except UnicodeDecodeError:
+        raise _Problem("not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise _Problem(f"not JSON ({error.msg} at column {error.colno})") from None
+    if not isinstance(fields, dict):
+        raise _Problem(f"a record must be a JSON object, not {_kind(fields)}")
+    task = fields.get("task_type")
+    if not isinstance(task, str) or task not in KNOWN_TASKS:
+        known = ", ".join(sorted(KNOWN_TASKS))
+        raise _Problem(f"task_type is {task!r}; known tasks: {known}" if task else "task_type is missing")
+    if "query" not in fields:
+        raise _Problem("query is missing")
+    query = _text(fields["query"], "query")
+    positives = _texts(fields, "positives")
+    if not positives:
+        raise _Problem("positives is missing or empty; a record needs at least one positive")
+    negatives = _texts(fields, "negatives")
+    graded = task in GRADED_TASKS
+    positive_scores = _scores(fields, "positive_scores", len(positives), score_range if graded else None)
+    negative_scores = _scores(fields, "negative_scores", len(negatives), score_range if graded else None)
+    if not graded:  # without their instruction: documents of IR get none (method.md section 4)
+        positives = [Text("", text) for _, text in positives]
+        negatives = [Text("", text) for _, text in negatives]
+    return Record(task, query, positives, negatives, positive_scores, negative_scores)
+
+
+def _texts(fields: dict[str, Any], key: str) -> list[Text]:
+    values = fields.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise _Problem(f"{key} must be a list of texts, not {_kind(values)}")
+    return [_text(value, f"{key}[{i}]") for i, value in enumerate(values)]
+
+
+def _text(value: Any, key: str) -> Text:  # noqa: ANN401  anything JSON can hold
+    """A triple [task_instruction, instance_instruction, text], or a bare string."""
+    triple = ["", "", value] if isinstance(value, str) else value
+    if not isinstance(triple, list) or len(triple) != 3 or not all(isinstance(part, str) for part in triple):
+        raise _Problem(
+            f"{key} must be [task_instruction, instance_instruction, text], three strings, not {_kind(value)}"
+        )
+    task_instruction, instance_instruction, text = (part.strip() for part in triple)
+    if not text:
+        raise _Problem(f"{key} has an empty text")
+    return Text(task_instruction, instance_instruction + text)
+
+
+def _scores(
+    fields: dict[str, Any], key: str, count: int, score_range: tuple[float, float] | None
+) -> list[float]:
+    """Scores in [0, 1]; with `score_range` None (not a graded task) checked but not kept."""
+    values = fields.get(key)
+    if values is None or values == []:
+        if score_range is not None and count:
+            raise _Problem(f"{key} is missing or empty; this task needs one score for each text")
+        return []
+    if not isinstance(values, list) or len(values) != count:
+        raise _Problem(f"{key} must be a list of {count} numbers, one for each text")
+    for i, score in enumerate(values):
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            raise _Problem(f"{key}[{i}] is {score!r}, not a finite number")
+        if score_range is not None and not score_range[0] <= score <= score_range[1]:
+            raise _Problem(
+                f"{key}[{i}] is {score}, outside the declared range {list(score_range)}; "
+                "declare the source's own range with score_range"
+            )
+    if score_range is None:
+        return []
+    low, high = score_range
+    return [(score - low) / (high - low) for score in values]
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401  anything JSON can hold
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    kind = names.get(type(value), "a number")
+    return f"{kind} of {len(value)}" if isinstance(value, list) else kind
