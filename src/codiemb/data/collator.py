@@ -44,7 +44,9 @@ class Collator:
         self.tasks = tasks
         self.seed = seed
 
-    def __call__(self, records: Sequence[Record], *, source: str, epoch: int, indices: Sequence[int]) -> Batch:
+    def __call__(
+        self, records: Sequence[Record], *, source: str, epoch: int, indices: Sequence[int]
+    ) -> Batch:
         """Pack `records`, whose example numbers in their source are `indices`."""
         task = records[0].task
         spec = self.tasks[task]

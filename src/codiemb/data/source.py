@@ -105,7 +105,9 @@ def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
 def _cache_folder(file: SourceFile, cache: Path) -> Path:
     path = file.path.resolve()
     if not path.is_file():
-        raise UserError(f"{file.path}: no such file; check data.files, or prepare builtin data with `make data`")
+        raise UserError(
+            f"{file.path}: no such file; check data.files, or prepare builtin data with `make data`"
+        )
     stat = path.stat()
     identity = f"{path} {stat.st_size} {stat.st_mtime_ns} {file.score_range} {_FORMAT}"
     return cache / f"{path.stem}-{xxhash.xxh64_hexdigest(identity.encode())}"
