@@ -1,4 +1,4 @@
-"""Write a trained encoder as a folder that sentence-transformers and transformers load, and prove it equal."""
+"""Write a trained encoder as a folder for sentence-transformers and transformers, and prove it equal."""
 
 import copy
 import json
@@ -100,7 +100,7 @@ def export_cosine(
 
 def _merged(backbone: PreTrainedModel) -> PreTrainedModel:
     if isinstance(backbone, PeftModel):
-        return copy.deepcopy(backbone).merge_and_unload()  # type: ignore[operator]
+        return copy.deepcopy(backbone).merge_and_unload()
     return backbone
 
 

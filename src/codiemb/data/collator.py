@@ -102,7 +102,7 @@ def content_hash(text: str) -> int:
 
 
 def _unique_by_length(texts: Sequence[TokenizedText]) -> tuple[list[TokenizedText], list[int]]:
-    """Distinct texts sorted by length (long runs for the packed attention), and each text's row among them."""
+    """Distinct texts, shortest first (long runs for the attention), and each text's row among them."""
     keys = [(tuple(text.input_ids), text.prompt_length) for text in texts]
     ordered = sorted(set(keys), key=lambda key: (len(key[0]), key))
     row_of = {key: row for row, key in enumerate(ordered)}

@@ -1,4 +1,4 @@
-"""A pseudo-random permutation of 0..n-1 with random access and O(1) memory (Feistel network, cycle walking)."""
+"""A random permutation of 0..n-1 with random access and O(1) memory (Feistel network, cycle walking)."""
 
 import numpy as np
 from jaxtyping import Int, UInt64

@@ -1,4 +1,4 @@
-"""The order of training as a pure function of (seed, step): which source, and which examples, for all ranks."""
+"""The order of training as a pure function of (seed, step): the source and the examples of all ranks."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -82,7 +82,8 @@ class Weights:
         names = {source.name for source in sources}
         if names != set(self.weights) or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
             raise UserError(
-                f"sampler.weights={self.weights} must give every source one weight >= 0; sources: {sorted(names)}"
+                f"sampler.weights={self.weights} must give every source one weight >= 0; "
+                f"sources: {sorted(names)}"
             )
         return _largest_remainder([self.weights[source.name] for source in sources])
 

@@ -11,6 +11,7 @@ from codiemb.errors import UserError
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
 KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS
 MAX_REPORTED = 20
+NO_FILE_HINT = "check data.files, or prepare the builtin data with `make data`"
 
 
 class Text(NamedTuple):
@@ -74,7 +75,7 @@ def scan_records(path: str | Path, *, score_range: tuple[float, float]) -> Itera
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(f"score_range={list(score_range)} of {path} must be [lowest, highest], both finite")
     if not path.is_file():
-        raise UserError(f"{path}: no such file; check data.files, or prepare builtin data with `make data`")
+        raise UserError(f"{path}: no such file; {NO_FILE_HINT}")
     empty = True
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):

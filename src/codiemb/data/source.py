@@ -14,7 +14,7 @@ import pyarrow as pa
 import xxhash
 from datasets import Dataset
 
-from codiemb.data.records import BadLine, Record, Text, report, scan_records
+from codiemb.data.records import NO_FILE_HINT, BadLine, Record, Text, report, scan_records
 from codiemb.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -105,9 +105,7 @@ def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
 def _cache_folder(file: SourceFile, cache: Path) -> Path:
     path = file.path.resolve()
     if not path.is_file():
-        raise UserError(
-            f"{file.path}: no such file; check data.files, or prepare builtin data with `make data`"
-        )
+        raise UserError(f"{file.path}: no such file; {NO_FILE_HINT}")
     stat = path.stat()
     identity = f"{path} {stat.st_size} {stat.st_mtime_ns} {file.score_range} {_FORMAT}"
     return cache / f"{path.stem}-{xxhash.xxh64_hexdigest(identity.encode())}"

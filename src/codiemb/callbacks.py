@@ -1,0 +1,113 @@
+"""Lightning callbacks and the metrics file: speed, memory, a plain progress bar, JSON-lines metrics."""
+
+import json
+import resource
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from codiemb.batch import Batch
+
+
+class Speed(pl.Callback):
+    """Logs tokens per second over all ranks, the share of time spent waiting for data, and peak memory.
+
+    Every token is useful: the stream has no padding. Figures cover the batches since they were last logged.
+    """
+
+    def __init__(self, every_n_batches: int = 10) -> None:
+        self.every_n_batches = every_n_batches
+        self._reset(time.perf_counter())
+        self._batch_end = time.perf_counter()
+
+    def _reset(self, now: float) -> None:
+        self._since, self._tokens, self._waited = now, 0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: building the model does not count."""
+        self._batch_end = time.perf_counter()
+        self._reset(self._batch_end)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """The time between two batches is waiting for data."""
+        self._waited += time.perf_counter() - self._batch_end
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count this batch's tokens and log every `every_n_batches`."""
+        self._tokens += len(batch.texts.input_ids_T) * trainer.world_size
+        now = time.perf_counter()
+        if (batch_idx + 1) % self.every_n_batches == 0:
+            seconds = now - self._since
+            pl_module.log("perf/tokens_per_second", self._tokens / seconds, prog_bar=True, batch_size=1)
+            pl_module.log("perf/data_wait", self._waited / seconds, batch_size=1)
+            pl_module.log("perf/peak_memory_mib", peak_memory_mib(), batch_size=1)
+            self._reset(now)
+        self._batch_end = time.perf_counter()
+
+
+def peak_memory_mib() -> float:
+    """Peak memory of this process since its start: of the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class ProgressBar(TQDMProgressBar):
+    """Lightning's bar with the loss per task, tokens per second and the time left; names without prefixes."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Short names, so that the bar fits a line."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        short = {"perf/tokens_per_second": "tok/s"}
+        return {short.get(name, name.removeprefix("train/")): value for name, value in metrics.items()}
+
+
+class JsonlLogger(Logger):
+    """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server."""
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._path = Path(save_dir) / "metrics.jsonl"
+
+    @property
+    def name(self) -> str:
+        """Lightning asks every logger for a name."""
+        return "jsonl"
+
+    @property
+    def version(self) -> str:
+        """One file per run folder."""
+        return "0"
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """The run folder already holds the resolved config."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")

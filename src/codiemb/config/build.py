@@ -1,0 +1,123 @@
+"""Turn a checked config into objects: losses, data module, optimizer, trainer. OmegaConf ends here."""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from codiemb import optim
+from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, TrainConfig
+from codiemb.data.source import SourceFile
+from codiemb.datamodule import EmbeddingDataModule
+from codiemb.encoder import Encoder
+from codiemb.errors import UserError
+from codiemb.losses import WeightedSum
+from codiemb.module import EmbeddingModule
+
+
+def typed(cfg: DictConfig) -> RunConfig:
+    """The composed config as the plain dataclasses and containers that the rest of the code reads."""
+    return cast(RunConfig, OmegaConf.to_object(cfg))
+
+
+def typed_train(cfg: DictConfig) -> TrainConfig:
+    """`typed`, for train.yaml."""
+    return cast(TrainConfig, typed(cfg))
+
+
+def typed_eval(cfg: DictConfig) -> EvalConfig:
+    """`typed`, for eval.yaml."""
+    return cast(EvalConfig, typed(cfg))
+
+
+def source_files(data: DataConfig) -> list[SourceFile]:
+    """All training files with their names; `data.files` are named after their files.
+
+    Raises:
+        UserError: nothing to train on, or two files of one name.
+    """
+    files = [
+        SourceFile(name, Path(source.path), _range(f"data.sources.{name}", source.score_range))
+        for name, source in data.sources.items()
+    ]
+    score_range = _range("data", data.score_range)
+    files += [SourceFile(Path(path).stem, Path(path), score_range) for path in data.files]
+    if not files:
+        raise UserError("no training file: set data.files=[a.jsonl,b.jsonl] or data=builtin")
+    names = [file.name for file in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"two training files are named {name!r}; use data.sources.NAME.path=FILE")
+    return files
+
+
+def build_data(cfg: TrainConfig) -> EmbeddingDataModule:
+    """The data module, before any file is read."""
+    return EmbeddingDataModule(
+        source_files(cfg.data),
+        cfg.tasks,
+        instantiate(cfg.sampler, _convert_="all"),
+        seed=cfg.seed,
+        cache=Path(cfg.data.cache),
+        skip_bad=cfg.data.on_error == "skip",
+        rejects=Path(cfg.run_dir) / "rejects.jsonl",
+        num_workers=cfg.data.num_workers,
+        prefetch=cfg.data.prefetch,
+    )
+
+
+def build_losses(losses: dict[str, Any]) -> dict[str, nn.Module]:
+    """One weighted sum of terms per task; `weight` (default 1) belongs to the sum, the rest to the term."""
+    built: dict[str, nn.Module] = {}
+    for task, terms in losses.items():
+        weighted = {}
+        for name, node in terms.items():
+            arguments = {key: value for key, value in node.items() if key != "weight"}
+            weighted[name] = (float(node.get("weight", 1.0)), instantiate(arguments, _convert_="all"))
+        built[task] = WeightedSum(weighted)
+    return built
+
+
+def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
+    """The Lightning module around an encoder."""
+    return EmbeddingModule(
+        encoder,
+        build_losses(cfg.losses),
+        optimizer=instantiate(cfg.optimizer, _partial_=True, _convert_="all"),
+        schedule=functools.partial(optim.schedule, **cfg.schedule),
+    )
+
+
+def build_trainer(cfg: TrainConfig, num_steps: int) -> pl.Trainer:
+    """A Lightning trainer that stops after `num_steps` optimizer steps."""
+    use_offline_wandb()
+    strategy: Any = instantiate(cfg.strategy, _convert_="all") if "_target_" in cfg.strategy else None
+    return pl.Trainer(
+        **cfg.trainer,
+        strategy=strategy or cfg.strategy.get("name", "auto"),
+        max_steps=num_steps,
+        logger=[instantiate(node, _convert_="all") for node in cfg.logger.values() if node],
+        callbacks=[instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node],
+        default_root_dir=cfg.run_dir,
+        use_distributed_sampler=False,
+    )
+
+
+def use_offline_wandb() -> None:
+    """W&B never asks a fresh machine for a key: offline unless the user has one or says otherwise."""
+    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    logged_in = "WANDB_API_KEY" in os.environ or (netrc.is_file() and "wandb" in netrc.read_text("utf-8"))
+    if not logged_in:
+        os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _range(key: str, values: list[float]) -> tuple[float, float]:
+    if len(values) != 2:
+        raise UserError(f"{key}.score_range={values} must be [lowest, highest]")
+    return values[0], values[1]

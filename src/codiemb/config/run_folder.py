@@ -1,0 +1,87 @@
+"""What every run leaves in its folder: the resolved config, the commit, the versions, and its result."""
+
+import functools
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from codiemb.errors import UserError
+
+_PACKAGES = (
+    "codiemb",
+    "torch",
+    "pytorch-lightning",
+    "transformers",
+    "hydra-core",
+    "datasets",
+    "mteb",
+    "sentence-transformers",
+    "peft",
+    "deepspeed",
+)
+
+
+def is_main_process() -> bool:
+    """True on the one process that writes files and prints (before torch.distributed exists, too)."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def record_run(cfg: DictConfig, run_dir: Path) -> None:
+    """Write config.yaml (resolved) and environment.json; a dirty work tree is recorded as such."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
+    environment = {
+        "command": " ".join(sys.argv),
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+
+
+def link_latest(export: Path, stage_dir: Path) -> None:
+    """Point `outputs/<stage>/export` at the newest finished export, so that stages chain by folder."""
+    link = stage_dir / "export"
+    if export.resolve() == link.absolute() or (link.exists() and not link.is_symlink()):
+        return
+    temporary = stage_dir / f".export-{os.getpid()}"
+    temporary.symlink_to(os.path.relpath(export, stage_dir))
+    os.replace(temporary, link)
+
+
+def user_errors_without_traceback(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Print a UserError as one message and exit with 2; anything else keeps its traceback."""
+
+    @functools.wraps(main)
+    def wrapped(cfg: DictConfig) -> None:
+        try:
+            main(cfg)
+        except UserError as error:
+            if is_main_process():
+                sys.stderr.write(f"\nerror: {error}\n")
+            sys.exit(2)
+
+    return wrapped
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,140 @@
+"""The typed roots of train.yaml and eval.yaml: an unknown key dies here, before anything is built."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from codiemb.data.collator import TaskSpec
+from codiemb.encoder.spec import ModelSpec
+
+
+@dataclass
+class SourceConfig:
+    """One training file. `score_range` is the lowest and highest gold score it uses."""
+
+    path: str = MISSING
+    score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
+
+
+@dataclass
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        sources: files by name.
+        files: shorter: a list of paths, named after their files, with `score_range` for all.
+        score_range: of `files`.
+        on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
+        cache: folder of the converted Arrow files.
+        num_workers: processes that tokenise ahead of training.
+        prefetch: batches that each worker keeps ready.
+    """
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    on_error: str = "raise"
+    cache: str = "data/cache"
+    num_workers: int = 1
+    prefetch: int = 4
+
+
+@dataclass
+class EvaluationTaskConfig:
+    """What to evaluate on.
+
+    Attributes:
+        name: `builtin`, `cmteb`, or names of mteb tasks in `tasks`.
+        data: folder of the builtin data.
+        split: `dev` or `test` of the builtin data.
+        tasks: names to run; empty means all of the set.
+        instructions: by task name or mteb task type; {query, document}.
+        baseline: also show BM25 on retrieval tasks.
+    """
+
+    name: str = "builtin"
+    data: str = "data/builtin"
+    split: str = "test"
+    tasks: list[str] = field(default_factory=list)
+    instructions: dict[str, Any] = field(default_factory=dict)
+    baseline: bool = True
+
+
+@dataclass
+class EvaluateConfig:
+    """When a training run evaluates on `task`."""
+
+    before: bool = True
+    after: bool = True
+
+
+@dataclass
+class ExportConfig:
+    """The folder a run leaves.
+
+    Attributes:
+        enabled: write `export/`.
+        verify: reload it through sentence-transformers and compare the embeddings.
+        query_instruction: of `encode_query`; null takes the first IR source's.
+    """
+
+    enabled: bool = True
+    verify: bool = True
+    query_instruction: str | None = None
+
+
+@dataclass
+class RunConfig:
+    """What training and evaluation share."""
+
+    seed: int = 49
+    run_dir: str = MISSING
+    model: ModelSpec = field(default_factory=ModelSpec)
+    task: EvaluationTaskConfig = field(default_factory=EvaluationTaskConfig)
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """Root of train.yaml.
+
+    Attributes:
+        stage: name of the stage, for folders and tables.
+        epochs: passes over the sources; fractions allowed.
+        max_steps: optimizer steps, instead of `epochs`.
+        tasks: batch sizes and token limits by task.
+        losses: by task, then by term: `_target_`, its arguments, and `weight`.
+        sampler, optimizer, schedule: `_target_` and its arguments.
+        trainer: arguments of pytorch_lightning.Trainer.
+        strategy: `_target_` and its arguments, or a Lightning strategy name under `name`.
+        logger, callbacks: by name: `_target_` and its arguments; null switches one off.
+    """
+
+    stage: str = MISSING
+    epochs: float = 1.0
+    max_steps: int | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    tasks: dict[str, TaskSpec] = field(default_factory=dict)
+    losses: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+
+@dataclass
+class EvalConfig(RunConfig):
+    """Root of eval.yaml."""
+
+
+def register() -> None:
+    """Make the roots known to Hydra as `train_schema` and `eval_schema`."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="eval_schema", node=EvalConfig)

@@ -1,0 +1,121 @@
+"""The Lightning data module: convert files once, plan the run, serve this rank's single-task batches."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from codiemb.batch import Batch
+from codiemb.data.batches import PlannedBatches
+from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.plan import Plan, PlannedSource, Schedule
+from codiemb.data.source import Source, SourceFile, convert, open_sources
+from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddingDataModule(pl.LightningDataModule):
+    """Batches are a pure function of (seed, step), so the loader needs no sampler and no `set_epoch`.
+
+    Args:
+        files: what to train on.
+        tasks: batch sizes and token limits by task.
+        schedule: how steps are shared among sources.
+        seed: of the plan and of the choice of positives and negatives.
+        cache: folder of the Arrow files.
+        skip_bad: go on without bad records (they go to `rejects`).
+        rejects: where skipped lines are written.
+        num_workers: processes that tokenise ahead of training.
+        prefetch: batches that each worker keeps ready.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        tasks: dict[str, TaskSpec],
+        schedule: Schedule,
+        *,
+        seed: int,
+        cache: Path,
+        skip_bad: bool = False,
+        rejects: Path | None = None,
+        num_workers: int = 0,
+        prefetch: int = 4,
+    ) -> None:
+        super().__init__()
+        self.files = files
+        self.tasks = tasks
+        self.schedule = schedule
+        self.seed = seed
+        self.cache = cache
+        self.skip_bad = skip_bad
+        self.rejects = rejects
+        self.num_workers = num_workers
+        self.prefetch = prefetch
+        self.tokenizer: TextTokenizer | None = None  # exists once the model does
+        self.num_steps = 0  # optimizer steps of the run, set by `fix_steps`
+        self.sources: list[Source] = []
+        self.plan: Plan | None = None
+
+    def prepare_data(self) -> None:
+        """Validate and convert the files, on one process only; cheap when nothing changed."""
+        convert(self.files, self.cache, skip_bad=self.skip_bad, rejects=self.rejects)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sources and lay out the plan: the same on every rank, without communication."""
+        if self.plan is not None:
+            return
+        self.sources = open_sources(self.files, self.cache)
+        planned = []
+        for source in self.sources:
+            if source.task not in self.tasks:
+                raise UserError(
+                    f"source {source.name} holds records of task {source.task!r}, "
+                    f"for which the config has no tasks.{source.task}; known: {', '.join(sorted(self.tasks))}"
+                )
+            size = self.tasks[source.task].global_batch_size
+            planned.append(PlannedSource(source.name, source.task, len(source), size))
+        self.plan = Plan(planned, self.schedule, self.seed)
+
+    def fix_steps(self, *, epochs: float, max_steps: int | None) -> int:
+        """Length of the run in optimizer steps: `max_steps`, or `epochs` times one pass over the sources."""
+        self.setup()
+        assert self.plan is not None
+        self.num_steps = max_steps or round(epochs * self.plan.steps_per_epoch)
+        return self.num_steps
+
+    def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
+        """The run's batches as a rank sees them; checks that all batch sizes divide."""
+        assert self.plan is not None
+        assert self.tokenizer is not None, "set `tokenizer` before asking for batches"
+        return PlannedBatches(
+            self.sources,
+            self.plan,
+            Collator(self.tokenizer, self.tasks, self.seed),
+            num_steps=self.num_steps,
+            rank=rank,
+            num_ranks=num_ranks,
+            accumulation=accumulation,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """One item is one finished batch; the order is the plan's."""
+        trainer = self.trainer
+        assert trainer is not None
+        batches = self.batches(
+            rank=trainer.global_rank,
+            num_ranks=trainer.world_size,
+            accumulation=trainer.accumulate_grad_batches,
+        )
+        return DataLoader(
+            batches,
+            batch_size=None,
+            shuffle=False,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch if self.num_workers else None,
+            persistent_workers=self.num_workers > 0,
+        )

@@ -1,0 +1,61 @@
+"""The Lightning module: encode a single-task batch, route it to its task's loss, log every term."""
+
+from collections.abc import Callable, Mapping
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from codiemb.batch import Batch
+from codiemb.encoder.encoder import Encoder
+from codiemb.losses import LossOutput
+
+OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
+ScheduleFactory = Callable[[Optimizer, int], LRScheduler]  # (optimizer, optimizer steps in all)
+
+
+class EmbeddingModule(pl.LightningModule):
+    """Wraps an encoder with one loss per task; the batch's task picks the loss.
+
+    Args:
+        encoder: what is trained.
+        losses: by task name; each returns a LossOutput for an EmbeddedBatch.
+        optimizer: builds the optimizer from the trainable parameters.
+        schedule: builds the learning-rate schedule, stepped after every optimizer step.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        losses: Mapping[str, nn.Module],
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.losses = nn.ModuleDict(losses)
+        self._optimizer = optimizer
+        self._schedule = schedule
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one micro-batch; the gather over ranks happens inside the loss."""
+        output: LossOutput = self.losses[batch.task](self.encoder.embed(batch))
+        self._log_loss(batch, output)
+        return output.value
+
+    def _log_loss(self, batch: Batch, output: LossOutput) -> None:
+        """`train/loss/<task>` and `train/<term>/<task>`, averaged over ranks."""
+        size = len(batch.query_sequence_B)
+        sync = self.trainer.world_size > 1
+        name = f"train/loss/{batch.task}"
+        self.log(name, output.value.detach(), prog_bar=True, batch_size=size, sync_dist=sync)
+        for term, value in output.logs.items():
+            self.log(f"{name}/{term}", value, batch_size=size, sync_dist=sync)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        optimizer = self._optimizer(trainable)
+        schedule = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
