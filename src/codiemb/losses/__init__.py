@@ -1,0 +1,21 @@
+"""The losses: modules that take an EmbeddedBatch, never a model, and return a scalar and its logs."""
+
+from codiemb.losses.base import LossOutput
+from codiemb.losses.graded import CoSENT, ListNet, Pearson, RankKL
+from codiemb.losses.info_nce import InfoNCE
+from codiemb.losses.mid_layer import MidLayerInfoNCE
+from codiemb.losses.pro import PRO
+from codiemb.losses.wrappers import Matryoshka, WeightedSum
+
+__all__ = [
+    "PRO",
+    "CoSENT",
+    "InfoNCE",
+    "ListNet",
+    "LossOutput",
+    "Matryoshka",
+    "MidLayerInfoNCE",
+    "Pearson",
+    "RankKL",
+    "WeightedSum",
+]

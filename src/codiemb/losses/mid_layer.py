@@ -1,0 +1,55 @@
+"""InfoNCE on the middle layer, for graded pairs whose score says they are equivalent."""
+
+import torch
+from torch import nn
+
+from codiemb.batch import EmbeddedBatch
+from codiemb.distributed import sum_over_ranks, world_size
+from codiemb.losses.base import LossOutput, full_precision
+from codiemb.losses.info_nce import InfoNCE
+
+
+class MidLayerInfoNCE(nn.Module):
+    """InfoNCE of the middle layer's embeddings, anchored on the pairs with score >= min_score.
+
+        L = (1/A) sum over anchors a  -log  exp(s_a / temperature) / Z_a
+
+    A is the number of anchors of the global batch and s_a = <middle query, middle document> of pair a. Z_a is
+    over all documents of the global batch, whatever their score, except the other anchors of the same query.
+    Ranks may hold different numbers of anchors: a rank's value is its sum times world size / A, so that the
+    mean over ranks is L. Without any anchor the value is a zero with a graph.
+
+    The same as InfoNCE with "is positive" read as "score >= min_score". Scores must be normalised to [0, 1].
+    `mask_false_negatives` is that of InfoNCE. Source: MidNCE of CoDiEmb, arXiv 2508.11442.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.02,
+        min_score: float = 1.0,
+        mask_false_negatives: bool = True,
+        chunk_rows: int = 512,
+    ) -> None:
+        super().__init__()
+        self.info_nce = InfoNCE(temperature, chunk_rows=chunk_rows, mask_false_negatives=mask_false_negatives)
+        self.min_score = min_score
+
+    @full_precision
+    def forward(self, batch: EmbeddedBatch) -> LossOutput:
+        """The loss of this rank's anchors against the documents of all ranks."""
+        if batch.middle_query_BD is None or batch.middle_document_ND is None:
+            raise ValueError(
+                "MidLayerInfoNCE needs embeddings of a middle layer and the batch has none: "
+                "set `middle_layer` on the encoder, or drop this loss"
+            )
+        anchors_N = batch.document_score_N >= self.min_score  # False where the score is NaN
+        pairs = self.info_nce.pair_losses(
+            batch._replace(
+                query_BD=batch.middle_query_BD,
+                document_ND=batch.middle_document_ND,
+                document_is_positive_N=anchors_N,
+            )
+        )
+        num_anchors = sum_over_ranks(anchors_N.sum())
+        value = pairs.loss_P.sum() * world_size() / num_anchors.clamp_min(1)
+        return LossOutput(value, {**pairs.logs, "num_anchors": num_anchors.to(torch.float32)})

@@ -1,0 +1,165 @@
+"""The formulas of the losses as plain loops over float64, for value and (through autograd) gradient.
+
+Nothing here calls the package; only the field names of EmbeddedBatch are shared.
+"""
+
+import torch
+from torch import Tensor
+
+from codiemb.batch import EmbeddedBatch
+
+
+def positives_of(b: EmbeddedBatch, query: int) -> list[int]:
+    owner, positive = b.document_owner_N.tolist(), b.document_is_positive_N.tolist()
+    return [k for k in range(len(owner)) if owner[k] == query and positive[k]]
+
+
+def is_false_negative(b: EmbeddedBatch, query_text: int, text: int) -> bool:
+    """The query's own text, or a positive of any query with its text."""
+    same_text = [j for j, other in enumerate(b.query_hash_B.tolist()) if other == query_text]
+    positive_texts = [b.document_hash_N[k].item() for j in same_text for k in positives_of(b, j)]
+    return text == query_text or text in positive_texts
+
+
+def negative_documents(
+    b: EmbeddedBatch, i: int, m: int, aligned: bool, mask: bool, in_batch: bool
+) -> list[int]:
+    """The negatives of query i's m-th positive."""
+    negatives = []
+    for k, j in enumerate(b.document_owner_N.tolist()):
+        group = positives_of(b, j)
+        other_place = aligned and k in group and k != group[m % len(group)]
+        own_positive = j == i and k in group
+        foreign = j != i and not in_batch
+        false = mask and is_false_negative(b, b.query_hash_B[i].item(), b.document_hash_N[k].item())
+        if not (own_positive or other_place or foreign or false):
+            negatives.append(k)
+    return negatives
+
+
+def minus_log_share(
+    s_positive: Tensor,
+    candidates: list[Tensor],
+    temperature: float,
+    margin_absolute: float | None,
+    margin_percent: float | None,
+) -> Tensor:
+    """-log of the positive's share of the softmax over it and the candidates that no margin excludes."""
+    if margin_absolute is not None:
+        candidates = [s for s in candidates if s.item() <= s_positive.item() - margin_absolute]
+    if margin_percent is not None:
+        candidates = [s for s in candidates if s.item() <= s_positive.item() * margin_percent]
+    return -torch.log_softmax(torch.stack([s_positive, *candidates]) / temperature, dim=0)[0]
+
+
+def info_nce(
+    b: EmbeddedBatch,
+    temperature: float,
+    other_positives: str = "all",
+    mask_false_negatives: bool = True,
+    margin_absolute: float | None = None,
+    margin_percent: float | None = None,
+    in_batch: bool = True,
+    symmetric: bool = False,
+    query_query: bool = False,
+    document_document: bool = False,
+) -> Tensor:
+    q, d, mask = b.query_BD, b.document_ND, mask_false_negatives
+    text, document_text = b.query_hash_B.tolist(), b.document_hash_N.tolist()
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(len(q)):
+        others = [j for j in range(len(q)) if j != i]
+        near = [j for j in others if not (mask and is_false_negative(b, text[i], text[j]))]
+        for m, p in enumerate(positives_of(b, i)):
+            negatives = negative_documents(b, i, m, other_positives == "aligned", mask, in_batch)
+            candidates = [q[i] @ d[k] for k in negatives]
+            candidates += [q[i] @ q[j] for j in near if query_query]
+            candidates += [d[p] @ d[k] for k in negatives if document_document]
+            loss = minus_log_share(q[i] @ d[p], candidates, temperature, margin_absolute, margin_percent)
+            if symmetric:
+                false = [j for j in others if mask and is_false_negative(b, text[j], document_text[p])]
+                candidates = [q[j] @ d[p] for j in others if j not in false]
+                back = minus_log_share(q[i] @ d[p], candidates, temperature, margin_absolute, margin_percent)
+                loss = (loss + back) / 2
+            total = total + loss / len(positives_of(b, i)) / len(q)
+    return total
+
+
+def mid_layer_info_nce(b: EmbeddedBatch, temperature: float, min_score: float, mask: bool = True) -> Tensor:
+    q, d = b.middle_query_BD, b.middle_document_ND
+    owner, scores = b.document_owner_N.tolist(), b.document_score_N.tolist()
+    text, query_text = b.document_hash_N.tolist(), b.query_hash_B.tolist()
+    anchors = [k for k, y in enumerate(scores) if y >= min_score]
+    known = {(query_text[owner[k]], text[k]) for k in anchors}
+    losses = []
+    for a in anchors:
+        i = owner[a]
+        logits = [q[i] @ d[a] / temperature]
+        for k in range(len(scores)):
+            sibling = k in anchors and owner[k] == i
+            false = mask and (text[k] == query_text[i] or (query_text[i], text[k]) in known)
+            if not sibling and not false:
+                logits.append(q[i] @ d[k] / temperature)
+        losses.append(torch.logsumexp(torch.stack(logits), dim=0) - logits[0])
+    return torch.stack(losses).sum() / len(anchors)
+
+
+def graded(b: EmbeddedBatch) -> tuple[list[Tensor], list[float]]:
+    """Similarities and scores, unscored documents left out."""
+    owner, scores = b.document_owner_N.tolist(), b.document_score_N.double().tolist()
+    kept = [k for k, y in enumerate(scores) if y == y]
+    return [b.query_BD[owner[k]] @ b.document_ND[k] for k in kept], [scores[k] for k in kept]
+
+
+def pearson(b: EmbeddedBatch) -> Tensor:
+    s, y = graded(b)
+    n = len(s)
+    mean_s, mean_y = sum(s) / n, sum(y) / n
+    covariance = sum((s[i] - mean_s) * (y[i] - mean_y) for i in range(n)) / n
+    variance_s = sum((s[i] - mean_s) ** 2 for i in range(n)) / n
+    variance_y = sum((y[i] - mean_y) ** 2 for i in range(n)) / n
+    return 1 - covariance / (variance_s * variance_y) ** 0.5
+
+
+def rank_kl(b: EmbeddedBatch, temperature: float) -> Tensor:
+    s, y = graded(b)
+    n = len(s)
+    order = sorted(range(n), key=lambda i: -y[i])
+    rank = {}
+    for i in range(n):
+        places = [place for place, k in enumerate(order) if y[k] == y[i]]
+        rank[i] = sum(places) / len(places)
+    target = torch.tensor([(n - 1 - rank[i]) / (n - 1) for i in range(n)], dtype=torch.float64)
+    p = torch.exp(target / temperature) / torch.exp(target / temperature).sum()
+    log_total = torch.logsumexp(torch.stack(s) / temperature, dim=0)
+    return sum(p[i] * (torch.log(p[i]) - (s[i] / temperature - log_total)) for i in range(n))
+
+
+def list_net(b: EmbeddedBatch, temperature: float) -> Tensor:
+    s, y = graded(b)
+    top = [torch.exp(torch.tensor(v / temperature, dtype=torch.float64)) for v in y]
+    log_total = torch.logsumexp(torch.stack(s) / temperature, dim=0)
+    return -sum(t / sum(top) * (v / temperature - log_total) for t, v in zip(top, s, strict=True))
+
+
+def pro(b: EmbeddedBatch, temperature: float) -> Tensor:
+    """The published loop: sort by score, then each place against the strictly lower scores after it."""
+    s, y = graded(b)
+    order = sorted(range(len(s)), key=lambda i: -y[i])
+    s, y = [s[i] for i in order], [y[i] for i in order]
+    terms = []
+    for k in range(len(s) - 1):
+        lower = [j for j in range(k + 1, len(s)) if y[k] - y[j] > 1e-8]
+        if not lower:
+            continue
+        weight = max(y[k] - y[j] for j in lower)
+        logits = [weight * s[k] / temperature] + [(y[k] - y[j]) * s[j] / temperature for j in lower]
+        terms.append(torch.logsumexp(torch.stack(logits), dim=0) - logits[0])
+    return torch.stack(terms).sum() / len(terms)
+
+
+def cosent(b: EmbeddedBatch, temperature: float) -> Tensor:
+    s, y = graded(b)
+    n = len(s)
+    wrong = [(s[j] - s[i]) / temperature for i in range(n) for j in range(n) if y[i] > y[j]]
+    return torch.logsumexp(torch.stack([torch.zeros((), dtype=torch.float64), *wrong]), dim=0)
