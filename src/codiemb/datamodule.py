@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from codiemb.batch import Batch
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec
-from codiemb.data.plan import Plan, PlannedSource, Schedule
+from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
+from codiemb.data.records import GRADED_TASKS
 from codiemb.data.source import Source, SourceFile, convert, open_sources
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError
@@ -31,6 +32,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         rejects: where skipped lines are written.
         num_workers: processes that tokenise ahead of training.
         prefetch: batches that each worker keeps ready.
+        epochs: length of the run in passes over the sources.
+        max_steps: length of the run in optimizer steps, instead of `epochs`.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         rejects: Path | None = None,
         num_workers: int = 0,
         prefetch: int = 4,
+        epochs: float = 1.0,
+        max_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.files = files
@@ -57,7 +62,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.prefetch = prefetch
         self.tokenizer: TextTokenizer | None = None  # exists once the model does
-        self.num_steps = 0  # optimizer steps of the run, set by `fix_steps`
+        self.epochs = epochs
+        self.max_steps = max_steps
+        self.num_steps = 0  # optimizer steps of the run, known after `setup`
         self.sources: list[Source] = []
         self.plan: Plan | None = None
 
@@ -80,13 +87,31 @@ class EmbeddingDataModule(pl.LightningDataModule):
             size = self.tasks[source.task].global_batch_size
             planned.append(PlannedSource(source.name, source.task, len(source), size))
         self.plan = Plan(planned, self.schedule, self.seed)
+        self.num_steps = self.max_steps or max(1, round(self.epochs * self.plan.steps_per_epoch))
 
-    def fix_steps(self, *, epochs: float, max_steps: int | None) -> int:
-        """Length of the run in optimizer steps: `max_steps`, or `epochs` times one pass over the sources."""
-        self.setup()
+    def describe(self, num_ranks: int, accumulation: int) -> str:
+        """The sources, their batches and the length of the run, one line each.
+
+        Raises:
+            UserError: a global batch size does not divide by ranks x accumulation.
+        """
         assert self.plan is not None
-        self.num_steps = max_steps or round(epochs * self.plan.steps_per_epoch)
-        return self.num_steps
+        lines = []
+        for source in self.plan.sources:
+            size = micro_batch_size(source, num_ranks, accumulation)
+            lines.append(
+                f"{source.name}: {source.num_examples:,} {source.task} examples, global batch "
+                f"{source.global_batch_size} = {size} x {num_ranks} ranks x {accumulation} accumulated"
+            )
+        return "\n".join([*lines, f"{self.num_steps:,} steps, {self.plan.steps_per_epoch:,} an epoch"])
+
+    def instructions(self) -> dict[str, str]:
+        """Each source's instruction, that of its first record; IR sources first."""
+        named = {}
+        for source in sorted(self.sources, key=lambda source: source.task in GRADED_TASKS):
+            if instruction := source[0].query.instruction:
+                named[source.name] = instruction
+        return named
 
     def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
         """The run's batches as a rank sees them; checks that all batch sizes divide."""

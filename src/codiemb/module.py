@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -53,7 +54,7 @@ class EmbeddingModule(pl.LightningModule):
         for term, value in output.logs.items():
             self.log(f"{name}/{term}", value, batch_size=size, sync_dist=sync)
 
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
         trainable = [p for p in self.parameters() if p.requires_grad]
         optimizer = self._optimizer(trainable)

@@ -68,6 +68,8 @@ def build_data(cfg: TrainConfig) -> EmbeddingDataModule:
         rejects=Path(cfg.run_dir) / "rejects.jsonl",
         num_workers=cfg.data.num_workers,
         prefetch=cfg.data.prefetch,
+        epochs=cfg.epochs,
+        max_steps=cfg.max_steps,
     )
 
 
@@ -93,14 +95,13 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     )
 
 
-def build_trainer(cfg: TrainConfig, num_steps: int) -> pl.Trainer:
-    """A Lightning trainer that stops after `num_steps` optimizer steps."""
+def build_trainer(cfg: TrainConfig) -> pl.Trainer:
+    """A Lightning trainer; the loader's length, not `max_steps`, ends the run."""
     use_offline_wandb()
     strategy: Any = instantiate(cfg.strategy, _convert_="all") if "_target_" in cfg.strategy else None
     return pl.Trainer(
         **cfg.trainer,
         strategy=strategy or cfg.strategy.get("name", "auto"),
-        max_steps=num_steps,
         logger=[instantiate(node, _convert_="all") for node in cfg.logger.values() if node],
         callbacks=[instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node],
         default_root_dir=cfg.run_dir,

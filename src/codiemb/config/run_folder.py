@@ -47,10 +47,14 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
     (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
 
 
-def link_latest(export: Path, stage_dir: Path) -> None:
-    """Point `outputs/<stage>/export` at the newest finished export, so that stages chain by folder."""
+def link_latest(export: Path, run_dir: Path) -> None:
+    """Point `outputs/<stage>/export` at the newest finished export, so that stages chain by folder.
+
+    Does nothing where the run folder is not `outputs/<stage>/<run>` or something else is in the way.
+    """
+    stage_dir = run_dir.absolute().parent
     link = stage_dir / "export"
-    if export.resolve() == link.absolute() or (link.exists() and not link.is_symlink()):
+    if stage_dir.parent.name != "outputs" or (link.exists() and not link.is_symlink()):
         return
     temporary = stage_dir / f".export-{os.getpid()}"
     temporary.symlink_to(os.path.relpath(export, stage_dir))

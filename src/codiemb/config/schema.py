@@ -46,7 +46,7 @@ class EvaluationTaskConfig:
     """What to evaluate on.
 
     Attributes:
-        name: `builtin`, `cmteb`, or names of mteb tasks in `tasks`.
+        name: `builtin`, `cmteb`, or `mteb` for any tasks of mteb by name.
         data: folder of the builtin data.
         split: `dev` or `test` of the builtin data.
         tasks: names to run; empty means all of the set.

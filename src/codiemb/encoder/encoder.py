@@ -139,6 +139,16 @@ class Encoder(nn.Module):
         middle = None if self.middle_layer is None else output.hidden_states[self.middle_layer][mask_SL]
         return HiddenStates(output.last_hidden_state[mask_SL], middle)
 
+    def describe(self) -> str:
+        """Architecture, size and mode in one line."""
+        total = sum(p.numel() for p in self.backbone.parameters())
+        trained = sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
+        mode = "packed" if self.packed else "padded"
+        return (
+            f"{self.backbone.config.model_type}: {total / 1e6:,.1f}M parameters, {trained / 1e6:,.1f}M trained, "
+            f"{self.attention}, {self.pooling} pooling, {mode}"
+        )
+
     def _use_attention(self, name: str) -> None:
         if self.backbone.config._attn_implementation != name:
             self.backbone.set_attn_implementation(name)

@@ -52,12 +52,11 @@ def check_spec(spec: ModelSpec) -> None:
     PromptTemplate(spec.prompt.query, spec.prompt.document)
 
 
-def load_encoder(spec: ModelSpec, *, fallback_tokenizer: str | None = None) -> Encoder:
+def load_encoder(spec: ModelSpec) -> Encoder:
     """Build the encoder, check its attention, and find out whether it can run packed.
 
     Args:
         spec: the model's settings; what a folder at `spec.path` states about itself wins.
-        fallback_tokenizer: used with random weights when the model's own tokenizer cannot be had.
 
     Raises:
         UserError: the model is not to be had, or is not what the settings say.
@@ -67,7 +66,7 @@ def load_encoder(spec: ModelSpec, *, fallback_tokenizer: str | None = None) -> E
     for change in changed:
         log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
     random_weights = spec.weights == "random" or spec.path is None
-    tokenizer = _load_tokenizer(spec, fallback_tokenizer if random_weights else None)
+    tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if random_weights else None)
     template = PromptTemplate(spec.prompt.query, spec.prompt.document)
     text_tokenizer = TextTokenizer(
         tokenizer, template, pool_prompt=spec.pool_prompt, append_eos=spec.append_eos

@@ -40,6 +40,7 @@ class ModelSpec:
         path: local folder or hub id; None builds `architecture` from random weights.
         weights: `pretrained`, `random`, or None for pretrained where there is a path.
         tokenizer: folder or hub id; None means the one at `path`.
+        fallback_tokenizer: stands in, with random weights only, where `tokenizer` is not to be had.
         architecture: keyword arguments of the transformers config class, `model_type` included.
         init: `standard` (transformers' own) or `bag_of_words` (unit-variance token embeddings, nearly silent
             layers: the fastest start from random weights, see experiments/LOG.md).
@@ -60,6 +61,7 @@ class ModelSpec:
     path: str | None = None
     weights: str | None = None
     tokenizer: str | None = None
+    fallback_tokenizer: str | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     init: str = "standard"
     pooling: str = "mean"

@@ -1,0 +1,96 @@
+"""Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from rich.console import Console
+
+from codiemb.config import build, run_folder
+from codiemb.config.evaluation import check_task, run_evaluation, sheets
+from codiemb.config.preflight import preflight
+from codiemb.config.schema import TrainConfig, register
+from codiemb.config.sweep import RESULT_FILE
+from codiemb.encoder import Encoder, load_encoder
+from codiemb.evaluation import Evaluation, save
+from codiemb.export import export_cosine, export_sentence_transformer
+
+log = logging.getLogger("codiemb")
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@run_folder.user_errors_without_traceback
+def main(config: DictConfig) -> None:
+    """Check everything, then train, evaluate before and after, and export."""
+    started = time.perf_counter()
+    cfg = build.typed_train(config)
+    preflight(cfg)
+    run_dir = Path(cfg.run_dir)
+    main_process = run_folder.is_main_process()
+    if cfg.evaluate.before or cfg.evaluate.after:
+        check_task(cfg.task)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    data = build.build_data(cfg)
+    trainer = build.build_trainer(cfg)
+    if main_process:
+        run_folder.record_run(config, run_dir)
+        data.prepare_data()
+        data.setup()
+        log.info("%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches))
+
+    encoder = load_encoder(cfg.model)
+    data.tokenizer = encoder.tokenizer
+    module = build.build_module(cfg, encoder)
+    log.info("%s", encoder.describe())
+
+    before = None
+    if main_process and cfg.evaluate.before:
+        log.info("evaluating before training")
+        before = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info, baseline=False)
+    trainer.fit(module, datamodule=data)
+    if not trainer.is_global_zero:
+        return
+
+    encoder.to(trainer.strategy.root_device)
+    if cfg.export.enabled:
+        export(cfg, encoder, data.instructions())
+    after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
+    finish(cfg, before, after, seconds=time.perf_counter() - started)
+
+
+def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> None:
+    """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
+    run_dir = Path(cfg.run_dir)
+    query = cfg.export.query_instruction
+    query = next(iter(instructions.values()), "") if query is None else query
+    folder = export_sentence_transformer(
+        encoder, cfg.model, run_dir / "export", query_instruction=query, instructions=instructions
+    )
+    if cfg.export.verify:
+        cosine = export_cosine(encoder, folder, query_instruction=query)
+        log.info("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
+    run_folder.link_latest(folder, run_dir)
+
+
+def finish(cfg: TrainConfig, before: Evaluation | None, after: Evaluation | None, seconds: float) -> None:
+    """Print the table and leave result.json."""
+    run_dir = Path(cfg.run_dir)
+    scores = {} if after is None else after.scores
+    if after is not None:
+        tables = sheets(cfg.task, after, before)
+        save(after, run_dir / "evaluation", before=before, sheets=tables[1:])
+        for table in tables:
+            Console().print(table.rich())
+    result = {"scores": scores, "seconds": round(seconds, 1)}
+    (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    log.info("finished in %.0f s: %s", seconds, run_dir)
+
+
+if __name__ == "__main__":
+    main()
