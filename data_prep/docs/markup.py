@@ -38,7 +38,7 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\s?\[[\w#*]{1,12}\]_"), ""),  # footnote mark
     (re.compile(r"\[`+[~!]?([^`]*)`+\]"), r"\1"),  # [`~Class`]
     (re.compile(r"``([^`]*)``"), r"\1"),
-    (re.compile(r"`([^`]*)`_{0,2}"), r"\1"),
+    (re.compile(r"`[~!]?([^`]*)`_{0,2}"), r"\1"),
     (re.compile(r"\*\*([^*\n]+)\*\*"), r"\1"),
     (re.compile(r"(?<![\w*])\*([A-Za-z][^*\n]*[\w.])\*(?![\w*])"), r"\1"),
     (re.compile(r"https?://[^\s)>\]]+"), ""),
