@@ -29,8 +29,8 @@ OPTIONS = {
 def ragged_batch(**options):
     """Five ragged groups with every kind of duplicate a text can have.
 
-    The positive of query 0 is a hard negative of query 2 (document 8) and the positive of query 3 (12); query 4
-    has the text of query 1; documents 9 and 14 have the texts of queries 2 and 3.
+    The positive of query 0 is a hard negative of query 2 (document 8) and the positive of query 3 (12); query
+    4 has the text of query 1; documents 9 and 14 have the texts of queries 2 and 3.
     """
     hashes = [1000 + k for k in range(16)]
     hashes[8], hashes[12], hashes[9], hashes[14] = 1000, 1000, 2, 3
