@@ -187,7 +187,7 @@ def largest_tensor(loss, batch):
 
 @pytest.mark.parametrize("options", [{}, {"other_positives": "aligned"}], ids=str)
 def test_no_tensor_of_queries_times_documents_exists_at_any_moment(options):
-    num_queries, chunk_rows = 256, 8
+    num_queries, chunk_rows = 64, 4
     batch = make_batch([(1, 1)] * num_queries, dim=4)
     # the widest is the lookup table of a chunk: rows x distinct texts (documents and queries)
     assert (
