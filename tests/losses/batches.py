@@ -68,15 +68,19 @@ def with_similarities(similarities: Tensor, scores: Tensor) -> EmbeddedBatch:
 def value_and_gradients(
     loss: Callable[[EmbeddedBatch], Tensor], batch: EmbeddedBatch
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The scalar and its gradient with respect to every embedding of the batch; zeros where it has none."""
+    """The scalar and its gradient with respect to every embedding of the batch; zeros where it has none.
+
+    Under anomaly detection, so a NaN anywhere in the backward pass is an error even if a mask hides it.
+    """
     leaves = {
         name: getattr(batch, name).detach().clone().requires_grad_()
         for name in EMBEDDINGS
         if getattr(batch, name) is not None
     }
-    value = loss(batch._replace(**leaves))
-    assert value.requires_grad, "the loss has lost its graph"
-    value.backward()
+    with torch.autograd.set_detect_anomaly(True):
+        value = loss(batch._replace(**leaves))
+        assert value.requires_grad, "the loss has lost its graph"
+        value.backward()
     return value.detach(), {
         name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()
     }

@@ -47,7 +47,7 @@ def test_value_and_gradient_equal_the_formula(loss, oracle, scores):
 
 
 @every_loss
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(rows=scores_and_similarities)
 def test_any_list_equals_the_formula(loss, oracle, rows):
     assert_same(loss, oracle, list_batch(rows), tolerance=1e-7)

@@ -29,8 +29,8 @@ OPTIONS = {
 def ragged_batch(**options):
     """Five ragged groups with every kind of duplicate a text can have.
 
-    The positive of query 0 is a hard negative of query 2 (document 8) and the positive of query 3 (12); query 4
-    has the text of query 1; documents 9 and 14 have the texts of queries 2 and 3.
+    The positive of query 0 is a hard negative of query 2 (document 8) and the positive of query 3 (12); query
+    4 has the text of query 1; documents 9 and 14 have the texts of queries 2 and 3.
     """
     hashes = [1000 + k for k in range(16)]
     hashes[8], hashes[12], hashes[9], hashes[14] = 1000, 1000, 2, 3
@@ -187,7 +187,7 @@ def largest_tensor(loss, batch):
 
 @pytest.mark.parametrize("options", [{}, {"other_positives": "aligned"}], ids=str)
 def test_no_tensor_of_queries_times_documents_exists_at_any_moment(options):
-    num_queries, chunk_rows = 256, 8
+    num_queries, chunk_rows = 64, 4
     batch = make_batch([(1, 1)] * num_queries, dim=4)
     # the widest is the lookup table of a chunk: rows x distinct texts (documents and queries)
     assert (

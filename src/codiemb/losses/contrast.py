@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-class Negatives(NamedTuple):
-    """Which candidates of a chunk of rows (c) are negatives, before and after false negatives are masked."""
+class NotNegatives(NamedTuple):
+    """Which candidates of a chunk of rows (c) are no negatives: by rule; by rule or as false negatives."""
 
-    eligible_cK: Bool[Tensor, "c K"]
-    kept_cK: Bool[Tensor, "c K"]
+    excluded_cK: Bool[Tensor, "c K"]
+    masked_cK: Bool[Tensor, "c K"]
 
 
 class Block(NamedTuple):
@@ -21,11 +21,11 @@ class Block(NamedTuple):
 
     anchor_RD: Float[Tensor, "R D"]
     candidate_KD: Float[Tensor, "K D"]
-    negatives: Callable[[Int[Tensor, " c"]], Negatives]
+    not_negatives: Callable[[Int[Tensor, " c"]], NotNegatives]
 
 
 class Contrast(NamedTuple):
-    """One number a row. Only `logsumexp_R` has a gradient; it is about -3e38 for a row without negatives."""
+    """One number a row; only `logsumexp_R` has a gradient. It is about -3e38 for a row without negatives."""
 
     logsumexp_R: Float[Tensor, " R"]
     hardest_R: Float[Tensor, " R"]  # similarity of the nearest negative kept, -inf for a row without
@@ -62,17 +62,23 @@ def _contrast_chunk(
     ceiling_R: Float[Tensor, " R"] | None,
     row_c: Int[Tensor, " c"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    logit_cK = torch.cat([(b.anchor_RD[row_c] / temperature) @ b.candidate_KD.T for b in blocks], dim=1)
-    masks = [block.negatives(row_c) for block in blocks]
-    eligible_cK = torch.cat([mask.eligible_cK for mask in masks], dim=1)
-    kept_cK = torch.cat([mask.kept_cK for mask in masks], dim=1)
+    logit_cK = _joined([(b.anchor_RD[row_c] / temperature) @ b.candidate_KD.T for b in blocks])
+    masks = [block.not_negatives(row_c) for block in blocks]
+    masked_cK = _joined([mask.masked_cK for mask in masks])
     if ceiling_R is not None:
-        kept_cK = kept_cK & (logit_cK.detach() <= ceiling_R[row_c, None] / temperature)
-    # a finite filler: a row of -inf would make NaN gradients
-    filled_cK = logit_cK.masked_fill(~kept_cK, torch.finfo(logit_cK.dtype).min)
-    logsumexp_c = filled_cK.logsumexp(dim=1)
+        masked_cK = masked_cK | (logit_cK.detach() > ceiling_R[row_c, None] / temperature)
+    # a finite filler: the gradient of a row of -inf passes through NaN, which anomaly detection reports
+    logit_cK = logit_cK.masked_fill_(masked_cK, torch.finfo(logit_cK.dtype).min)
+    logsumexp_c = logit_cK.logsumexp(dim=1)
     # from here on nothing is recomputed: the checkpoint stops once it has what the backward pass needs
     with torch.no_grad():
-        num_kept_c = kept_cK.sum(dim=1)
-        hardest_c = (filled_cK.amax(dim=1) * temperature).masked_fill(num_kept_c == 0, -torch.inf)
-    return logsumexp_c, hardest_c, eligible_cK.sum(dim=1), num_kept_c
+        # int32 sums of bools are 9 times as fast as the default int64 on CPU
+        num_excluded_c = _joined([mask.excluded_cK for mask in masks]).sum(dim=1, dtype=torch.int32)
+        num_kept_c = logit_cK.shape[1] - masked_cK.sum(dim=1, dtype=torch.int32)
+        hardest_c = (logit_cK.amax(dim=1) * temperature).masked_fill(num_kept_c == 0, -torch.inf)
+    return logsumexp_c, hardest_c, logit_cK.shape[1] - num_excluded_c, num_kept_c
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Columns side by side, without a copy where there is one part."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

@@ -36,9 +36,8 @@ class PRO(nn.Module):
         gap_LL = y_L[:, None] - y_L[None, :]
         lower_LL = gap_LL > _SAME_SCORE
         logit_L = gap_LL.amax(dim=1) * s_L / self.temperature
-        lower_logit_LL = (gap_LL * s_L[None, :] / self.temperature).masked_fill(
-            ~lower_LL, torch.finfo(s_L.dtype).min
-        )
+        lower_logit_LL = gap_LL * s_L[None, :] / self.temperature
+        lower_logit_LL = lower_logit_LL.masked_fill(~lower_LL, torch.finfo(s_L.dtype).min)
         # a row with nothing below it: softplus of about -3e38 is 0, and so is its gradient
         loss_L = softplus(lower_logit_LL.logsumexp(dim=1) - logit_L)
         return LossOutput(loss_L.sum() / lower_LL.any(dim=1).sum().clamp_min(1), {})

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from codiemb.batch import EmbeddedBatch
-from codiemb.losses.contrast import Block, Negatives
+from codiemb.losses.contrast import Block, NotNegatives
 from codiemb.losses.masks import Documents, KnownPairs, Queries, number_texts, query_numbers
 
 
@@ -64,11 +64,11 @@ class RowBuilder:
         query_R = owner_P if per_pair else torch.arange(num_queries, device=owner_P.device)
         anchor_RD, candidate_MD = self.query_BD[query_R], self.documents.embedding_MD
 
-        def documents_of(row_c: Int[Tensor, " c"]) -> Negatives:
+        def documents_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
             ordinal_c = self.pairs.ordinal_P[row_c] if self.aligned else None
             return self._documents(query_R[row_c], ordinal_c)
 
-        def queries_of(row_c: Int[Tensor, " c"]) -> Negatives:
+        def queries_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
             query_c = query_R[row_c]
             return self._queries(query_c, self.known, self.query_text_B[query_c])
 
@@ -83,35 +83,37 @@ class RowBuilder:
         """Positives against the queries of all ranks; one row a pair."""
         assert self.queries is not None, "the direction from documents to queries needs gathered queries"
 
-        def queries_of(row_c: Int[Tensor, " c"]) -> Negatives:
+        def queries_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
             return self._queries(self.pairs.owner_P[row_c], self.known.turned(), self.text_P[row_c])
 
         return [Block(self.pairs.positive_PD, self.queries.embedding_QD, queries_of)]
 
-    def _documents(self, query_c: Int[Tensor, " c"], ordinal_c: Int[Tensor, " c"] | None) -> Negatives:
+    def _documents(self, query_c: Int[Tensor, " c"], ordinal_c: Int[Tensor, " c"] | None) -> NotNegatives:
         documents = self.documents
         own_cM = self.number_B[query_c, None] == documents.owner_M
-        eligible_cM = ~(own_cM & documents.is_positive_M)
+        excluded_cM = own_cM & documents.is_positive_M
         if ordinal_c is not None:
             # the clamp keeps hard negatives of a query without positives from a division by zero
             same_cM = documents.ordinal_M == ordinal_c[:, None] % documents.num_positives_M.clamp_min(1)
-            eligible_cM &= ~documents.is_positive_M | same_cM
+            excluded_cM |= documents.is_positive_M & ~same_cM
         if not self.in_batch:
-            eligible_cM &= own_cM
-        return self._mask(eligible_cM, self.known, self.query_text_B[query_c], self.text_M)
+            excluded_cM |= ~own_cM
+        return self._mask(excluded_cM, self.known, self.query_text_B[query_c], self.text_M)
 
-    def _queries(self, query_c: Int[Tensor, " c"], known: KnownPairs, text_c: Int[Tensor, " c"]) -> Negatives:
+    def _queries(
+        self, query_c: Int[Tensor, " c"], known: KnownPairs, text_c: Int[Tensor, " c"]
+    ) -> NotNegatives:
         assert self.queries is not None
-        eligible_cQ = self.number_B[query_c, None] != self.queries.number_Q
-        return self._mask(eligible_cQ, known, text_c, self.text_Q)
+        excluded_cQ = self.number_B[query_c, None] == self.queries.number_Q
+        return self._mask(excluded_cQ, known, text_c, self.text_Q)
 
     def _mask(
         self,
-        eligible_cK: Bool[Tensor, "c K"],
+        excluded_cK: Bool[Tensor, "c K"],
         known: KnownPairs,
         text_c: Int[Tensor, " c"],
         text_K: Int[Tensor, " K"],
-    ) -> Negatives:
+    ) -> NotNegatives:
         if not self.mask_false_negatives:
-            return Negatives(eligible_cK, eligible_cK)
-        return Negatives(eligible_cK, eligible_cK & ~known.lookup(text_c, text_K))
+            return NotNegatives(excluded_cK, excluded_cK)
+        return NotNegatives(excluded_cK, excluded_cK | known.lookup(text_c, text_K))
