@@ -17,7 +17,7 @@ def builtin_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def small_and_single_threaded() -> Iterator[None]:
-    """k-means over 2,048 draws of 16 texts shows nothing that 128 do not, and threads only wait on so little."""
+    """2,048 draws of 16 texts show nothing that 128 do not, and threads only wait for so little."""
     with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
         patch.setattr(FramesClustering, "max_documents_per_cluster", 128)
         yield

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import datasets
+import httpx
 import mteb
 import pytest
 from datasets.arrow_writer import ArrowWriter
@@ -85,9 +86,7 @@ def test_all_of_cmteb_is_named_once_after_one_request(
     assert "hub cannot be reached" in lines[0]
     for missing in evaluation.missing:
         named = [line for line in lines if f" {missing.task}:" in line]
-        assert named == [
-            line for line in lines if missing.dataset + " cannot be had (not in the local cache)" in line
-        ]
+        assert named == [line for line in lines if missing.dataset + " is not in the local cache" in line]
         assert len(named) == 1
     assert not [record for record in caplog.records if record.name.split(".")[0] in ("mteb", "datasets")]
     assert cmteb_table(evaluation.scores).coverage == "0 of 31"
@@ -135,22 +134,30 @@ def test_cached_reranking_keeps_its_candidates(tmp_path: Path):
 def test_reranking_without_its_candidates_is_left_out(tmp_path: Path):
     evaluation = _reranked(tmp_path, candidates=False)
     assert evaluation.results == ()
-    assert evaluation.missing[0].reason == "its candidates are not in the local cache"
+    assert evaluation.missing[0].reason == "is in the local cache without its candidates"
 
 
 @pytest.mark.parametrize(
-    ("error", "is_missing"), [(DatasetNotFoundError("gated"), True), (KeyError("bug"), False)]
+    ("error", "reason"),
+    [
+        (DatasetNotFoundError("gated"), "cannot be had: gated"),
+        (FileNotFoundError("Couldn't find any data file at /here"), "was not found on the hub"),
+        (httpx.ReadTimeout("slow"), "cannot be had: slow"),
+        (KeyError("bug"), None),
+        (ValueError("bug"), None),
+    ],
 )
 def test_only_a_missing_dataset_is_forgiven(
-    error: Exception, is_missing: bool, monkeypatch: pytest.MonkeyPatch
+    error: Exception, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(self: AbsTask, *args: object, **kwargs: object) -> None:
         raise error
 
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(AbsTask, "load_data", fail)
-    if is_missing:
-        assert evaluate(BagOfWords(), [mteb.get_task("AFQMC")], {}).missing[0].reason == "gated"
-    else:
-        with pytest.raises(KeyError, match="bug"):
+    if reason is None:
+        with pytest.raises(type(error), match="bug"):
             evaluate(BagOfWords(), [mteb.get_task("AFQMC")], {})
+    else:
+        (missing,) = evaluate(BagOfWords(), [mteb.get_task("AFQMC")], {}).missing
+        assert missing.reason == reason

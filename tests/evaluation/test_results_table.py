@@ -10,6 +10,7 @@ from codiemb.evaluation import (
     MissingDataset,
     Sheet,
     TaskScore,
+    missing_sheet,
     prompts_sheet,
     results_sheet,
     save,
@@ -55,11 +56,12 @@ def test_without_a_before_or_bm25_the_columns_go():
 
 
 def test_a_missing_dataset_takes_the_mean_away_and_is_named():
-    missing = replace(AFTER, missing=(MissingDataset("AFQMC", "C-MTEB/AFQMC", "not in the local cache"),))
+    missing = replace(AFTER, missing=(MissingDataset("AFQMC", "C-MTEB/AFQMC", "is not in the local cache"),))
     sheet = results_sheet(missing)
     assert "2 of 3 tasks" in sheet.title
     assert [row[0] for row in sheet.rows] == ["FramesRetrieval", "FramesPairClassification"]
-    assert sheet.notes == ("Left out, because their datasets cannot be had: AFQMC.",)
+    assert sheet.notes == ("1 left out, because their datasets cannot be had.",)
+    assert missing_sheet(missing).rows == (("AFQMC", "C-MTEB/AFQMC", "is not in the local cache"),)
 
 
 def test_scores_on_other_data_are_no_before():

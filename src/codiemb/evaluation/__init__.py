@@ -9,7 +9,7 @@ from codiemb.evaluation.protocol import TextEncoder
 from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
 from codiemb.evaluation.run import evaluate
 from codiemb.evaluation.sheet import Sheet
-from codiemb.evaluation.table import prompts_sheet, results_sheet, save
+from codiemb.evaluation.table import missing_sheet, prompts_sheet, results_sheet, save
 
 __all__ = [
     "CmtebTable",
@@ -26,6 +26,7 @@ __all__ = [
     "cmteb_tasks",
     "default_instructions",
     "evaluate",
+    "missing_sheet",
     "prompts_sheet",
     "results_sheet",
     "save",

@@ -54,14 +54,14 @@ class CmtebTable:
             for kind in CATEGORIES
         ]
         published = [
-            (row.model + "*" * bool(row.note), *(f"{value:.2f}" for value in row[1:9]))
+            (row.model + "†" * bool(row.note), *(f"{value:.2f}" for value in row[1:9]))
             for row in self.published
         ]
         return Sheet(
             title=f"CMTEB, {self.coverage} tasks",
             header=("Model", "Mean(Task)", "Mean(Type)", *CATEGORIES.values()),
             rows=(*published, (model, *cells)),
-            notes=tuple(f"* {row.note}" for row in self.published if row.note),
+            notes=tuple(f"† {row.note}" for row in self.published if row.note),
         )
 
 

@@ -1,14 +1,14 @@
 """Finds out once whether the Hugging Face hub can be reached, and makes cached datasets usable without it."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import datasets
-from datasets.exceptions import DatasetNotFoundError
 from datasets.naming import camelcase_to_snakecase
 from huggingface_hub import constants, get_session
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from mteb.abstasks import AbsTask, AbsTaskRetrieval, retrieval_dataset_loaders
 
 TIMEOUT_SECONDS = 5.0
@@ -39,12 +39,12 @@ def hub_is_reachable() -> bool:
     if constants.is_offline_mode() or datasets.config.HF_HUB_OFFLINE:
         return False
     try:
-        get_session().head(constants.ENDPOINT, timeout=TIMEOUT_SECONDS)
+        response = get_session().head(constants.ENDPOINT, timeout=TIMEOUT_SECONDS)
     except Exception as error:
         if is_unavailable(error):
             return False
         raise
-    return True
+    return response.status_code < 500  # a mirror may answer 404 here; a broken proxy answers 502
 
 
 @contextmanager
@@ -60,12 +60,18 @@ def offline() -> Iterator[None]:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether loading failed because the dataset cannot be had, and not because something is broken."""
-    had_not = (ConnectionError, TimeoutError, DatasetNotFoundError, HfHubHTTPError)
-    if isinstance(error, (*had_not, LocalEntryNotFoundError, OfflineModeIsEnabled)):
-        return True
+    """Whether loading a hub dataset failed because it cannot be had, and not because something is broken."""
+    # `datasets` turns some hub errors into a FileNotFoundError, and a cache in part into a ValueError
+    cannot_be_had = (ConnectionError, TimeoutError, FileNotFoundError, HfHubHTTPError, OfflineModeIsEnabled)
     from_network = type(error).__module__.split(".")[0] in NETWORK_LIBRARIES
-    return from_network or str(error).startswith("Couldn't find cache for")  # cached in part only
+    return isinstance(error, cannot_be_had) or from_network or "Couldn't find cache for" in str(error)
+
+
+def why_not_had(error: BaseException) -> str:
+    """The end of a sentence that starts with the dataset, short enough for one line of a report."""
+    if type(error) is FileNotFoundError:  # its message is about files that could be in the working folder
+        return "was not found on the hub"
+    return f"cannot be had: {textwrap.shorten(str(error) or type(error).__name__, 70)}"
 
 
 def cached_configs(path: str, revision: str | None = None) -> list[str]:
@@ -77,16 +83,20 @@ def cached_configs(path: str, revision: str | None = None) -> list[str]:
 
 
 def revision_used(task: AbsTask) -> str:
-    """The dataset revision behind a score: a local folder's hash, the cached commit offline, else the pin."""
+    """The dataset revision behind a score: a local folder's hash, or the commit that was loaded.
+
+    When the hub fails, `datasets` takes the newest commit in its cache, whatever was asked for.
+    """
     if (local := getattr(task, "revision", None)) is not None:
         return str(local)
-    if constants.is_offline_mode():  # then `datasets` takes the newest cached commit, whatever is asked for
-        folders = sorted(
-            _cached_folders(task.metadata.dataset["path"]), key=lambda folder: folder.stat().st_mtime
-        )
-        if folders:
-            return folders[-1].name
-    return task.metadata.dataset["revision"]
+    pinned = task.metadata.dataset["revision"]
+    folders = sorted(
+        _cached_folders(task.metadata.dataset["path"]), key=lambda folder: folder.stat().st_mtime
+    )
+    commits = [folder.name for folder in folders]
+    if not commits or (pinned in commits and not constants.is_offline_mode()):
+        return pinned
+    return commits[-1]
 
 
 def has_candidates(task: AbsTask) -> bool:

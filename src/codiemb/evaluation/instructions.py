@@ -34,19 +34,24 @@ def default_instructions(tasks: Iterable[AbsTask]) -> dict[str, dict[str, str]]:
 
 def check_instructions(instructions: Instructions, tasks: Iterable[AbsTask]) -> None:
     """Stop on a key that can never match: a typo here would silently evaluate without a prompt."""
-    known = {*get_args(TaskType), *(task.metadata.name for task in tasks)}
-    # a config may hold more tasks than this run evaluates; mteb's thousand names are looked up only then
-    if unknown := instructions.keys() - known:
-        known |= {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
-        known |= {task.metadata.name for task in TASKS}
-        unknown -= known
-    for name in sorted(unknown):
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"instructions: {name!r} is neither a task name nor a task type{hint}")
+    names = {task.metadata.name for task in tasks} | {task.metadata.name for task in TASKS}
+    known = names.union(get_args(TaskType))
+    for name in sorted(instructions.keys() - known):
+        if not _is_mteb_task(name):  # a config may hold more tasks than this run evaluates
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"instructions: {name!r} is neither a task name nor a task type{hint}")
     for name, entry in instructions.items():
         if wrong := sorted(entry.keys() - set(SIDES)):
             raise ValueError(f"instructions.{name}: unknown side {wrong[0]!r}; use 'query' and 'document'")
+
+
+def _is_mteb_task(name: str) -> bool:
+    try:
+        mteb.get_task(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _published(task: AbsTask) -> dict[str, str]:

@@ -31,7 +31,7 @@ class MissingDataset:
 
     task: str
     dataset: str
-    reason: str
+    reason: str  # continues a sentence that starts with the dataset
 
 
 @dataclass(frozen=True)

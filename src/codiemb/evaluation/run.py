@@ -14,7 +14,7 @@ from mteb.results import TaskResult
 
 from codiemb.evaluation.bm25 import TASK_TYPES, bm25_score
 from codiemb.evaluation.builtin_tasks import LocalTask
-from codiemb.evaluation.hub import Hub, has_candidates, is_unavailable, revision_used
+from codiemb.evaluation.hub import Hub, has_candidates, is_unavailable, revision_used, why_not_had
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
 from codiemb.evaluation.protocol import TextEncoder
@@ -52,7 +52,7 @@ def evaluate(
             place = f"[{number}/{len(tasks)}] {task.metadata.name}"
             if failure := _load(task, hub):
                 missing.append(failure)
-                report(f"{place}: left out, {failure.dataset} cannot be had ({failure.reason})")
+                report(f"{place}: left out, {failure.dataset} {failure.reason}")
                 continue
             try:
                 results.append(_score(mteb_encoder, task, with_bm25=bm25))
@@ -74,12 +74,12 @@ def _load(task: AbsTask, hub: Hub) -> MissingDataset | None:
         if not is_unavailable(error):
             raise
         hub.check(again=True)
-        reason = "not in the local cache" if hub.is_offline else str(error).splitlines()[0]
+        reason = "is not in the local cache" if hub.is_offline else why_not_had(error)
     else:
         if has_candidates(task):
             return None
         task.unload_data()
-        reason = "its candidates are not in the local cache"
+        reason = "is in the local cache without its candidates"
     return MissingDataset(task.metadata.name, task.metadata.dataset["path"], reason)
 
 

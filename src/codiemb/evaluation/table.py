@@ -11,18 +11,19 @@ from codiemb.evaluation.sheet import Sheet, percent
 
 def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> Sheet:
     """One row per task: metric, score before training if given, score, BM25 where known."""
-    count = f"{len(evaluation.results)} of {len(evaluation.results) + len(evaluation.missing)}"
+    num_missing = len(evaluation.missing)
+    count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing}"
     has_bm25 = any(result.bm25 is not None for result in evaluation.results)
     earlier = None if before is None else _comparable(evaluation, before)
     header = ("Score",) if before is None else ("Before", "After")
     rows = [_row(result, earlier, has_bm25) for result in evaluation.results]
-    if len(rows) > 1 and not evaluation.missing:
+    if len(rows) > 1 and not num_missing:
         rows.append(_mean_row(evaluation, earlier, has_bm25))
     return Sheet(
         title=f"{evaluation.model}: {count} tasks (mteb {evaluation.mteb_version})",
         header=("Task", "Metric", *header, *(["BM25"] if has_bm25 else [])),
         rows=tuple(rows),
-        notes=_notes(evaluation),
+        notes=(f"{num_missing} left out, because their datasets cannot be had.",) if num_missing else (),
         text_columns=2,
     )
 
@@ -41,6 +42,16 @@ def prompts_sheet(evaluation: Evaluation) -> Sheet:
     )
 
 
+def missing_sheet(evaluation: Evaluation) -> Sheet:
+    """Which tasks were left out, and why."""
+    return Sheet(
+        title="Left out",
+        header=("Task", "Dataset", "Reason"),
+        rows=tuple((missing.task, missing.dataset, missing.reason) for missing in evaluation.missing),
+        text_columns=3,
+    )
+
+
 def save(
     evaluation: Evaluation, folder: Path, *, before: Evaluation | None = None, sheets: Sequence[Sheet] = ()
 ) -> None:
@@ -49,7 +60,7 @@ def save(
     _write(folder / "results.json", evaluation.to_json())
     if before is not None:
         _write(folder / "before.json", before.to_json())
-    parts = (results_sheet(evaluation, before), *sheets, prompts_sheet(evaluation))
+    parts = (results_sheet(evaluation, before), *sheets, prompts_sheet(evaluation), missing_sheet(evaluation))
     _write(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
 
 
@@ -78,13 +89,6 @@ def _mean_row(evaluation: Evaluation, earlier: dict[str, float] | None, has_bm25
         cells.append(percent(fmean(earlier.values()) if len(earlier) == len(evaluation.results) else None))
     cells.append(percent(fmean(evaluation.scores.values())))
     return (*cells, *([""] if has_bm25 else []))
-
-
-def _notes(evaluation: Evaluation) -> tuple[str, ...]:
-    if not evaluation.missing:
-        return ()
-    names = ", ".join(missing.task for missing in evaluation.missing)
-    return (f"Left out, because their datasets cannot be had: {names}.",)
 
 
 def _write(path: Path, text: str) -> None:
