@@ -1,0 +1,33 @@
+"""Scores an encoder on mteb tasks, built-in or CMTEB, and shows it beside BM25 and published results."""
+
+from codiemb.evaluation.bm25 import bm25_score
+from codiemb.evaluation.builtin_tasks import builtin_tasks
+from codiemb.evaluation.cmteb import CmtebTable, cmteb_table, cmteb_tasks
+from codiemb.evaluation.instructions import Instructions, default_instructions
+from codiemb.evaluation.mteb_encoder import MtebEncoder
+from codiemb.evaluation.protocol import TextEncoder
+from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
+from codiemb.evaluation.run import evaluate
+from codiemb.evaluation.sheet import Sheet
+from codiemb.evaluation.table import missing_sheet, prompts_sheet, results_sheet, save
+
+__all__ = [
+    "CmtebTable",
+    "Evaluation",
+    "Instructions",
+    "MissingDataset",
+    "MtebEncoder",
+    "Sheet",
+    "TaskScore",
+    "TextEncoder",
+    "bm25_score",
+    "builtin_tasks",
+    "cmteb_table",
+    "cmteb_tasks",
+    "default_instructions",
+    "evaluate",
+    "missing_sheet",
+    "prompts_sheet",
+    "results_sheet",
+    "save",
+]

@@ -1,0 +1,96 @@
+"""Makes any TextEncoder an mteb encoder, and keeps a record of the prompts that were really used."""
+
+from typing import Unpack
+
+import numpy as np
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models.abs_encoder import AbsEncoder
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from mteb.types import BatchedInput, EncodeKwargs, PromptType
+from torch.utils.data import DataLoader
+
+from codiemb.evaluation.instructions import Instructions, instruction_for
+from codiemb.evaluation.protocol import TextEncoder
+
+
+class MtebEncoder(AbsEncoder):
+    """A TextEncoder as mteb sees it.
+
+    `prompts_used[task][side]` is the instruction given to that side's texts, and `num_texts[task]` how many
+    texts were encoded; sides are "query" and "document", or "text" where a task has only one kind.
+    """
+
+    mteb_model_meta: ModelMeta
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        instructions: Instructions,
+        *,
+        name: str = "codiemb/encoder",
+        revision: str = "unknown",
+        progress: bool = False,
+    ) -> None:
+        self.encoder = encoder
+        self.instructions = instructions
+        self.progress = progress
+        self.prompts_used: dict[str, dict[str, str]] = {}
+        self.num_texts: dict[str, int] = {}
+        self.mteb_model_meta = _model_meta(name, revision, use_instructions=bool(instructions))
+
+    def encode(
+        self,
+        inputs: DataLoader[BatchedInput],
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **kwargs: Unpack[EncodeKwargs],  # mteb's batch size and progress bar; the encoder has its own
+    ) -> np.ndarray:
+        """Embed all texts of mteb's data loader in one call, so that the encoder can sort and pack them."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        instruction = instruction_for(self.instructions, task_metadata, prompt_type)
+        side = "text" if prompt_type is None else prompt_type.value
+        self.prompts_used.setdefault(task_metadata.name, {})[side] = instruction
+        self.num_texts[task_metadata.name] = self.num_texts.get(task_metadata.name, 0) + len(texts)
+        embedding_SD = self.encoder.encode(texts, instruction=instruction, progress=self.progress)
+        return _checked(embedding_SD, len(texts), task_metadata.name)
+
+
+def _checked(embedding_SD: np.ndarray, num_texts: int, task: str) -> np.ndarray:
+    """A wrong shape or a NaN would turn into a low score instead of an error."""
+    if embedding_SD.ndim != 2 or embedding_SD.shape[0] != num_texts:
+        raise ValueError(
+            f"{task}: the encoder returned shape {embedding_SD.shape} for {num_texts} texts; "
+            f"expected ({num_texts}, D)"
+        )
+    if num_bad := int((~np.isfinite(embedding_SD)).any(axis=1).sum()):
+        raise ValueError(
+            f"{task}: {num_bad} of {num_texts} embeddings contain NaN or infinity; "
+            "check the weights (did training diverge?) and the precision"
+        )
+    return np.asarray(embedding_SD, dtype=np.float32)
+
+
+def _model_meta(name: str, revision: str, *, use_instructions: bool) -> ModelMeta:
+    """What mteb wants to know; names follow the hub's "owner/name", so a bare name gets an owner."""
+    return ModelMeta(
+        loader=None,
+        name=name if "/" in name else f"local/{name}",
+        revision=revision,
+        release_date=None,
+        languages=None,
+        n_parameters=None,
+        memory_usage_mb=None,
+        max_tokens=None,
+        embed_dim=None,
+        license=None,
+        open_weights=None,
+        public_training_code=None,
+        public_training_data=None,
+        framework=["PyTorch"],
+        similarity_fn_name=ScoringFunction.COSINE,
+        use_instructions=use_instructions,
+        training_datasets=None,
+    )

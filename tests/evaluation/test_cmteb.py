@@ -1,0 +1,93 @@
+"""The CMTEB table: what is averaged over what, and that no mean is shown over part of it."""
+
+from collections import Counter
+from statistics import fmean
+
+import pytest
+
+from codiemb.evaluation import cmteb_table, cmteb_tasks
+from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
+from codiemb.evaluation.published import PUBLISHED
+
+COUNTS = {
+    "Classification": 6,
+    "Clustering": 4,
+    "PairClassification": 2,
+    "Reranking": 4,
+    "Retrieval": 8,
+    "STS": 7,
+}
+
+
+def _complete() -> dict[str, float]:
+    return {name: (7 * index % 31) / 40 for index, name in enumerate(cmteb_types())}
+
+
+def test_the_benchmark_is_31_tasks_in_six_categories():
+    assert len(cmteb_tasks()) == 31
+    assert Counter(cmteb_types().values()) == COUNTS
+    assert list(CATEGORIES) == list(COUNTS)
+
+
+def test_means_over_tasks_and_over_categories():
+    scores = _complete()
+    table = cmteb_table(scores)
+    by_category = {
+        kind: 100 * fmean(score for name, score in scores.items() if cmteb_types()[name] == kind)
+        for kind in COUNTS
+    }
+    assert table.coverage == "31 of 31"
+    assert table.mean_task == pytest.approx(100 * sum(scores.values()) / 31)
+    assert table.mean_type == pytest.approx(sum(by_category.values()) / 6)
+    assert table.categories == pytest.approx(by_category)
+    assert table.sheet("mine").rows[-1][:3] == ("mine", f"{table.mean_task:.2f}", f"{table.mean_type:.2f}")
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.model)
+def test_published_means_follow_from_the_published_categories(row):
+    weighted = sum(COUNTS[kind] * value for kind, value in zip(COUNTS, row.categories, strict=True)) / 31
+    assert weighted == pytest.approx(row.mean_task, abs=0.011)
+    assert fmean(row.categories) == pytest.approx(row.mean_type, abs=0.011)
+
+
+def test_the_disputed_cell_can_only_be_the_one_shown():
+    row = next(row for row in PUBLISHED if row.note)
+    assert (row.model, row.pair_classification) == ("bge-multilingual-gemma2", 79.30)
+    assert fmean(row._replace(pair_classification=86.67).categories) != pytest.approx(row.mean_type, abs=1)
+    assert "86.67" in row.note
+
+
+def test_no_mean_over_part_of_the_tasks():
+    scores = _complete()
+    del scores["T2Retrieval"], scores["Ocnli"], scores["Cmnli"]
+    table = cmteb_table(scores)
+    assert (table.coverage, table.mean_task, table.mean_type) == ("28 of 31", None, None)
+    assert table.categories["Retrieval"] is None
+    assert table.categories["STS"] is not None
+    cells = dict(zip(table.sheet().header, table.sheet().rows[-1], strict=True))
+    assert (cells["Mean(Task)"], cells["Mean(Type)"]) == ("28 of 31", "–")
+    assert (cells["Retr."], cells["PairCl."]) == ("7 of 8", "0 of 2")
+
+
+def test_nothing_at_all_is_0_of_31():
+    assert cmteb_table({}).sheet().title == "CMTEB, 0 of 31 tasks"
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"FramesSTS": 0.5}, "not among the 31 tasks.*FramesSTS"),
+        ({"AFQMC": 61.2}, "AFQMC: score 61.2 is not a fraction"),
+        ({"AFQMC": float("nan")}, "AFQMC: score nan"),
+    ],
+)
+def test_scores_that_cannot_be_right_are_errors(scores: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        cmteb_table(scores)
+
+
+def test_the_table_fits_100_columns():
+    text = cmteb_table(_complete()).sheet("outputs/finetune/export").text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "outputs/finetune/export" in text
+    assert "77.60" in text

@@ -1,0 +1,79 @@
+"""Who gets which instruction, and that the record says so."""
+
+from pathlib import Path
+
+import mteb
+import pytest
+from evaluation_fakes import BagOfWords, read_rows
+
+from codiemb.evaluation import builtin_tasks, default_instructions, evaluate
+
+INSTRUCTIONS = {
+    "Retrieval": {"query": "find"},
+    "DocsRetrieval": {"query": "find docs"},
+    "Reranking": {"query": "rerank", "document": "candidate"},
+    "STS": {"query": "compare"},
+    "PairClassification": {"query": "pair"},
+    "Classification": {"query": "classify"},
+}
+EXPECTED = {
+    "DocsRetrieval": {"query": "find docs", "document": ""},
+    "FramesRetrieval": {"query": "find", "document": ""},
+    "FramesReranking": {"query": "rerank", "document": "candidate"},
+    "FramesSTS": {"text": "compare"},
+    "FramesPairClassification": {"text": "pair"},
+    "FramesClassification": {"text": "classify"},
+    "FramesClustering": {"text": ""},
+}
+
+
+def test_each_text_gets_the_instruction_that_is_recorded(builtin_data: Path):
+    for task in builtin_tasks(builtin_data, "test"):
+        encoder, name = BagOfWords(), task.metadata.name
+        (result,) = evaluate(encoder, [task], INSTRUCTIONS, bm25=False).results
+        assert result.prompts == EXPECTED[name]
+        assert {instruction for instruction, _ in encoder.calls} == set(EXPECTED[name].values())
+        assert result.num_texts == sum(len(texts) for _, texts in encoder.calls)
+
+
+def test_only_queries_of_a_retrieval_task_get_the_instruction(builtin_data: Path):
+    encoder, folder = BagOfWords(), builtin_data / "eval/test/DocsRetrieval"
+    evaluate(encoder, builtin_tasks(builtin_data, "test")[:1], INSTRUCTIONS)
+    queries, documents = (
+        tuple(row["text"] for row in read_rows(folder / f"{part}.jsonl")) for part in ("queries", "corpus")
+    )
+    assert encoder.calls == [("find docs", queries), ("", documents)]
+
+
+@pytest.mark.parametrize(
+    ("instructions", "message"),
+    [
+        ({"Retreival": {"query": "x"}}, "did you mean 'Retrieval'"),
+        ({"DocsRetrieva": {"query": "x"}}, "did you mean 'DocsRetrieval'"),
+        ({"STS": {"passage": "x"}}, r"instructions.STS: unknown side 'passage'"),
+    ],
+)
+def test_a_key_that_cannot_match_is_an_error(instructions: dict, message: str, builtin_data: Path):
+    with pytest.raises(ValueError, match=message):
+        evaluate(BagOfWords(), builtin_tasks(builtin_data, "test")[:1], instructions)
+
+
+def test_instructions_of_other_mteb_tasks_are_allowed(builtin_data: Path):
+    assert evaluate(
+        BagOfWords(), builtin_tasks(builtin_data, "test")[:1], {"T2Retrieval": {"query": "x"}}
+    ).results
+
+
+def test_default_instructions_are_mtebs():
+    tasks = mteb.get_tasks(tasks=["CovidRetrieval", "T2Reranking", "AFQMC"])
+    assert default_instructions(tasks) == {
+        "CovidRetrieval": {
+            "query": "Given a question on COVID-19, retrieve news articles that answer the question",
+            "document": "",
+        },
+        "T2Reranking": {
+            "query": "Given a Chinese search query, retrieve web passages that answer the question",
+            "document": "",
+        },
+        "AFQMC": {"query": "Retrieve semantically similar text.", "document": ""},
+    }
