@@ -145,8 +145,8 @@ class Encoder(nn.Module):
         trained = sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
         mode = "packed" if self.packed else "padded"
         return (
-            f"{self.backbone.config.model_type}: {total / 1e6:,.1f}M parameters, {trained / 1e6:,.1f}M trained, "
-            f"{self.attention}, {self.pooling} pooling, {mode}"
+            f"{self.backbone.config.model_type}: {total / 1e6:,.1f}M parameters, {trained / 1e6:,.1f}M "
+            f"trained, {self.attention} attention, {self.pooling} pooling, {mode}"
         )
 
     def _use_attention(self, name: str) -> None:

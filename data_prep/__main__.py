@@ -1,0 +1,78 @@
+"""Prepare the builtin data: `python -m data_prep --out data/builtin` (docs, frames, tokenizer, manifest)."""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from data_prep.docs.build import build_docs
+from data_prep.frames.build import build_frames
+from data_prep.tokenizer import train_tokenizer
+
+SEED = 49
+MANIFEST = "manifest.json"
+
+
+def main() -> None:
+    """Build into a temporary folder, then rename: an interrupted run leaves no half-made data."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/builtin"))
+    parser.add_argument("--force", action="store_true", help="rebuild even if the folder is there")
+    options = parser.parse_args()
+    if (options.out / MANIFEST).is_file() and not options.force:
+        print(f"{options.out} is there already; --force rebuilds it")
+        return
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=options.out.parent, prefix=".builtin-"))
+    try:
+        build(temporary)
+        shutil.rmtree(options.out, ignore_errors=True)
+        os.chmod(temporary, 0o755)
+        os.replace(temporary, options.out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"builtin data: {options.out}")
+
+
+def build(out: Path) -> None:
+    """Write train/, eval/, tokenizer/ and manifest.json under `out`."""
+    start = time.perf_counter()
+    counts: dict[str, Any] = {"docs": build_docs(out, SEED), "frames": build_frames(out, SEED)}
+    print("training the tokenizer ...", file=sys.stderr)
+    counts["tokenizer"] = {"vocab_size": train_tokenizer(training_texts(out / "train"), out / "tokenizer")}
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    manifest = {
+        "seed": SEED,
+        "counts": counts,
+        "sha256": {str(path.relative_to(out)): _sha256(path) for path in files},
+        "packages": {name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")},
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+
+def training_texts(train: Path) -> Iterator[str]:
+    """Every text of the training files once per line it stands in (hard negatives are texts of others)."""
+    for path in sorted(train.glob("*.jsonl")):
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                record = json.loads(line)
+                for instruction, _, text in [record["query"], *record["positives"]]:
+                    yield f"{instruction}\n{text}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    main()
