@@ -42,7 +42,9 @@ def main(config: DictConfig) -> None:
         run_folder.record_run(config, run_dir)
         data.prepare_data()
         data.setup()
-        log.info("%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches))
+        log.info(
+            "%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches)
+        )
 
     encoder = load_encoder(cfg.model)
     data.tokenizer = encoder.tokenizer

@@ -53,7 +53,9 @@ def build(out: Path) -> None:
         "seed": SEED,
         "counts": counts,
         "sha256": {str(path.relative_to(out)): _sha256(path) for path in files},
-        "packages": {name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")},
+        "packages": {
+            name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")
+        },
         "seconds": round(time.perf_counter() - start, 1),
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")

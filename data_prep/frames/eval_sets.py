@@ -66,7 +66,12 @@ def _question(sampler: Sampler) -> tuple[Meaning, str, str, list[str]]:
     rng = sampler.rng
     meaning, language = sampler.meaning(), rng.choice(("zh", "en"))
     query = sampler.must_text(meaning, language)
-    forms = [(language, "passage"), (language, "short"), (OTHER[language], "passage"), (OTHER[language], "short")]
+    forms = [
+        (language, "passage"),
+        (language, "short"),
+        (OTHER[language], "passage"),
+        (OTHER[language], "short"),
+    ]
     rng.shuffle(forms)
     texts: list[str] = []
     for form in forms[: rng.choice((1, 1, 2, 3))]:
@@ -75,7 +80,9 @@ def _question(sampler: Sampler) -> tuple[Meaning, str, str, list[str]]:
     return meaning, language, query, texts
 
 
-def _add_distractor(sampler: Sampler, corpus: _Corpus, meaning: Meaning, language: str, queries: Rows) -> str | None:
+def _add_distractor(
+    sampler: Sampler, corpus: _Corpus, meaning: Meaning, language: str, queries: Rows
+) -> str | None:
     spoken = language if sampler.rng.random() < 0.8 else OTHER[language]
     other = sampler.one_off(meaning)
     kind = sampler.rng.choice(("short", "passage"))

@@ -54,7 +54,9 @@ def _load_domain(path: Path, shared: Mapping[str, SlotType]) -> list[Frame]:
     types = {**shared, **_slot_types(data.get("slots", {}), path)}
     frames = data.get("frames")
     if not isinstance(frames, dict) or not frames or set(data) - {"slots", "frames"}:
-        raise GrammarError(f"{path}: expected the keys 'slots' and a non-empty 'frames', found {sorted(data)}")
+        raise GrammarError(
+            f"{path}: expected the keys 'slots' and a non-empty 'frames', found {sorted(data)}"
+        )
     return [_frame(path, name, spec, types) for name, spec in frames.items()]
 
 
@@ -80,7 +82,9 @@ def _slot_types(specs: Mapping[str, Any], path: Path) -> dict[str, SlotType]:
 
 def _slot_type(name: str, spec: Mapping[str, Any]) -> SlotType:
     if set(spec) - _SLOT_KEYS or len({"values", "numbers", "dates"} & set(spec)) != 1:
-        raise ValueError(f"give exactly one of values, numbers, dates and no keys beyond {sorted(_SLOT_KEYS)}")
+        raise ValueError(
+            f"give exactly one of values, numbers, dates and no keys beyond {sorted(_SLOT_KEYS)}"
+        )
     if "values" in spec:
         values = [name_value(name, line) for line in spec["values"].splitlines() if line.strip()]
     elif "numbers" in spec:
@@ -147,7 +151,9 @@ def _templates(
     lang, kind = key
     lines = [line.strip() for line in str(spec.get(f"{lang}_{kind}", "")).splitlines() if line.strip()]
     if len(lines) < 4:
-        raise GrammarError(f"{where}: {lang}_{kind} has {len(lines)} templates; every split needs one, give 4 or more")
+        raise GrammarError(
+            f"{where}: {lang}_{kind} has {len(lines)} templates; every split needs one, give 4 or more"
+        )
     if len(set(lines)) != len(lines):
         raise GrammarError(f"{where}: {lang}_{kind} has the same template twice")
     templates = []

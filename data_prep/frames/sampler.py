@@ -52,7 +52,9 @@ class Sampler:
         """Draw a meaning, of any frame unless one is given; slots of one type get different values."""
         self._stale_draws += 1
         if self._stale_draws > MAX_STALE_DRAWS:
-            raise ValueError(f"the {self.split} split has no new texts left: ask for fewer, or extend the grammar")
+            raise ValueError(
+                f"the {self.split} split has no new texts left: ask for fewer, or extend the grammar"
+            )
         frame = frame or self.rng.choice(self.frames)
         values: list[Value] = []
         for slot_type in frame.slots.values():

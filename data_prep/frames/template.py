@@ -83,12 +83,16 @@ def check_slots(parts: tuple[Part, ...], slots: set[str], polar: bool) -> None:
     """Raise unless every way of rendering says every slot, and the polarity if and only if the frame has one."""
     named = {name for part in parts for option in part.options for name in _SLOT.findall(option)}
     if named - slots:
-        raise ValueError(f"unknown placeholder {sorted(named - slots)}; the frame's slots are {sorted(slots)}")
+        raise ValueError(
+            f"unknown placeholder {sorted(named - slots)}; the frame's slots are {sorted(slots)}"
+        )
     said: set[str] = set()
     for part in parts:
         said |= set.intersection(*(set(_SLOT.findall(option)) for option in part.options))
     if slots - said:
         raise ValueError(f"slot {sorted(slots - said)} is missing, or is missing from some alternative")
     if any(part.polar for part in parts) != polar:
-        what = "needs an [affirmed|denied] group: the frame" if polar else "has a polarity group but the frame"
+        what = (
+            "needs an [affirmed|denied] group: the frame" if polar else "has a polarity group but the frame"
+        )
         raise ValueError(f"the template {what} says polarity: {str(polar).lower()}")

@@ -40,7 +40,12 @@ def _ir_record(sampler: Sampler) -> Record | None:
     if query is None:
         return None
     said = [query]
-    forms = [(language, "passage"), (OTHER[language], "passage"), (language, "short"), (OTHER[language], "short")]
+    forms = [
+        (language, "passage"),
+        (OTHER[language], "passage"),
+        (language, "short"),
+        (OTHER[language], "short"),
+    ]
     rng.shuffle(forms)
     positives: list[str] = []
     for form in [(language, "passage"), *forms][: rng.randint(2, 4)]:

@@ -61,7 +61,9 @@ def evaluation_tasks(task: EvaluationTaskConfig) -> list[AbsTask]:
     by_name = {entry.metadata.name: entry for entry in tasks}
     unknown = [name for name in task.tasks if name not in by_name]
     if unknown:
-        raise UserError(f"task.tasks: no {', '.join(unknown)} in task={task.name}; it has {', '.join(by_name)}")
+        raise UserError(
+            f"task.tasks: no {', '.join(unknown)} in task={task.name}; it has {', '.join(by_name)}"
+        )
     return [by_name[name] for name in task.tasks]
 
 
