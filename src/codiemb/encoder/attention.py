@@ -65,15 +65,16 @@ def packed_attention(
     num_groups = query.shape[1] // key.shape[1]
     if num_groups > 1:
         key, value = key.repeat_interleave(num_groups, 1), value.repeat_interleave(num_groups, 1)
-    outputs, start = [], 0
-    for count, length in packing.runs:
-        stop = start + count * length
-        q, k, v = (_as_batch(x[0, :, start:stop], count) for x in (query, key, value))
+    # split, not slices: its backward is one concatenation instead of one zero-filled stream per run
+    sizes = [count * length for count, length in packing.runs]
+    streams = (x[0].split(sizes, dim=1) for x in (query, key, value))
+    outputs = []
+    for (count, _), *qkv in zip(packing.runs, *streams, strict=True):
+        q, k, v = (_as_batch(x, count) for x in qkv)
         out = F.scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scaling
         )
         outputs.append(out.transpose(1, 2).flatten(0, 1))
-        start = stop
     return torch.cat(outputs)[None], None
 
 

@@ -50,6 +50,7 @@ class ModelSpec:
         pool_prompt: mean pooling covers the prompt as well (E5, BGE) instead of the text only (CoDiEmb).
         append_eos: the tokenizer ends every text with EOS.
         max_tokens: longest text in tokens for evaluation and export, prompt included.
+        learning_rate: peak step size that suits this model; the optimizer group reads it.
         middle_layer: layer that MidLayerInfoNCE trains; `middle` is half of the depth, None is off.
         dtype: `float32`, `bfloat16` or `float16`, of the weights.
         lora: train LoRA adapters instead of all weights.
@@ -70,6 +71,7 @@ class ModelSpec:
     pool_prompt: bool = False
     append_eos: bool = False
     max_tokens: int = 512
+    learning_rate: float = 4e-5
     middle_layer: str | None = None
     dtype: str = "float32"
     lora: LoraSpec | None = None
