@@ -39,8 +39,8 @@ def contrast(
     """log sum over the negatives in all blocks of exp(similarity / temperature), for each of R rows.
 
     Every chunk runs inside an activation checkpoint, so what it holds (logits, masks) is freed and computed
-    again in the backward pass: at 16k x 16k, 0.26 GiB instead of 3.1. A negative more similar than its row's
-    ceiling is taken for a false one and masked.
+    again in the backward pass: at 16k x 16k on CPU, 0.5 GiB against 3.0 for cross-entropy on all rows.
+    A negative more similar than its row's ceiling is taken for a false one and masked.
     """
     anchor_RD = blocks[0].anchor_RD
     chunks = []

@@ -48,7 +48,7 @@ class RowBuilder:
         self.query_BD, self.number_B = batch.query_BD, query_numbers(batch)
         self.pairs, self.documents, self.queries = pairs, documents, queries
         self.aligned, self.in_batch, self.mask_false_negatives = aligned, in_batch, mask_false_negatives
-        query_hash_Q = queries.hash_Q if queries else batch.query_hash_B[:0]
+        query_hash_Q = queries.hash_Q if queries is not None else batch.query_hash_B[:0]
         texts, num_texts = number_texts(
             batch.query_hash_B, pairs.hash_P, documents.hash_M, documents.owner_hash_M, query_hash_Q
         )
@@ -73,7 +73,7 @@ class RowBuilder:
             return self._queries(query_c, self.known, self.query_text_B[query_c])
 
         blocks = [Block(anchor_RD, candidate_MD, documents_of)]
-        if query_query and self.queries:
+        if query_query and self.queries is not None:
             blocks.append(Block(anchor_RD, self.queries.embedding_QD, queries_of))
         if document_document:
             blocks.append(Block(self.pairs.positive_PD, candidate_MD, documents_of))
