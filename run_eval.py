@@ -1,4 +1,4 @@
-"""Evaluate an export, a Hugging Face folder or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
+"""Evaluate an export, a Hugging Face or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
 
 import json
 import logging
