@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 import pytorch_lightning as pl
@@ -11,13 +12,15 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, run_evaluation, sheets
+from codiemb.config.evaluation import check_task, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import Encoder, load_encoder
-from codiemb.evaluation import Evaluation, save
 from codiemb.export import export_cosine, export_sentence_transformer
+
+if TYPE_CHECKING:
+    from codiemb.evaluation import Evaluation
 
 log = logging.getLogger("codiemb")
 register()
@@ -80,14 +83,12 @@ def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> 
     run_folder.link_latest(folder, run_dir)
 
 
-def finish(cfg: TrainConfig, before: Evaluation | None, after: Evaluation | None, seconds: float) -> None:
+def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | None", seconds: float) -> None:
     """Print the table and leave result.json."""
     run_dir = Path(cfg.run_dir)
     scores = {} if after is None else after.scores
     if after is not None:
-        tables = sheets(cfg.task, after, before)
-        save(after, run_dir / "evaluation", before=before, sheets=tables[1:])
-        for table in tables:
+        for table in show_and_save(cfg.task, run_dir / "evaluation", after, before):
             Console().print(table.rich())
     result = {"scores": scores, "seconds": round(seconds, 1)}
     (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
