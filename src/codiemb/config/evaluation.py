@@ -1,7 +1,7 @@
 """From the `task` group to an evaluation: which tasks, with which instructions, and how they are shown.
 
-mteb takes seconds to import and touches the random state: `check_task` imports it, before any seeding, and only
-runs that evaluate pay for it. Hence the imports inside functions.
+mteb takes seconds to import and touches the random state: `check_task` imports it, before any seeding, and
+only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
 import importlib
