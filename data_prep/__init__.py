@@ -1,1 +1,1 @@
-"""Command-line steps from raw corpora to training files with a manifest; the package itself never imports this."""
+"""Command-line steps from raw corpora to training files with a manifest."""

@@ -28,7 +28,7 @@ class ScoredPair:
 
 
 def ir_records(sampler: Sampler, count: int) -> Iterator[Record]:
-    """Yield records: a query, 2-4 positives of its meaning, and 4-6 negatives that differ from it in one thing."""
+    """Yield records: a query, 2-4 positives of its meaning, and 4-6 negatives one thing off."""
     for _ in range(count):
         yield next(record for _ in range(MAX_TRIES) if (record := _ir_record(sampler)))
 
@@ -40,7 +40,7 @@ def _ir_record(sampler: Sampler) -> Record | None:
     if query is None:
         return None
     said = [query]
-    forms = [(language, "passage"), (OTHER[language], "passage"), (language, "short"), (OTHER[language], "short")]
+    forms = [(spoken, kind) for spoken in (language, OTHER[language]) for kind in ("passage", "short")]
     rng.shuffle(forms)
     positives: list[str] = []
     for form in [(language, "passage"), *forms][: rng.randint(2, 4)]:
@@ -68,7 +68,7 @@ def _ir_record(sampler: Sampler) -> Record | None:
 
 
 def _nearby(sampler: Sampler, meaning: Meaning, count: int) -> list[Meaning]:
-    """Return meanings one change away: a number or date moved, the polarity if there is one, then anything."""
+    """Return meanings one thing off: a number or date, the polarity if there is one, then anything."""
     nearby = [sampler.near(meaning)]
     if meaning.frame.polar:
         nearby.append(sampler.denied(meaning))
@@ -89,7 +89,7 @@ def sts_records(sampler: Sampler, count: int) -> Iterator[Record]:
 
 
 def scored_pairs(sampler: Sampler, count: int) -> Iterator[ScoredPair]:
-    """Yield distinct pairs whose scores visit the bins of [0, 1] in turn, so that the gold is spread evenly."""
+    """Yield distinct pairs whose scores visit the bins of [0, 1] in turn, so the gold is spread evenly."""
     seen: set[tuple[str, str]] = set()
     number = 0
     while number < count:
