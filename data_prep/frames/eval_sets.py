@@ -77,14 +77,14 @@ def _question(sampler: Sampler) -> tuple[Meaning, str, str, list[str]]:
     others = [(language, kinds[1]), (OTHER[language], kinds[0]), (OTHER[language], kinds[1])]
     texts: list[str] = []
     for form in [(language, kinds[0]), *rng.sample(others, 3)][: rng.choice((1, 1, 2, 3))]:
-        text = sampler.text(meaning, *form, avoid=[query, *texts])
+        text = sampler.text(meaning, *form, unlike=[query, *texts])
         texts += [text] if text else []
     return meaning, language, query, texts
 
 
 def _add_distractor(sampler: Sampler, corpus: _Corpus, meaning: Meaning, language: str) -> str | None:
     """Add a text one thing off, mostly in the query's language; return its id, or None if it may not be."""
-    spoken = language if sampler.rng.random() < 0.8 else OTHER[language]
+    spoken = language if sampler.rng.random() < 0.7 else OTHER[language]
     other = sampler.one_off(meaning)
     kind = sampler.rng.choice(("short", "passage"))
     return corpus.add(other, sampler.text(other, spoken, kind))
@@ -133,7 +133,7 @@ def pair_classification(sampler: Sampler, count: int) -> Files:
         other = meaning if label else sampler.one_off(meaning)
         first = sampler.must_text(meaning, language)
         spoken = OTHER[language] if sampler.rng.random() < 0.15 else language
-        second = sampler.text(other, spoken, avoid=[first])
+        second = sampler.text(other, spoken, unlike=[first])
         if second is not None:
             rows.append({"sentence1": first, "sentence2": second, "label": label})
     return {"pairs": rows}

@@ -27,7 +27,7 @@ class Sampler:
         self.rng = random.Random(seed)
         self.used_templates: set[str] = set()
         self.used_values: set[Value] = set()  # of open slot types
-        self.used_texts: set[str] = set()
+        self.used_texts: dict[str, str] = {}  # text to template id
         self._stale_draws = 0
         self._step = slice(None) if half is None else slice(half, None, 2)
         self._values: dict[str, tuple[Value, ...]] = {}
@@ -120,10 +120,18 @@ class Sampler:
         return self.rng.choice(rest) if rest else None
 
     def text(
-        self, meaning: Meaning, language: str, kind: str = "short", avoid: Collection[str] = ()
+        self,
+        meaning: Meaning,
+        language: str,
+        kind: str = "short",
+        avoid: Collection[str] = (),
+        unlike: Collection[str] = (),
     ) -> str | None:
-        """Put a meaning into words that are not in `avoid`; None if no such words are found."""
-        templates = self.templates(meaning.frame, language, kind)
+        """Put a meaning into words not in `avoid`, nor from a template of the texts `unlike`; None if none."""
+        spent = {self.used_texts[text] for text in unlike}
+        templates = [t for t in self.templates(meaning.frame, language, kind) if t.id not in spent]
+        if not templates:
+            return None
         for _ in range(20):
             template = self.rng.choice(templates)
             surfaces = {
@@ -146,7 +154,7 @@ class Sampler:
         if text not in self.used_texts:
             self._stale_draws = 0
         self.used_templates.add(template.id)
-        self.used_texts.add(text)
+        self.used_texts[text] = template.id
         types = meaning.frame.slots.values()
         self.used_values.update(v for v, t in zip(meaning.values, types, strict=True) if not t.closed)
 
@@ -160,7 +168,7 @@ def check_disjoint(samplers: Sequence[Sampler]) -> None:
             shared = (
                 (a.used_templates & b.used_templates)
                 or (a.used_values & b.used_values)
-                or (a.used_texts & b.used_texts)
+                or (a.used_texts.keys() & b.used_texts.keys())
             )
             if shared:
                 example = sorted(map(str, shared))[0]

@@ -14,6 +14,7 @@ INSTRUCTION_STS = "Represent the sentence for semantic similarity"
 OTHER = {"zh": "en", "en": "zh"}
 NUM_BINS = 12  # similarity 0, the ten tenths between, and 1
 CROSS_LINGUAL_SHARE = 0.2
+REWORDED_SHARE = 0.8  # of pairs, whatever their score, never come from one template
 
 Record = dict[str, Any]
 
@@ -40,11 +41,11 @@ def _ir_record(sampler: Sampler) -> Record | None:
     if query is None:
         return None
     said = [query]
-    forms = [(spoken, kind) for spoken in (language, OTHER[language]) for kind in ("passage", "short")]
+    forms = [(language, "short"), (OTHER[language], "passage"), (OTHER[language], "short")]
     rng.shuffle(forms)
     positives: list[str] = []
     for form in [(language, "passage"), *forms][: rng.randint(2, 4)]:
-        text = sampler.text(meaning, *form, avoid=said)
+        text = sampler.text(meaning, *form, unlike=said)
         if text is not None:
             positives.append(text)
             said.append(text)
@@ -105,7 +106,8 @@ def _say_pair(sampler: Sampler, meaning: Meaning, other: Meaning) -> ScoredPair 
     language = sampler.rng.choice(("zh", "en"))
     other_language = OTHER[language] if sampler.rng.random() < CROSS_LINGUAL_SHARE else language
     first = sampler.must_text(meaning, language)
-    second = sampler.text(other, other_language, avoid=[first])
+    unlike = [first] if sampler.rng.random() < REWORDED_SHARE else []
+    second = sampler.text(other, other_language, avoid=[first], unlike=unlike)
     return ScoredPair(first, second, round(similarity(meaning, other), 4)) if second else None
 
 
