@@ -127,7 +127,7 @@ class Sampler:
         avoid: Collection[str] = (),
         unlike: Collection[str] = (),
     ) -> str | None:
-        """Put a meaning into words not in `avoid`, nor from a template of the texts `unlike`; None if none."""
+        """Put a meaning into words not in `avoid`, nor from a template of those in `unlike`, or None."""
         spent = {self.used_texts[text] for text in unlike}
         templates = [t for t in self.templates(meaning.frame, language, kind) if t.id not in spent]
         if not templates:
