@@ -41,7 +41,14 @@ def trained(run: Run, micro: list[str], world: Path) -> Path:
 
 def test_a_run_leaves_config_environment_metrics_checkpoint_and_table(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert {"config.yaml", "environment.json", "metrics.jsonl", "checkpoints", "export", "result.json"} <= names
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "export",
+        "result.json",
+    } <= names
     assert (trained / "checkpoints" / "last.ckpt").is_file()
     assert len(losses(trained)) == 6
     environment = json.loads((trained / "environment.json").read_text("utf-8"))
@@ -82,7 +89,13 @@ def test_run_eval_on_the_export_gives_the_scores_of_the_run(trained: Path, run: 
 
 
 def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run: Run, micro: list[str], world: Path) -> None:
-    common = [*micro, "max_steps=8", "trainer.log_every_n_steps=1", "export.enabled=false", "sampler=alternate"]
+    common = [
+        *micro,
+        "max_steps=8",
+        "trainer.log_every_n_steps=1",
+        "export.enabled=false",
+        "sampler=alternate",
+    ]
     curves = []
     for ranks in (1, 2):
         folder = f"outputs/ranks/{ranks}"

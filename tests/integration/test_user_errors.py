@@ -22,7 +22,12 @@ def expect_error(run: Run, script: str, *overrides: str, says: tuple[str, ...]) 
 def test_a_model_that_is_not_to_be_had_names_itself_and_the_ways_on(run: Run) -> None:
     ways = ("tencent/Youtu-LLM-2B-Base", "model.path=", "model.weights=random", "model=youtu_tiny")
     expect_error(
-        run, "run_train.py", "stage=finetune", "model=youtu2b", "~data.sources.docs_ir", says=("error: ", *ways)
+        run,
+        "run_train.py",
+        "stage=finetune",
+        "model=youtu2b",
+        "~data.sources.docs_ir",
+        says=("error: ", *ways),
     )
 
 
@@ -35,7 +40,12 @@ def test_bad_lines_of_two_files_are_reported_together_with_file_and_line(run: Ru
         "run_train.py",
         "data=files",
         "data.files=[one.jsonl,two.jsonl]",
-        says=("2 bad records", "one.jsonl:2: not JSON", "two.jsonl:1: query has an empty text", "on_error=skip"),
+        says=(
+            "2 bad records",
+            "one.jsonl:2: not JSON",
+            "two.jsonl:1: query has an empty text",
+            "on_error=skip",
+        ),
     )
     assert message.count("error:") == 1
 
@@ -52,7 +62,12 @@ def test_bad_lines_of_two_files_are_reported_together_with_file_and_line(run: Ru
     ],
 )
 def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str, ...]) -> None:
-    arguments = [override.replace("=", "=", 1), "~data.sources.docs_ir", "evaluate.before=false", "evaluate.after=false"]
+    arguments = [
+        override.replace("=", "=", 1),
+        "~data.sources.docs_ir",
+        "evaluate.before=false",
+        "evaluate.after=false",
+    ]
     if override.startswith(("optimizer.", "tasks.", "losses.")):
         arguments[0] = f"+{override}" if "sise" not in override else override
     expect_error(run, "run_train.py", *arguments, says=says)
