@@ -1,4 +1,4 @@
-"""A small world for end-to-end tests: builtin data in miniature, a micro model, and a way to run the scripts."""
+"""A small world for end-to-end tests: miniature builtin data, a micro model, and a way to run the scripts."""
 
 import os
 import subprocess
