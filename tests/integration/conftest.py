@@ -1,19 +1,16 @@
-"""A small world for end-to-end tests: miniature builtin data, a micro model, and a way to run the scripts."""
+"""A small world for end-to-end tests, and two ways to run a script in it."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import ENVIRONMENT, ROOT, Finished, Run, run_here
 
 from data_prep.frames.build import build_frames
 from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.tokenizer import train_tokenizer
-
-ROOT = Path(__file__).parents[2]
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -27,36 +24,35 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def micro(world: Path) -> list[str]:
-    """Overrides that make youtu_tiny smaller still and train it on the small world."""
-    return [
-        "~data.sources.docs_ir",
-        "model.architecture.hidden_size=64",
-        "model.architecture.intermediate_size=128",
-        "data.num_workers=0",
-        "tasks.ir.global_batch_size=16",
-        "tasks.sts.global_batch_size=16",
-        "logger=local",
-        "evaluate.before=false",
-        "evaluate.after=false",
-    ]
+@pytest.fixture
+def run(world: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a script in the small world as `python SCRIPT OVERRIDES` would, without paying for the imports."""
+
+    def run_script(script: str, *overrides: str) -> Finished:
+        with monkeypatch.context() as patch:
+            patch.chdir(world)
+            patch.setattr(sys, "argv", [str(ROOT / script), *overrides])
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            return run_here(ROOT / script)
+
+    return run_script
 
 
-@pytest.fixture(scope="session")
-def run(world: Path) -> Run:
-    """Run run_train.py or run_eval.py in the small world, as a user does; return the finished process."""
+@pytest.fixture
+def run_process(world: Path) -> Run:
+    """The same in a process of its own, which can start further ranks."""
 
-    def run_script(script: str, *overrides: str, timeout: int = 300) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
+    def run_script(script: str, *overrides: str) -> Finished:
+        result = subprocess.run(
             [sys.executable, str(ROOT / script), *overrides],
             cwd=world,
-            env=environment,
+            env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=300,
             check=False,
         )
+        return Finished(result.returncode, result.stdout, result.stderr)
 
     return run_script

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
+from harness import MICRO, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 
@@ -21,12 +21,15 @@ def losses(run_dir: Path) -> dict[int, float]:
     return found
 
 
-@pytest.fixture(scope="module")
-def trained(run: Run, micro: list[str], world: Path) -> Path:
-    """One short run with evaluation before and after on two tasks; its folder."""
+@pytest.fixture
+def trained(run: Run, world: Path) -> Path:
+    """One short run with evaluation before and after on two tasks, made once; its folder."""
+    folder = world / "outputs" / "finetune" / "first"
+    if folder.is_dir():
+        return folder
     result = run(
         "run_train.py",
-        *(m for m in micro if not m.startswith("evaluate")),
+        *MICRO,
         "max_steps=6",
         "trainer.log_every_n_steps=1",
         "task.split=dev",
@@ -36,7 +39,7 @@ def trained(run: Run, micro: list[str], world: Path) -> Path:
     assert result.returncode == 0, result.stderr
     assert "FramesSTS" in result.stdout
     assert "Before" in result.stdout
-    return world / "outputs" / "finetune" / "first"
+    return folder
 
 
 def test_a_run_leaves_config_environment_metrics_checkpoint_and_table(trained: Path) -> None:
@@ -88,9 +91,10 @@ def test_run_eval_on_the_export_gives_the_scores_of_the_run(trained: Path, run: 
     assert "BM25" in result.stdout
 
 
-def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run: Run, micro: list[str], world: Path) -> None:
+def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run_process: Run, world: Path) -> None:
     common = [
-        *micro,
+        *MICRO,
+        *UNEVALUATED,
         "max_steps=8",
         "trainer.log_every_n_steps=1",
         "export.enabled=false",
@@ -99,8 +103,10 @@ def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run: Run, micro: list
     curves = []
     for ranks in (1, 2):
         folder = f"outputs/ranks/{ranks}"
-        result = run(
+        result = run_process(
             "run_train.py",
+            *MICRO,
+            *UNEVALUATED,
             *common,
             "strategy=ddp",
             "trainer.accelerator=cpu",
@@ -114,12 +120,11 @@ def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run: Run, micro: list
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
-def test_accumulation_uses_the_same_examples_in_the_same_number_of_steps(
-    run: Run, micro: list[str], world: Path
-) -> None:
+def test_accumulation_uses_the_same_examples_in_the_same_number_of_steps(run: Run, world: Path) -> None:
     result = run(
         "run_train.py",
-        *micro,
+        *MICRO,
+        *UNEVALUATED,
         "max_steps=4",
         "trainer.log_every_n_steps=1",
         "trainer.accumulate_grad_batches=2",
@@ -133,13 +138,12 @@ def test_accumulation_uses_the_same_examples_in_the_same_number_of_steps(
     assert torch.load(checkpoint, weights_only=True)["global_step"] == 4
 
 
-def test_a_sweep_gives_every_job_a_folder_and_ends_with_one_table(
-    run: Run, micro: list[str], world: Path
-) -> None:
+def test_a_sweep_gives_every_job_a_folder_and_ends_with_one_table(run: Run, world: Path) -> None:
     result = run(
         "run_train.py",
         "-m",
-        *(m for m in micro if m != "evaluate.after=false"),
+        *MICRO,
+        "evaluate.before=false",
         "max_steps=2",
         "export.enabled=false",
         "task.split=dev",
@@ -157,7 +161,7 @@ def test_a_sweep_gives_every_job_a_folder_and_ends_with_one_table(
     assert "sweep.md" in result.stdout
 
 
-def test_own_files_train_any_encoder_that_transformers_loads(run: Run, micro: list[str], world: Path) -> None:
+def test_own_files_train_any_encoder_that_transformers_loads(run: Run, world: Path) -> None:
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     folder = world / "own" / "bert"
@@ -195,7 +199,8 @@ def test_own_files_train_any_encoder_that_transformers_loads(run: Run, micro: li
         "data.files=[own/ir.jsonl,own/sts.jsonl]",
         "data.score_range=[0,5]",
         "model.path=own/bert",
-        *(m for m in micro if not m.startswith(("~", "model."))),
+        *(m for m in MICRO if not m.startswith(("~", "model."))),
+        *UNEVALUATED,
         "max_steps=3",
         "hydra.run.dir=outputs/own/run",
     )
