@@ -6,7 +6,7 @@ only runs that evaluate pay for it. Hence the imports inside functions.
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from codiemb.config.schema import EvaluationTaskConfig
 from codiemb.errors import UserError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TASK_SETS = ("builtin", "cmteb", "mteb")
 
 
+@runtime_checkable
 class Report(Protocol):
     """Gets one line of text per event."""
 

@@ -1,7 +1,7 @@
 """The order of training as a pure function of (seed, step): the source and the examples of all ranks."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -34,6 +34,7 @@ class PlannedStep(NamedTuple):
     indices: Int[np.ndarray, " global_batch"]
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How steps are shared among sources: `quotas` steps of each in every cycle."""
 
