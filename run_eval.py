@@ -11,6 +11,7 @@ from rich.console import Console
 
 from codiemb.config import build, run_folder
 from codiemb.config.evaluation import check_task, run_evaluation, show_and_save
+from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import load_encoder
@@ -23,6 +24,7 @@ register()
 @run_folder.user_errors_without_traceback
 def main(config: DictConfig) -> None:
     """Load the encoder, run the tasks, print and save the table."""
+    quiet_libraries()
     cfg = build.typed_eval(config)
     check_task(cfg.task)
     run_dir = Path(cfg.run_dir)

@@ -14,6 +14,7 @@ from rich.console import Console
 from codiemb.config import build, run_folder
 from codiemb.config.evaluation import check_task, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
+from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import Encoder, load_encoder
@@ -31,6 +32,7 @@ register()
 def main(config: DictConfig) -> None:
     """Check everything, then train, evaluate before and after, and export."""
     started = time.perf_counter()
+    quiet_libraries()
     cfg = build.typed_train(config)
     preflight(cfg)
     run_dir = Path(cfg.run_dir)

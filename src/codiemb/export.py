@@ -92,8 +92,11 @@ def export_cosine(
     device = next(encoder.backbone.parameters()).device
     model = SentenceTransformer(str(folder), device=str(device))
     pairs = (
-        (encoder.encode(texts, instruction=query_instruction), model.encode_query(list(texts))),
-        (encoder.encode(texts), model.encode_document(list(texts))),
+        (
+            encoder.encode(texts, instruction=query_instruction),
+            model.encode_query(list(texts), show_progress_bar=False),
+        ),
+        (encoder.encode(texts), model.encode_document(list(texts), show_progress_bar=False)),
     )
     return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
 
