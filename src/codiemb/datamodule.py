@@ -139,8 +139,14 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return DataLoader(
             batches,
             batch_size=None,
+            collate_fn=_as_it_is,
             shuffle=False,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """Without a collate function the loader would turn the batch's tuples into lists."""
+    return batch
