@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, run_evaluation, show_and_save
+from codiemb.config.evaluation import UNTRAINED_FILE, check_task, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
@@ -51,7 +51,7 @@ def main(config: DictConfig) -> None:
             "%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches)
         )
 
-    encoder = load_encoder(cfg.model)
+    encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
     data.tokenizer = encoder.tokenizer
     module = build.build_module(cfg, encoder)
     log.info("%s", encoder.describe())
@@ -66,12 +66,14 @@ def main(config: DictConfig) -> None:
 
     encoder.to(trainer.strategy.root_device)
     if cfg.export.enabled:
-        export(cfg, encoder, data.instructions())
+        export(cfg, encoder, data.instructions(), before)
     after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
     finish(cfg, before, after, seconds=time.perf_counter() - started)
 
 
-def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> None:
+def export(
+    cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str], before: "Evaluation | None"
+) -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
     run_dir = Path(cfg.run_dir)
     query = cfg.export.query_instruction
@@ -79,6 +81,8 @@ def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> 
     folder = export_sentence_transformer(
         encoder, cfg.model, run_dir / "export", query_instruction=query, instructions=instructions
     )
+    if before is not None:
+        (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
     if cfg.export.verify:
         cosine = export_cosine(encoder, folder, query_instruction=query)
         log.info("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -147,6 +148,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  the loader types it as a list
     """Without a collate function the loader would turn the batch's tuples into lists."""
     return batch

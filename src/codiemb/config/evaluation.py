@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from codiemb.evaluation import Evaluation, Sheet, TextEncoder
 
+UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
 
 
@@ -85,6 +86,14 @@ def run_evaluation(
         progress=True,
         report=report,
     )
+
+
+def untrained(path: str | None) -> "Evaluation | None":
+    """The scores before training that an export of ours carries, for the column beside the present ones."""
+    from codiemb.evaluation import Evaluation
+
+    file = Path(path or "") / UNTRAINED_FILE
+    return Evaluation.load(file) if file.is_file() else None
 
 
 def show_and_save(

@@ -6,6 +6,8 @@ import warnings
 
 from transformers.utils import logging as transformers_logging
 
+from codiemb.config.run_folder import is_main_process
+
 _CHATTY = (
     "pytorch_lightning",
     "lightning",
@@ -30,6 +32,8 @@ def quiet_libraries() -> None:
     )  # the loader's workers tokenise in parallel already
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR if "peed" in name else logging.WARNING)
+    if not is_main_process():
+        logging.getLogger("codiemb").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     for pattern in _KNOWN_WARNINGS:
         warnings.filterwarnings("ignore", message=pattern)
