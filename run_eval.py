@@ -7,10 +7,9 @@ from pathlib import Path
 import hydra
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, run_evaluation, show_and_save, untrained
+from codiemb.config.evaluation import check_task, console, run_evaluation, show_and_save, untrained
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import register
 from codiemb.config.sweep import RESULT_FILE
@@ -34,7 +33,7 @@ def main(config: DictConfig) -> None:
     result = run_evaluation(cfg.task, encoder, cfg.model.path or cfg.model.name, report=log.info)
     (run_dir / RESULT_FILE).write_text(json.dumps({"scores": result.scores}, indent=2) + "\n", "utf-8")
     for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):
-        Console().print(table.rich())
+        console().print(table.rich())
     log.info("saved to %s", run_dir)
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import UNTRAINED_FILE, check_task, run_evaluation, show_and_save
+from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
@@ -95,7 +94,7 @@ def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | N
     scores = {} if after is None else after.scores
     if after is not None:
         for table in show_and_save(cfg.task, run_dir / "evaluation", after, before):
-            Console().print(table.rich())
+            console().print(table.rich())
     result = {"scores": scores, "seconds": round(seconds, 1)}
     (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     log.info("finished in %.0f s: %s", seconds, run_dir)

@@ -1,6 +1,6 @@
-"""A refactor proves itself by an identical loss curve: 20 steps of the default recipe, stored in tests/golden.
+"""A refactor proves itself by an identical loss curve: 20 steps of the default recipe, in tests/golden.
 
-`python tests/test_golden.py` writes the curve anew; do that only for a change that is meant to change training.
+`python tests/test_golden.py` writes the curve anew: only for a change that is meant to change training.
 """
 
 import json
@@ -26,7 +26,7 @@ class Curve(pl.Callback):
     def __init__(self) -> None:
         self.steps: list[tuple[str, float]] = []
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:  # noqa: ANN001
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.steps.append((batch.task, float(outputs["loss"])))
 
 

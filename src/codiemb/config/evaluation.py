@@ -5,8 +5,11 @@ only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
 import importlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from rich.console import Console
 
 from codiemb.config.schema import EvaluationTaskConfig
 from codiemb.errors import UserError
@@ -86,6 +89,11 @@ def run_evaluation(
         progress=True,
         report=report,
     )
+
+
+def console() -> Console:
+    """A console as wide as the terminal, or as our widest table where the output is not one (a log file)."""
+    return Console(width=None if sys.stdout.isatty() else 100)
 
 
 def untrained(path: str | None) -> "Evaluation | None":
