@@ -175,7 +175,7 @@ def _freeze_pooler(backbone: PreTrainedModel) -> None:
 
 
 def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
-    if spec.lora is None:
+    if spec.lora.r == 0:
         return backbone
     lora = LoraConfig(
         r=spec.lora.r,

@@ -23,9 +23,9 @@ class PromptSpec:
 
 @dataclass
 class LoraSpec:
-    """LoRA by peft; its fields keep peft's names."""
+    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead."""
 
-    r: int = 16
+    r: int = 0
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     target_modules: str = "all-linear"
@@ -53,7 +53,7 @@ class ModelSpec:
         learning_rate: peak step size that suits this model; the optimizer group reads it.
         middle_layer: layer that MidLayerInfoNCE trains; `middle` is half of the depth, None is off.
         dtype: `float32`, `bfloat16` or `float16`, of the weights.
-        lora: train LoRA adapters instead of all weights.
+        lora: train LoRA adapters instead of all weights, if its rank is set.
         trust_remote_code: run Python code that comes with the model.
         folder_settings: take pooling, attention and prompts from the folder at `path` where it states them.
     """
@@ -74,7 +74,7 @@ class ModelSpec:
     learning_rate: float = 4e-5
     middle_layer: str | None = None
     dtype: str = "float32"
-    lora: LoraSpec | None = None
+    lora: LoraSpec = field(default_factory=LoraSpec)
     trust_remote_code: bool = False
     folder_settings: bool = True
 
