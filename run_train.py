@@ -72,7 +72,7 @@ def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> 
     query = cfg.export.query_instruction
     query = next(iter(instructions.values()), "") if query is None else query
     folder = export_sentence_transformer(
-        encoder, cfg.model, run_dir / "export", query_instruction=query, instructions=instructions
+        encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
     if cfg.export.verify:
         cosine = export_cosine(encoder, folder, query_instruction=query)
