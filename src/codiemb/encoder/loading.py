@@ -52,10 +52,15 @@ def load_encoder(spec: ModelSpec) -> Encoder:
     random_weights = spec.weights == "random" or spec.path is None
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if random_weights else None)
     template = PromptTemplate(spec.prompt.query, spec.prompt.document)
-    text_tokenizer = TextTokenizer(
-        tokenizer, template, pool_prompt=spec.pool_prompt, append_eos=spec.append_eos
-    )
     backbone = _random_backbone(spec, tokenizer) if random_weights else _pretrained_backbone(spec)
+    max_positions = _max_positions(backbone)
+    text_tokenizer = TextTokenizer(
+        tokenizer,
+        template,
+        pool_prompt=spec.pool_prompt,
+        append_eos=spec.append_eos,
+        max_positions=max_positions,
+    )
     trained = _with_lora(backbone, spec)
     _freeze_pooler(backbone)
     encoder = Encoder(
@@ -63,7 +68,7 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         text_tokenizer,
         pooling=cast(PoolingMode, spec.pooling),
         attention=cast(AttentionMode, spec.attention),
-        max_tokens=_longest(spec.max_tokens, backbone),
+        max_tokens=min(spec.max_tokens, max_positions or spec.max_tokens),
         middle_layer=_middle_layer(spec.middle_layer, backbone.config),
     )
     problem = packing_problem(encoder)
@@ -204,10 +209,10 @@ def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
         raise UserError(f"model.lora: {error}") from error
 
 
-def _longest(max_tokens: int, backbone: PreTrainedModel) -> int:
-    """The model's own limit on positions caps the configured one (RoBERTa loses two to its offset)."""
-    limit = getattr(backbone.config, "max_position_embeddings", None)
-    return max_tokens if limit is None else min(max_tokens, limit - position_offset(backbone))
+def _max_positions(backbone: PreTrainedModel) -> int | None:
+    """The model's own limit on positions (RoBERTa loses two to its offset)."""
+    limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    return None if limit is None else limit - position_offset(backbone)
 
 
 def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:

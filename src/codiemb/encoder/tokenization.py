@@ -61,11 +61,13 @@ class TextTokenizer:
         *,
         pool_prompt: bool = False,
         append_eos: bool = False,
+        max_positions: int | None = None,
     ) -> None:
         self.hf = tokenizer
         self.template = template
         self.pool_prompt = pool_prompt
         self.append_eos = append_eos
+        self.max_positions = max_positions
         if append_eos:
             _append_eos(tokenizer)
         if not pool_prompt:
@@ -74,12 +76,14 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[tuple[str, str]], max_tokens: int) -> list[TokenizedText]:
         """Tokenise (instruction, text) pairs, cut at `max_tokens` (prompt and special tokens included).
 
+        The model's own number of positions caps `max_tokens`: behind it there is nothing to look up.
         Every text has a token to pool: a blank one has the special tokens behind the prompt, or else one
         EOS or padding token. Evaluation sets hold blank texts, and must not end in an error or a NaN.
 
         Raises:
             UserError: the prompt alone fills `max_tokens`, so nothing of a text would be left.
         """
+        max_tokens = min(max_tokens, self.max_positions or max_tokens)
         prompts = [self.template.prompt(instruction) for instruction, _ in texts]
         encodings = self.hf(
             [prompt + text for prompt, (_, text) in zip(prompts, texts, strict=True)],
