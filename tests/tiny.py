@@ -1,12 +1,13 @@
 """Tiny models and tokenizers: one architecture per family, one tokenizer per kind, nothing pretrained."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from codiemb.encoder import Encoder, ModelSpec, load_encoder
 
@@ -77,6 +78,16 @@ def tiny_encoder(architecture: str, tokenizer: Path, **settings: Any) -> Encoder
     """The same weights at every call."""
     torch.manual_seed(0)
     return load_encoder(tiny_spec(architecture, tokenizer, **settings))
+
+
+def untouched(encoder: Encoder) -> PreTrainedModel:
+    """The encoder's weights in a model that we never touched, with transformers' plain attention."""
+    config = copy.deepcopy(encoder.backbone.config)
+    config._attn_implementation = "eager"
+    model = AutoModel.from_config(config)
+    assert model.config._attn_implementation == "eager"
+    model.load_state_dict(encoder.backbone.state_dict())
+    return model.eval()
 
 
 def wordpiece(out: Path) -> Path:

@@ -53,9 +53,9 @@ def packing_problem(encoder: Encoder, tolerance: float | None = None) -> str | N
 
 def _attention_variant(config: PreTrainedConfig) -> str | None:
     """A limit on attention that some models apply in their mask only, too wide for our texts to reach."""
-    kinds = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention"})
-    if kinds:
-        return f"layers of type {', '.join(kinds)}"
+    if layer_types := getattr(config, "layer_types", None):
+        kinds = sorted(set(layer_types) - {"full_attention"})
+        return f"layers of type {', '.join(kinds)}" if kinds else None
     limits = ("sliding_window", "attention_chunk_size")
     return next((f"{key}={value}" for key in limits if (value := getattr(config, key, None))), None)
 
