@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from huggingface_hub import constants
 
 from data_prep.tokenizer import train_tokenizer
@@ -16,6 +17,12 @@ def no_hub() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", True)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """On matrices as tiny as these, threads only wait for each other: 5 times the time on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from codiemb.encoder.encoder import Encoder
+from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.spec import SETTINGS_FILE
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def export_cosine(
     return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
 
 
-def _merged(backbone: PreTrainedModel) -> PreTrainedModel:
+def _merged(backbone: Backbone) -> PreTrainedModel:
     if isinstance(backbone, PeftModel):
         return copy.deepcopy(backbone).merge_and_unload()
     return backbone

@@ -1,4 +1,4 @@
-"""A model whose attention is not what the config says stops the run; one that cannot run packed runs padded."""
+"""A model whose attention is not what the config says stops the run; what cannot run packed runs padded."""
 
 import logging
 
@@ -55,7 +55,7 @@ def test_a_model_that_ignores_is_causal_stops_the_run(byte_level, monkeypatch, a
 
 
 def test_bert_cannot_be_made_causal_by_wishing(byte_level):
-    with pytest.raises(UserError, match="model.attention=causal, but BertModel is bidirectional"):
+    with pytest.raises(UserError, match=r"model\.attention=causal, but BertModel is bidirectional"):
         tiny.tiny_encoder("bert", byte_level, attention="causal")
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import StrictDataclassError
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from codiemb.encoder.check import check_spec
-from codiemb.encoder.encoder import AttentionMode, Encoder, position_offset
+from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.spec import ModelSpec, with_folder_settings
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.encoder.verify import packing_problem, verify_attention
@@ -194,7 +194,7 @@ def _freeze_pooler(backbone: PreTrainedModel) -> None:
         pooler.requires_grad_(False)
 
 
-def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
+def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> Backbone:
     if spec.lora is None:
         return backbone
     lora = LoraConfig(
@@ -204,7 +204,7 @@ def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
         target_modules=spec.lora.target_modules,
     )
     try:
-        return cast(PreTrainedModel, get_peft_model(backbone, lora))
+        return cast(PeftModel, get_peft_model(backbone, lora))
     except ValueError as error:
         raise UserError(f"model.lora: {error}") from error
 
