@@ -78,7 +78,7 @@ def export(
     query = cfg.export.query_instruction
     query = next(iter(instructions.values()), "") if query is None else query
     folder = export_sentence_transformer(
-        encoder, cfg.model, run_dir / "export", query_instruction=query, instructions=instructions
+        encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
     if before is not None:
         (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
