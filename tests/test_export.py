@@ -34,7 +34,7 @@ def architecture(request):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["full", "lora"])
 def lora(request):
-    return LoraSpec(r=4) if request.param else None
+    return LoraSpec(r=4) if request.param else LoraSpec()
 
 
 @pytest.fixture(scope="module", params=["mean", "cls", "last_token"])

@@ -61,7 +61,7 @@ BAD_SPECS = {
         "model.weights=random needs model.architecture, and model=bert states none",
     ),
     "max_tokens": ({"max_tokens": 0}, "model.max_tokens=0 must be at least 1"),
-    "lora": ({"lora": LoraSpec(r=0)}, "model.lora.r=0 must be at least 1"),
+    "lora": ({"lora": LoraSpec(r=-1)}, "model.lora.r=-1 must be at least 1"),
     "middle": ({"middle_layer": "last"}, "model.middle_layer='last' must be middle, null or"),
     "typo": (
         {"architecture": {"model_type": "bert", "hiden_size": 8}},
@@ -83,7 +83,7 @@ def test_an_impossible_setting_is_refused_before_anything_is_built(byte_level, n
 UNBUILDABLE = {
     "layer": ({"middle_layer": "9"}, "model.middle_layer=9 is outside 0..2"),
     "tokenizer": ({"tokenizer": None}, "model.tokenizer is not set, and model=bert has no path"),
-    "lora": ({"lora": LoraSpec(target_modules="q_proj")}, "model.lora: Target modules q_proj not found"),
+    "lora": ({"lora": LoraSpec(r=4, target_modules="q_proj")}, "model.lora: Target modules q_proj not found"),
     "vocab": (
         {"architecture": tiny.ARCHITECTURES["bert"] | {"vocab_size": 100}},
         "model.architecture.vocab_size=100 is smaller than the tokenizer's vocabulary",

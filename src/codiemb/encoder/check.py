@@ -35,8 +35,8 @@ def check_spec(spec: ModelSpec) -> None:
         raise UserError(f"model.weights=random needs model.architecture, and model={spec.name} states none")
     if spec.max_tokens < 1:
         raise UserError(f"model.max_tokens={spec.max_tokens} must be at least 1")
-    if spec.lora is not None and spec.lora.r < 1:
-        raise UserError(f"model.lora.r={spec.lora.r} must be at least 1; model.lora=null trains all weights")
+    if spec.lora.r < 0:
+        raise UserError(f"model.lora.r={spec.lora.r} must be at least 1; 0 trains all weights")
     if spec.middle_layer not in (None, "middle") and not str(spec.middle_layer).isdecimal():
         raise UserError(f"model.middle_layer={spec.middle_layer!r} must be middle, null or a layer's number")
     PromptTemplate(spec.prompt.query, spec.prompt.document)
