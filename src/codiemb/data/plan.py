@@ -85,7 +85,8 @@ class Weights:
 
     shuffled = True
 
-    def __init__(self, weights: Mapping[str, float | int]) -> None:
+    def __init__(self, weights: Mapping[str, float | int] | None = None) -> None:
+        weights = weights or {}
         for name, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise UserError(f"sampler.weights.{name}={weight!r} must be a finite number >= 0")
