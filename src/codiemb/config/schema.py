@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from codiemb.data.collator import TaskSpec
-from codiemb.encoder.spec import ModelSpec
+from codiemb.encoder.spec import LoraSpec, ModelSpec
 
 
 @dataclass
@@ -23,7 +23,7 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        sources: files by name.
+        sources: files by name, each a SourceConfig (untyped here: OmegaConf could not add typed entries).
         files: shorter: a list of paths, named after their files, with `score_range` for all.
         score_range: of `files`.
         on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
@@ -32,7 +32,7 @@ class DataConfig:
         prefetch: batches that each worker keeps ready.
     """
 
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     on_error: str = "raise"
@@ -87,11 +87,14 @@ class ExportConfig:
 
 @dataclass
 class RunConfig:
-    """What training and evaluation share."""
+    """What training and evaluation share.
+
+    LoRA is off at r = 0 here, because OmegaConf cannot override a typed null; `model.lora.r=16` is LoRA.
+    """
 
     seed: int = 49
     run_dir: str = MISSING
-    model: ModelSpec = field(default_factory=ModelSpec)
+    model: ModelSpec = field(default_factory=lambda: ModelSpec(lora=LoraSpec(r=0)))
     task: EvaluationTaskConfig = field(default_factory=EvaluationTaskConfig)
 
 
