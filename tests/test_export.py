@@ -85,6 +85,7 @@ def test_transformers_loads_it_with_the_same_weights_and_attention(exported):
     encoder, folder = exported
     model = AutoModel.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.model_max_length == encoder.max_tokens
     with torch.no_grad():
         states = model(**tokenizer(tiny.SENTENCES[0], return_tensors="pt")).last_hidden_state[0]
     pooled = {"mean": states.mean(0), "cls": states[0], "last_token": states[-1]}[encoder.pooling]

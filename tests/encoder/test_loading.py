@@ -176,6 +176,12 @@ def test_an_empty_folder_is_a_user_error(tmp_path):
         load_encoder(ModelSpec(path=str(tmp_path)))
 
 
+def test_a_folder_that_states_nonsense_is_a_user_error(folder):
+    (folder / "codiemb.json").write_text(json.dumps({"model": {"pooling": "max"}}))
+    with pytest.raises(UserError, match=r"model\.pooling='max' is none of"):
+        load_encoder(ModelSpec(path=str(folder)))
+
+
 def test_weights_that_are_missing_are_a_user_error_and_never_silently_random(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))

@@ -106,9 +106,9 @@ def test_a_text_has_the_same_tokens_behind_a_prompt_as_at_the_start_of_a_documen
 @settings(max_examples=25, deadline=None)
 @given(text=texts)
 def test_texts_without_a_prompt_have_the_tokens_that_the_model_was_trained_on(byte_level, template, text):
-    """Also texts with the end of a prompt (": ") in their middle."""
+    """Also texts with a prompt, or the end of one (": "), in their middle."""
     plain = AutoTokenizer.from_pretrained(byte_level)
-    text = "note, " + text.replace(",", ": ")
+    text = "note passage: Instruct: a\nQuery:b, " + text.replace(",", ": ")
     if template.query.startswith("{"):
         text = text.replace(": ", ". ")  # this template begins with anything, so any text may be a prompt
     assert load(byte_level, template).hf(text)["input_ids"] == plain(text)["input_ids"]
