@@ -16,12 +16,13 @@ from data_prep.tokenizer import train_tokenizer
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/builtin (frames only, a few hundred records) and its tokenizer."""
+    """A folder with data/builtin (a few hundred records) and its tokenizer."""
     folder = tmp_path_factory.mktemp("world")
     data = folder / "data" / "builtin"
     build_frames(data, seed=1, size=Sizes(ir=300, sts=300, test=EvalSizes().divided(20)))
     for split in ("dev", "test"):  # the docs corpus takes a minute to build: frames stand in for it
         shutil.copytree(data / "eval" / split / "FramesRetrieval", data / "eval" / split / "DocsRetrieval")
+    shutil.copy(data / "train" / "frames_ir.jsonl", data / "train" / "docs_ir.jsonl")
     texts = (data / "train" / "frames_ir.jsonl").read_text("utf-8").splitlines()
     train_tokenizer(texts, data / "tokenizer", vocab_size=2_000)
     return folder

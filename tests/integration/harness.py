@@ -29,7 +29,7 @@ class Run(Protocol):
 
 
 MICRO = (
-    "~data.sources.docs_ir",
+    "~data.sources.docs_ir",  # a copy of frames_ir here
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=128",
     "tasks.ir.global_batch_size=16",
