@@ -63,16 +63,3 @@ def test_bad_lines_of_two_files_are_reported_together_with_file_and_line(run: Ru
 )
 def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str, ...]) -> None:
     expect_error(run, "run_train.py", override, "~data.sources.docs_ir", *UNEVALUATED, says=says)
-
-
-def test_cmteb_without_datasets_counts_instead_of_averaging(run: Run) -> None:
-    result = run(
-        "run_eval.py",
-        "task=cmteb",
-        "model.architecture.hidden_size=64",
-        "hydra.run.dir=outputs/eval/cmteb",
-    )
-    assert result.returncode == 0, result.stderr
-    assert "0 of 31" in result.stdout
-    assert "Youtu-Embedding" in result.stdout
-    assert "77.60" in result.stdout
