@@ -155,9 +155,9 @@ def test_defaults_follow_the_model_and_the_data(train):
 
 
 def test_lora_is_off_unless_asked_for(train, composed):
-    assert train().model.lora is None
-    assert train("model=youtu2b", "model.lora=null").model.lora is None
-    assert build.typed_eval(composed(root="eval")).model.lora is None
+    assert train().model.lora.r == 0
+    assert train("model=youtu2b").model.lora.r == 0
+    assert build.typed_eval(composed(root="eval")).model.lora.r == 0
 
 
 @pytest.mark.parametrize(

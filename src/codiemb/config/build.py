@@ -31,8 +31,6 @@ def typed(cfg: DictConfig) -> RunConfig:
     """
     plain = cast(RunConfig, OmegaConf.to_object(cfg))
     check_fields("", plain)
-    if plain.model.lora is not None and plain.model.lora.r == 0:
-        plain.model.lora = None
     return plain
 
 

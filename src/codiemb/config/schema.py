@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from codiemb.data.collator import TaskSpec
-from codiemb.encoder.spec import LoraSpec, ModelSpec
+from codiemb.encoder.spec import ModelSpec
 
 
 @dataclass
@@ -87,14 +87,11 @@ class ExportConfig:
 
 @dataclass
 class RunConfig:
-    """What training and evaluation share.
-
-    LoRA is off at r = 0 here, because OmegaConf cannot override a typed null; `model.lora.r=16` is LoRA.
-    """
+    """What training and evaluation share."""
 
     seed: int = 49
     run_dir: str = MISSING
-    model: ModelSpec = field(default_factory=lambda: ModelSpec(lora=LoraSpec(r=0)))
+    model: ModelSpec = field(default_factory=ModelSpec)
     task: EvaluationTaskConfig = field(default_factory=EvaluationTaskConfig)
 
 
