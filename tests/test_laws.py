@@ -104,11 +104,7 @@ def _targets(name: str) -> Iterator[str]:
 
 FORBIDDEN = {
     "print": lambda node: _calls(node, "print"),
-    "pickle": lambda node: (
-        isinstance(node, ast.Import | ast.ImportFrom)
-        and is_in(_imported(node), "pickle", "dill", "cloudpickle")
-        and [alias.name for alias in node.names] != ["UnpicklingError"]  # catching is not unpickling
-    ),
+    "pickle": lambda node: _unpickles(node),
     "eval and exec": lambda node: _calls(node, "eval", "exec"),
     "os.system": lambda node: isinstance(node, ast.Attribute) and node.attr in ("system", "popen"),
     "trust_remote_code=True": lambda node: _sets(node, "trust_remote_code", True),
@@ -118,7 +114,7 @@ FORBIDDEN = {
 }
 EXAMPLES = {
     "print": "print(1)",
-    "pickle": "from pickle import loads",
+    "pickle": "pickle.loads(b'')",
     "eval and exec": "eval('1')",
     "os.system": "os.system('ls')",
     "trust_remote_code=True": "f(trust_remote_code=True)",
@@ -128,8 +124,17 @@ EXAMPLES = {
 }
 
 
-def _imported(node: ast.AST) -> str:
-    return node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+def _unpickles(node: ast.AST) -> bool:
+    """Any use of a pickling package but naming its exceptions."""
+    if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "pickle":
+        return not node.attr.endswith("Error")
+    if isinstance(node, ast.Import):
+        return any(is_in(alias.name, "dill", "cloudpickle") or alias.asname for alias in _pickles(node))
+    return isinstance(node, ast.ImportFrom) and is_in(node.module or "", "pickle", "dill", "cloudpickle")
+
+
+def _pickles(node: ast.Import) -> list[ast.alias]:
+    return [alias for alias in node.names if is_in(alias.name, "pickle", "dill", "cloudpickle")]
 
 
 def _calls(node: ast.AST, *names: str) -> bool:
