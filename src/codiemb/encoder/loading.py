@@ -1,9 +1,9 @@
 """Build an encoder from a ModelSpec: a folder, a hub id, or random weights of a stated architecture."""
 
 import logging
+import pickle
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError  # the exception only: nothing is unpickled here
 from typing import Any, cast
 
 import torch
@@ -32,7 +32,7 @@ from codiemb.pooling import PoolingMode
 log = logging.getLogger(__name__)
 
 # What transformers raises for a model that is missing, damaged or not what it says.
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError)
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
 
 
 def load_encoder(spec: ModelSpec) -> Encoder:
@@ -233,7 +233,7 @@ def _missing(spec: ModelSpec, what: str, path: str, error: Exception) -> UserErr
         return UserError(
             f"{path} brings its own Python code; read it, then allow it with model.trust_remote_code=true"
         )
-    if isinstance(error, UnpicklingError):
+    if isinstance(error, pickle.UnpicklingError):
         return UserError(
             f"{path}: the weights are a pickle with more than tensors in it, and were not opened"
         )
