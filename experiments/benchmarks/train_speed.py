@@ -60,16 +60,18 @@ class Side:
         return json.loads(line)
 
 
-def matmul_rate(size: int = 2048, repeats: int = 7) -> float:
-    """fp32 flops a second of a large square product, median."""
+def matmul_rate(size: int = 2048, repeats: int = 7) -> tuple[float, float]:
+    """fp32 flops of a large square product, a second and a CPU second, medians."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     a @ b
-    seconds = []
+    rates = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         a @ b
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(seconds)
+        elapsed = time.perf_counter() - started, time.process_time() - cpu_started
+        rates.append([2 * size**3 / seconds for seconds in elapsed])
+    wall, cpu = zip(*rates, strict=True)
+    return statistics.median(wall), statistics.median(cpu)
 
 
 def measure(job: Job, rounds: int, warmup: int, steps: int) -> Row:
@@ -98,13 +100,16 @@ def measure(job: Job, rounds: int, warmup: int, steps: int) -> Row:
 
 def _round(row: Row, sides: list[Side], steps: slice) -> None:
     """One turn of each side on the same steps; who begins changes from round to round."""
-    row.matmul_flops.append(matmul_rate())
+    rate, cpu_rate = matmul_rate()
+    row.matmul_flops.append(rate)
+    row.matmul_flops_cpu.append(cpu_rate)
     row.tokens.append(sum(row.cost.tokens[steps]))
     row.flops.append(sum(row.cost.flops[steps]))
     row.loads.append(os.getloadavg()[0])
     for side in sides if len(row.tokens) % 2 else reversed(sides):
         result = side.train(steps.stop - steps.start)
         row.seconds[side.name].append(result["seconds"])
+        row.cpu_seconds[side.name].append(result["cpu_seconds"])
         row.losses[side.name] += result["losses"]
         row.peak_mib[side.name] = result["peak_memory_mib"]
     peer, ours = (row.tokens[-1] / row.seconds[side][-1] for side in SIDES)

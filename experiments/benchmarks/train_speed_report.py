@@ -15,17 +15,23 @@ from train_speed_work import Cost, Job
 SIDES = ("peer", "ours")
 
 
+def _per_side() -> dict[str, list[float]]:
+    return {side: [] for side in SIDES}
+
+
 @dataclass
 class Row:
     """All that was measured for one row of the table."""
 
     job: Job
     cost: Cost
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {side: [] for side in SIDES})
-    losses: dict[str, list[float]] = field(default_factory=lambda: {side: [] for side in SIDES})
+    seconds: dict[str, list[float]] = field(default_factory=_per_side)
+    cpu_seconds: dict[str, list[float]] = field(default_factory=_per_side)
+    losses: dict[str, list[float]] = field(default_factory=_per_side)
     peak_mib: dict[str, float] = field(default_factory=dict)
     start_mib: dict[str, float] = field(default_factory=dict)
-    matmul_flops: list[float] = field(default_factory=list)
+    matmul_flops: list[float] = field(default_factory=list)  # a second
+    matmul_flops_cpu: list[float] = field(default_factory=list)  # a CPU second
     loads: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)  # of each round
     flops: list[float] = field(default_factory=list)
@@ -34,15 +40,18 @@ class Row:
         """Useful tokens a second, median over the rounds."""
         return statistics.median(t / s for t, s in zip(self.tokens, self.seconds[side], strict=True))
 
-    def ratio(self) -> float:
+    def ratio(self, *, cpu: bool = False) -> float:
         """Ours over theirs: the median of the rounds' ratios, so that a noisy minute hits both."""
-        pairs = zip(self.seconds["peer"], self.seconds["ours"], strict=True)
+        seconds = self.cpu_seconds if cpu else self.seconds
+        pairs = zip(seconds["peer"], seconds["ours"], strict=True)
         return statistics.median(peer / ours for peer, ours in pairs)
 
-    def share(self, side: str) -> float:
+    def share(self, side: str, *, cpu: bool = False) -> float:
         """Share of the fp32 matmul rate that was measured in the same round."""
-        rounds = zip(self.flops, self.seconds[side], self.matmul_flops, strict=True)
-        return statistics.median(flops / seconds / rate for flops, seconds, rate in rounds)
+        seconds = self.cpu_seconds if cpu else self.seconds
+        rates = self.matmul_flops_cpu if cpu else self.matmul_flops
+        rounds = zip(self.flops, seconds[side], rates, strict=True)
+        return statistics.median(flops / took / rate for flops, took, rate in rounds)
 
     def useful(self) -> float:
         """Share of the peer's padded batches that is not padding."""
@@ -52,18 +61,20 @@ class Row:
 def table(rows: list[Row]) -> str:
     """The result as a Markdown table, one line for each row and side."""
     lines = [
-        "| work | trainer | useful tokens/s | ratio | of fp32 matmul rate | peak memory (growth) |",
-        "|---|---|---:|---:|---:|---:|",
+        "| work | trainer | useful tokens/s | ratio | ratio in CPU time | of fp32 matmul rate | in CPU time "
+        "| peak memory (growth) |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     names = {"peer": "sentence-transformers", "ours": "codiemb"}
     for row in rows:
         for side in SIDES:
-            ratio = f"{row.ratio():.2f}x" if side == "ours" else ""
-            memory = f"{row.peak_mib[side]:,.0f} MiB (+{row.peak_mib[side] - row.start_mib[side]:,.0f})"
-            lines.append(
-                f"| {row.job.title} | {names[side]} | {row.speed(side):,.0f} | {ratio} "
-                f"| {row.share(side):.0%} | {memory} |"
-            )
+            ratios = (row.ratio(), row.ratio(cpu=True)) if side == "ours" else (1.0, 1.0)
+            cells = [row.job.title, names[side], f"{row.speed(side):,.0f}"]
+            cells += [f"{ratio:.2f}x" for ratio in ratios]
+            cells += [f"{row.share(side, cpu=cpu):.0%}" for cpu in (False, True)]
+            growth = row.peak_mib[side] - row.start_mib[side]
+            cells.append(f"{row.peak_mib[side]:,.0f} MiB (+{growth:,.0f})")
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -82,7 +93,9 @@ def report(rows: list[Row], rounds: int, steps: int) -> str:
     method = f"""Medians of {rounds} rounds of {steps} step(s) in turns. Flops: 6 per parameter and useful
         token,
         plus 12 x length^2 x width per sequence and layer; the matmul rate is that of 2048 x 2048 in fp32,
-        measured in every round. Growth: over the memory before model and data were loaded."""
+        measured in every round. CPU time leaves out what other programs on the machine
+        took, and is exact with one thread; with more, idle threads may spin. Growth: over the memory before
+        model and data were loaded."""
     packages = ("torch", "transformers", "sentence-transformers", "pytorch-lightning")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     machine = f"""Machine: {_cpu()}, {os.cpu_count()} cores of which {torch.get_num_threads()} used, fp32

@@ -26,7 +26,7 @@ class Pacer:
         self.channel = channel
         self.losses: list[Tensor] = []
         self.left = 0
-        self.started = 0.0
+        self.started = self.cpu_started = 0.0
         self.memory_before = _memory_mib("VmRSS")
 
     def watch(self, loss: nn.Module) -> None:
@@ -47,9 +47,11 @@ class Pacer:
         if self.left > 0:
             return
         seconds = time.perf_counter() - self.started
+        cpu_seconds = time.process_time() - self.cpu_started
         losses = [loss.item() for loss in self.losses]
         self.losses.clear()
-        self._report(seconds=seconds, losses=losses, peak_memory_mib=_memory_mib("VmHWM"))
+        peak = _memory_mib("VmHWM")
+        self._report(seconds=seconds, cpu_seconds=cpu_seconds, losses=losses, peak_memory_mib=peak)
         self._wait()
 
     def _report(self, **fields: Any) -> None:  # noqa: ANN401  anything JSON can hold
@@ -60,7 +62,7 @@ class Pacer:
         if not line:
             os._exit(0)  # the parent has seen enough; no trainer needs to finish
         self.left = int(line)
-        self.started = time.perf_counter()
+        self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
 
 def _memory_mib(field: str) -> float:
