@@ -160,9 +160,8 @@ def main() -> None:
         )
         print(job.title, flush=True)
         rows.append(measure(job, args.rounds, args.warmup, args.steps))
-    page = report(rows, args.rounds, args.steps)
-    args.out.write_text(page, "utf-8")
-    print(page)
+        args.out.write_text(report(rows, args.rounds, args.steps), "utf-8")
+    print(report(rows, args.rounds, args.steps))
 
 
 if __name__ == "__main__":

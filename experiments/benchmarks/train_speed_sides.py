@@ -80,8 +80,8 @@ def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.base.sampler import DefaultBatchSampler
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
 
