@@ -7,14 +7,13 @@ from pathlib import Path
 import hydra
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, run_evaluation, sheets
+from codiemb.config.evaluation import check_task, console, run_evaluation, show_and_save, untrained
+from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import load_encoder
-from codiemb.evaluation import save
 
 log = logging.getLogger("codiemb")
 register()
@@ -24,6 +23,7 @@ register()
 @run_folder.user_errors_without_traceback
 def main(config: DictConfig) -> None:
     """Load the encoder, run the tasks, print and save the table."""
+    quiet_libraries()
     cfg = build.typed_eval(config)
     check_task(cfg.task)
     run_dir = Path(cfg.run_dir)
@@ -31,11 +31,9 @@ def main(config: DictConfig) -> None:
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
     log.info("%s", encoder.describe())
     result = run_evaluation(cfg.task, encoder, cfg.model.path or cfg.model.name, report=log.info)
-    tables = sheets(cfg.task, result)
-    save(result, run_dir, sheets=tables[1:])
     (run_dir / RESULT_FILE).write_text(json.dumps({"scores": result.scores}, indent=2) + "\n", "utf-8")
-    for table in tables:
-        Console().print(table.rich())
+    for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):
+        console().print(table.rich())
     log.info("saved to %s", run_dir)
 
 

@@ -4,20 +4,23 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
-from rich.console import Console
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, run_evaluation, sheets
+from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
+from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import Encoder, load_encoder
-from codiemb.evaluation import Evaluation, save
 from codiemb.export import export_cosine, export_sentence_transformer
+
+if TYPE_CHECKING:
+    from codiemb.evaluation import Evaluation
 
 log = logging.getLogger("codiemb")
 register()
@@ -28,6 +31,7 @@ register()
 def main(config: DictConfig) -> None:
     """Check everything, then train, evaluate before and after, and export."""
     started = time.perf_counter()
+    quiet_libraries()
     cfg = build.typed_train(config)
     preflight(cfg)
     run_dir = Path(cfg.run_dir)
@@ -46,7 +50,7 @@ def main(config: DictConfig) -> None:
             "%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches)
         )
 
-    encoder = load_encoder(cfg.model)
+    encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
     data.tokenizer = encoder.tokenizer
     module = build.build_module(cfg, encoder)
     log.info("%s", encoder.describe())
@@ -61,34 +65,36 @@ def main(config: DictConfig) -> None:
 
     encoder.to(trainer.strategy.root_device)
     if cfg.export.enabled:
-        export(cfg, encoder, data.instructions())
+        export(cfg, encoder, data.instructions(), before)
     after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
     finish(cfg, before, after, seconds=time.perf_counter() - started)
 
 
-def export(cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str]) -> None:
+def export(
+    cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str], before: "Evaluation | None"
+) -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
     run_dir = Path(cfg.run_dir)
     query = cfg.export.query_instruction
     query = next(iter(instructions.values()), "") if query is None else query
     folder = export_sentence_transformer(
-        encoder, cfg.model, run_dir / "export", query_instruction=query, instructions=instructions
+        encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
+    if before is not None:
+        (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
     if cfg.export.verify:
         cosine = export_cosine(encoder, folder, query_instruction=query)
         log.info("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
     run_folder.link_latest(folder, run_dir)
 
 
-def finish(cfg: TrainConfig, before: Evaluation | None, after: Evaluation | None, seconds: float) -> None:
+def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | None", seconds: float) -> None:
     """Print the table and leave result.json."""
     run_dir = Path(cfg.run_dir)
     scores = {} if after is None else after.scores
     if after is not None:
-        tables = sheets(cfg.task, after, before)
-        save(after, run_dir / "evaluation", before=before, sheets=tables[1:])
-        for table in tables:
-            Console().print(table.rich())
+        for table in show_and_save(cfg.task, run_dir / "evaluation", after, before):
+            console().print(table.rich())
     result = {"scores": scores, "seconds": round(seconds, 1)}
     (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     log.info("finished in %.0f s: %s", seconds, run_dir)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def build_frames(out: Path, seed: int = 0, size: Sizes | None = None) -> dict[st
         "train/frames_sts.jsonl": list(sts_records(sampler("train", "sts"), size.sts)),
     }
     for split, sizes in (("dev", size.dev), ("test", size.test)):
-        tasks = build_eval(lambda name, half, split=split: sampler(split, name, half), sizes)  # type: ignore[misc]
+        tasks = build_eval(partial(sampler, split), sizes)
         for task, parts in tasks.items():
             files |= {f"eval/{split}/{task}/{part}.jsonl": rows for part, rows in parts.items()}
     check_disjoint(samplers)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data_prep.frames.meaning import Meaning
-from data_prep.frames.sampler import Sampler
+from data_prep.frames.sampler import MAX_TRIES, Sampler
 from data_prep.frames.sizes import EvalSizes
 from data_prep.frames.train_sets import OTHER, scored_pairs
 
@@ -23,12 +23,16 @@ class _Corpus:
     def __init__(self) -> None:
         self.rows: Rows = []
         self.by_meaning: dict[Meaning, list[str]] = {}
-        self.by_text: dict[str, str] = {}
+        self.by_text: dict[str, str | None] = {}  # None for queries, which may not be documents
+
+    def reserve(self, query: str) -> None:
+        """Keep a query's exact words out of the corpus."""
+        self.by_text[query] = None
 
     def add(self, meaning: Meaning, text: str | None) -> str | None:
-        """Add a document and return its id; None if there is no text or it is already there."""
+        """Add a document unless it is there; return its id, or None if the text is missing or a query's."""
         if text is None or text in self.by_text:
-            return None
+            return self.by_text.get(text or "")
         name = f"d{len(self.rows)}"
         self.rows.append({"id": name, "text": text})
         self.by_meaning.setdefault(meaning, []).append(name)
@@ -37,18 +41,21 @@ class _Corpus:
 
 
 def retrieval(sampler: Sampler, num_queries: int, num_documents: int) -> Files:
-    """Build a corpus where every query has 1-3 documents of its meaning among documents that differ in one thing."""
-    corpus, queries, asked = _Corpus(), [], {}
+    """Build a corpus where each query has 1-3 documents of its meaning among others one thing off."""
+    corpus = _Corpus()
+    queries: Rows = []
+    asked: dict[Meaning, str] = {}
     while len(queries) < num_queries:
         meaning, language, query, relevant = _question(sampler)
         if meaning in asked or not relevant or query in corpus.by_text:
             continue
+        corpus.reserve(query)
         asked[meaning] = f"q{len(queries)}"
         queries.append({"id": asked[meaning], "text": query})
         for text in relevant:
             corpus.add(meaning, text)
         for _ in range(NUM_DISTRACTORS):
-            _add_distractor(sampler, corpus, meaning, language, queries)
+            _add_distractor(sampler, corpus, meaning, language)
     while len(corpus.rows) < num_documents:
         kind = sampler.rng.choice(("short", "passage"))
         meaning = sampler.meaning()
@@ -62,48 +69,50 @@ def retrieval(sampler: Sampler, num_queries: int, num_documents: int) -> Files:
 
 
 def _question(sampler: Sampler) -> tuple[Meaning, str, str, list[str]]:
-    """Draw a meaning, a query in one language, and 1-3 other texts of the same meaning, often in the other one."""
+    """Draw a meaning, a query in one language, and 1-3 other texts of it, the first in that language."""
     rng = sampler.rng
     meaning, language = sampler.meaning(), rng.choice(("zh", "en"))
     query = sampler.must_text(meaning, language)
-    forms = [
-        (language, "passage"),
-        (language, "short"),
-        (OTHER[language], "passage"),
-        (OTHER[language], "short"),
-    ]
-    rng.shuffle(forms)
+    kinds = rng.sample(("passage", "short"), 2)
+    others = [(language, kinds[1]), (OTHER[language], kinds[0]), (OTHER[language], kinds[1])]
     texts: list[str] = []
-    for form in forms[: rng.choice((1, 1, 2, 3))]:
-        text = sampler.text(meaning, *form, avoid=[query, *texts])
+    for form in [(language, kinds[0]), *rng.sample(others, 3)][: rng.choice((1, 1, 2, 3))]:
+        text = sampler.text(meaning, *form, unlike=[query, *texts])
         texts += [text] if text else []
     return meaning, language, query, texts
 
 
-def _add_distractor(
-    sampler: Sampler, corpus: _Corpus, meaning: Meaning, language: str, queries: Rows
-) -> str | None:
-    spoken = language if sampler.rng.random() < 0.8 else OTHER[language]
+def _add_distractor(sampler: Sampler, corpus: _Corpus, meaning: Meaning, language: str) -> str | None:
+    """Add a text one thing off, mostly in the query's language; return its id, or None if it may not be."""
+    spoken = language if sampler.rng.random() < 0.7 else OTHER[language]
     other = sampler.one_off(meaning)
     kind = sampler.rng.choice(("short", "passage"))
-    return corpus.add(other, sampler.text(other, spoken, kind, avoid=[queries[-1]["text"]]))
+    return corpus.add(other, sampler.text(other, spoken, kind))
 
 
 def reranking(sampler: Sampler, num_queries: int) -> Files:
-    """Build queries with 10 candidates each, of which 1-3 have the query's meaning and the rest are close to it."""
-    corpus, queries, qrels, top_ranked = _Corpus(), [], [], []
+    """Build queries with 10 candidates each: 1-3 have the query's meaning, the others come close."""
+    corpus = _Corpus()
+    queries: Rows = []
+    qrels: Rows = []
+    top_ranked: Rows = []
     while len(queries) < num_queries:
         meaning, language, query, relevant = _question(sampler)
-        if meaning in corpus.by_meaning or not relevant:
+        if meaning in corpus.by_meaning or not relevant or query in corpus.by_text:
             continue
-        name = f"q{len(queries)}"
-        queries.append({"id": name, "text": query})
+        corpus.reserve(query)
         good = [added for text in relevant if (added := corpus.add(meaning, text))]
         candidates = list(good)
-        while len(candidates) < NUM_CANDIDATES:
-            added = _add_distractor(sampler, corpus, meaning, language, queries)
-            candidates += [added] if added else []
+        for _ in range(MAX_TRIES):
+            added = _add_distractor(sampler, corpus, meaning, language)
+            candidates += [added] if added and added not in candidates else []
+            if len(candidates) == NUM_CANDIDATES:
+                break
+        else:
+            continue
         sampler.rng.shuffle(candidates)
+        name = f"q{len(queries)}"
+        queries.append({"id": name, "text": query})
         qrels += [{"query_id": name, "corpus_id": document, "score": 1} for document in good]
         top_ranked.append({"query_id": name, "corpus_ids": candidates})
     return {"corpus": corpus.rows, "queries": queries, "qrels": qrels, "top_ranked": top_ranked}
@@ -124,22 +133,24 @@ def pair_classification(sampler: Sampler, count: int) -> Files:
         other = meaning if label else sampler.one_off(meaning)
         first = sampler.must_text(meaning, language)
         spoken = OTHER[language] if sampler.rng.random() < 0.15 else language
-        second = sampler.text(other, spoken, avoid=[first])
+        second = sampler.text(other, spoken, unlike=[first])
         if second is not None:
             rows.append({"sentence1": first, "sentence2": second, "label": label})
     return {"pairs": rows}
 
 
 def labelled(sampler: Sampler, count: int, label_of: Callable[[Meaning], str]) -> Rows:
-    """Return new texts with labels, visiting the frames in turn; a frame with nothing new to say is passed over."""
+    """Return new texts with labels, frame by frame in turn; one with nothing new to say is passed over."""
     rows: Rows = []
-    for frame in itertools.cycle(sampler.frames):
+    frames = sampler.rng.sample(sampler.frames, len(sampler.frames))
+    for frame in itertools.cycle(frames):
         if len(rows) == count:
             break
         meaning = sampler.meaning(frame)
         text = sampler.text(meaning, sampler.rng.choice(("zh", "en")), avoid=sampler.used_texts)
         if text is not None:
             rows.append({"text": text, "label": label_of(meaning)})
+    sampler.rng.shuffle(rows)
     return rows
 
 

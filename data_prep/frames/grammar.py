@@ -54,9 +54,7 @@ def _load_domain(path: Path, shared: Mapping[str, SlotType]) -> list[Frame]:
     types = {**shared, **_slot_types(data.get("slots", {}), path)}
     frames = data.get("frames")
     if not isinstance(frames, dict) or not frames or set(data) - {"slots", "frames"}:
-        raise GrammarError(
-            f"{path}: expected the keys 'slots' and a non-empty 'frames', found {sorted(data)}"
-        )
+        raise GrammarError(f"{path}: expected 'slots' and a non-empty 'frames', found {sorted(data)}")
     return [_frame(path, name, spec, types) for name, spec in frames.items()]
 
 
@@ -82,9 +80,7 @@ def _slot_types(specs: Mapping[str, Any], path: Path) -> dict[str, SlotType]:
 
 def _slot_type(name: str, spec: Mapping[str, Any]) -> SlotType:
     if set(spec) - _SLOT_KEYS or len({"values", "numbers", "dates"} & set(spec)) != 1:
-        raise ValueError(
-            f"give exactly one of values, numbers, dates and no keys beyond {sorted(_SLOT_KEYS)}"
-        )
+        raise ValueError(f"give one of values, numbers, dates and no keys beyond {sorted(_SLOT_KEYS)}")
     if "values" in spec:
         values = [name_value(name, line) for line in spec["values"].splitlines() if line.strip()]
     elif "numbers" in spec:
@@ -140,8 +136,8 @@ def _check_supply(where: str, slot_type: SlotType, uses: int) -> None:
     fewest = min(len(slot_type.values_of(split)) // 2 for split in SPLITS)  # classification halves a split
     if fewest < uses:
         raise GrammarError(
-            f"{where}: uses slot type '{slot_type.name}' {uses} times, so it needs {10 * uses} values or more, "
-            f"and has {len(slot_type.values)}"
+            f"{where}: uses slot type '{slot_type.name}' {uses} times, which takes {10 * uses} values "
+            f"or more, and it has {len(slot_type.values)}"
         )
 
 
@@ -152,7 +148,7 @@ def _templates(
     lines = [line.strip() for line in str(spec.get(f"{lang}_{kind}", "")).splitlines() if line.strip()]
     if len(lines) < 4:
         raise GrammarError(
-            f"{where}: {lang}_{kind} has {len(lines)} templates; every split needs one, give 4 or more"
+            f"{where}: {lang}_{kind} has {len(lines)} templates; give 4 or more, so that every split gets one"
         )
     if len(set(lines)) != len(lines):
         raise GrammarError(f"{where}: {lang}_{kind} has the same template twice")

@@ -24,7 +24,7 @@ class Meaning:
 
 
 def value_credit(a: Value, b: Value) -> float:
-    """Return 1 for equal values, 0 for different names, and less than NEAR_NUMBER for different numbers or dates.
+    """Return 1 for equal values, 0 for different names, at most NEAR_NUMBER for different numbers or dates.
 
     Numbers earn NEAR_NUMBER * min / max; dates lose linearly until NEAR_DAYS apart.
     """
@@ -42,8 +42,8 @@ def similarity(a: Meaning, b: Meaning) -> float:
     """Return the gold similarity in [0, 1]: symmetric, and 1 if and only if the meanings are equal.
 
     Different domains: 0. Same domain, different frame: 0.1 plus 0.1 times the share of values in common.
-    Same frame: 1 - 0.7 * (1 - c), where c is the weighted mean credit of the slots, so 0.3 when no slot agrees; then
-    times 0.4 if one is affirmed and the other denied. Whether a text asks or states is not part of its meaning.
+    Same frame: 1 - 0.7 * (1 - c), where c is the weighted mean credit of the slots (0.3 when no slot agrees),
+    then times 0.4 if one is affirmed and the other denied. Asking or stating is not part of a meaning.
     """
     if a.frame.domain != b.frame.domain:
         return 0.0

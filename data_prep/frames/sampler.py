@@ -1,4 +1,4 @@
-"""Draw meanings, change them a little, and put them into words, from one split's values and templates only."""
+"""Draw meanings, change them a little, and put them into words, with one split's values and templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_STALE_DRAWS = 20_000  # meanings drawn without a new text before the split c
 class Sampler:
     """A seeded source of meanings and texts of one split, which remembers what it used.
 
-    `half` (0 or 1) narrows it to every other value and template, so two samplers of one split can be kept apart too.
+    `half` (0 or 1) narrows it to every other value and template, to keep two samplers of one split apart.
     """
 
     def __init__(self, frames: Sequence[Frame], split: str, seed: str, half: int | None = None) -> None:
@@ -27,7 +27,7 @@ class Sampler:
         self.rng = random.Random(seed)
         self.used_templates: set[str] = set()
         self.used_values: set[Value] = set()  # of open slot types
-        self.used_texts: set[str] = set()
+        self.used_texts: dict[str, str] = {}  # text to template id
         self._stale_draws = 0
         self._step = slice(None) if half is None else slice(half, None, 2)
         self._values: dict[str, tuple[Value, ...]] = {}
@@ -53,16 +53,18 @@ class Sampler:
         self._stale_draws += 1
         if self._stale_draws > MAX_STALE_DRAWS:
             raise ValueError(
-                f"the {self.split} split has no new texts left: ask for fewer, or extend the grammar"
+                f"the {self.split} split has no new texts left; ask for fewer or extend the grammar"
             )
         frame = frame or self.rng.choice(self.frames)
         values: list[Value] = []
         for slot_type in frame.slots.values():
-            values.append(self.rng.choice([v for v in self.values(slot_type) if v not in values]))
+            value = self._another(self.values(slot_type), values)
+            assert value is not None, "the loader checks that a split has enough values"
+            values.append(value)
         return Meaning(frame, tuple(values), not frame.polar or self.rng.random() < 0.5)
 
     def one_off(self, meaning: Meaning) -> Meaning:
-        """Return the meaning with one thing changed: polarity, two roles swapped, a near number, or another value."""
+        """Change one thing: the polarity, the roles of two slots, a number by a little, or any value."""
         types = [slot_type.name for slot_type in meaning.frame.slots.values()]
         moves = ["slot", "slot", "near"]
         moves += ["deny"] * 2 * meaning.frame.polar + ["swap"] * (len(set(types)) < len(types))
@@ -89,32 +91,47 @@ class Sampler:
         return replace(meaning, values=tuple(values))
 
     def near(self, meaning: Meaning) -> Meaning:
-        """Return the meaning with one number or date moved to a neighbour; any slot changes if there is none."""
+        """Move one number or date to a neighbour; if there is none, change any slot."""
         numeric = [i for i, value in enumerate(meaning.values) if value.kind != "name"]
         if not numeric:
             return self.changed(meaning, self.rng.randrange(len(meaning.values)))
         slot = self.rng.choice(numeric)
         pool = self.values(list(meaning.frame.slots.values())[slot])
         at = pool.index(meaning.values[slot])
-        neighbours = [v for v in pool[max(0, at - 3) : at + 4] if v not in meaning.values]
-        return self._with(meaning, slot, neighbours) if neighbours else self.changed(meaning, slot)
+        return self._with(meaning, slot, pool[max(0, at - 3) : at + 4])
 
     def changed(self, meaning: Meaning, slot: int) -> Meaning:
         """Return the meaning with another value in one slot."""
-        pool = self.values(list(meaning.frame.slots.values())[slot])
-        others = [value for value in pool if value not in meaning.values]
-        return self._with(meaning, slot, others) if others else self.swapped(meaning)
+        return self._with(meaning, slot, self.values(list(meaning.frame.slots.values())[slot]))
 
     def _with(self, meaning: Meaning, slot: int, choices: Sequence[Value]) -> Meaning:
-        values = list(meaning.values)
-        values[slot] = self.rng.choice(choices)
-        return replace(meaning, values=tuple(values))
+        value = self._another(choices, meaning.values)
+        if value is None:  # two slots of one type hold all its values
+            return self.swapped(meaning)
+        values = (*meaning.values[:slot], value, *meaning.values[slot + 1 :])
+        return Meaning(meaning.frame, values, meaning.affirmed)
+
+    def _another(self, choices: Sequence[Value], taken: Sequence[Value]) -> Value | None:
+        for _ in range(len(taken) + 2):  # almost always the first draw will do
+            value = self.rng.choice(choices)
+            if value not in taken:
+                return value
+        rest = [value for value in choices if value not in taken]
+        return self.rng.choice(rest) if rest else None
 
     def text(
-        self, meaning: Meaning, language: str, kind: str = "short", avoid: Collection[str] = ()
+        self,
+        meaning: Meaning,
+        language: str,
+        kind: str = "short",
+        avoid: Collection[str] = (),
+        unlike: Collection[str] = (),
     ) -> str | None:
-        """Put a meaning into words that are not in `avoid`; None if no such words are found."""
-        templates = self.templates(meaning.frame, language, kind)
+        """Put a meaning into words not in `avoid`, nor from a template of those in `unlike`, or None."""
+        spent = {self.used_texts[text] for text in unlike}
+        templates = [t for t in self.templates(meaning.frame, language, kind) if t.id not in spent]
+        if not templates:
+            return None
         for _ in range(20):
             template = self.rng.choice(templates)
             surfaces = {
@@ -137,7 +154,7 @@ class Sampler:
         if text not in self.used_texts:
             self._stale_draws = 0
         self.used_templates.add(template.id)
-        self.used_texts.add(text)
+        self.used_texts[text] = template.id
         types = meaning.frame.slots.values()
         self.used_values.update(v for v, t in zip(meaning.values, types, strict=True) if not t.closed)
 
@@ -151,7 +168,7 @@ def check_disjoint(samplers: Sequence[Sampler]) -> None:
             shared = (
                 (a.used_templates & b.used_templates)
                 or (a.used_values & b.used_values)
-                or (a.used_texts & b.used_texts)
+                or (a.used_texts.keys() & b.used_texts.keys())
             )
             if shared:
                 example = sorted(map(str, shared))[0]

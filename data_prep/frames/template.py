@@ -46,7 +46,7 @@ class Template:
 
 
 def split_of(position: int) -> str:
-    """Return the split of the template at this position in its list: of every four, two train, one dev, one test."""
+    """Return the split of a template by its position: of every four, two train, one dev, one test."""
     return ("train", "train", "dev", "test")[position % 4]
 
 
@@ -60,7 +60,7 @@ def tidy(text: str, language: str) -> str:
 
 
 def parse_parts(line: str) -> tuple[Part, ...]:
-    """Split a template line into parts; a stray bracket or a polarity group without two options is an error."""
+    """Split a line into parts; a stray bracket or a polarity group without two options is an error."""
     parts = []
     for piece in _GROUP.split(line):
         if piece.startswith("["):
@@ -80,19 +80,15 @@ def parse_parts(line: str) -> tuple[Part, ...]:
 
 
 def check_slots(parts: tuple[Part, ...], slots: set[str], polar: bool) -> None:
-    """Raise unless every way of rendering says every slot, and the polarity if and only if the frame has one."""
+    """Raise unless every rendering says every slot, and the polarity if and only if the frame has one."""
     named = {name for part in parts for option in part.options for name in _SLOT.findall(option)}
     if named - slots:
-        raise ValueError(
-            f"unknown placeholder {sorted(named - slots)}; the frame's slots are {sorted(slots)}"
-        )
+        raise ValueError(f"unknown placeholder {sorted(named - slots)}; the slots are {sorted(slots)}")
     said: set[str] = set()
     for part in parts:
         said |= set.intersection(*(set(_SLOT.findall(option)) for option in part.options))
     if slots - said:
         raise ValueError(f"slot {sorted(slots - said)} is missing, or is missing from some alternative")
     if any(part.polar for part in parts) != polar:
-        what = (
-            "needs an [affirmed|denied] group: the frame" if polar else "has a polarity group but the frame"
-        )
+        what = "needs a polarity group: the frame" if polar else "has a polarity group but the frame"
         raise ValueError(f"the template {what} says polarity: {str(polar).lower()}")

@@ -14,6 +14,7 @@ INSTRUCTION_STS = "Represent the sentence for semantic similarity"
 OTHER = {"zh": "en", "en": "zh"}
 NUM_BINS = 12  # similarity 0, the ten tenths between, and 1
 CROSS_LINGUAL_SHARE = 0.2
+REWORDED_SHARE = 0.8  # of pairs, whatever their score, never come from one template
 
 Record = dict[str, Any]
 
@@ -28,7 +29,7 @@ class ScoredPair:
 
 
 def ir_records(sampler: Sampler, count: int) -> Iterator[Record]:
-    """Yield records: a query, 2-4 positives of its meaning, and 4-6 negatives that differ from it in one thing."""
+    """Yield records: a query, 2-4 positives of its meaning, and 4-6 negatives one thing off."""
     for _ in range(count):
         yield next(record for _ in range(MAX_TRIES) if (record := _ir_record(sampler)))
 
@@ -40,16 +41,11 @@ def _ir_record(sampler: Sampler) -> Record | None:
     if query is None:
         return None
     said = [query]
-    forms = [
-        (language, "passage"),
-        (OTHER[language], "passage"),
-        (language, "short"),
-        (OTHER[language], "short"),
-    ]
+    forms = [(language, "short"), (OTHER[language], "passage"), (OTHER[language], "short")]
     rng.shuffle(forms)
     positives: list[str] = []
     for form in [(language, "passage"), *forms][: rng.randint(2, 4)]:
-        text = sampler.text(meaning, *form, avoid=said)
+        text = sampler.text(meaning, *form, unlike=said)
         if text is not None:
             positives.append(text)
             said.append(text)
@@ -73,7 +69,7 @@ def _ir_record(sampler: Sampler) -> Record | None:
 
 
 def _nearby(sampler: Sampler, meaning: Meaning, count: int) -> list[Meaning]:
-    """Return meanings one change away: a number or date moved, the polarity if there is one, then anything."""
+    """Return meanings one thing off: a number or date, the polarity if there is one, then anything."""
     nearby = [sampler.near(meaning)]
     if meaning.frame.polar:
         nearby.append(sampler.denied(meaning))
@@ -94,7 +90,7 @@ def sts_records(sampler: Sampler, count: int) -> Iterator[Record]:
 
 
 def scored_pairs(sampler: Sampler, count: int) -> Iterator[ScoredPair]:
-    """Yield distinct pairs whose scores visit the bins of [0, 1] in turn, so that the gold is spread evenly."""
+    """Yield distinct pairs whose scores visit the bins of [0, 1] in turn, so the gold is spread evenly."""
     seen: set[tuple[str, str]] = set()
     number = 0
     while number < count:
@@ -110,7 +106,8 @@ def _say_pair(sampler: Sampler, meaning: Meaning, other: Meaning) -> ScoredPair 
     language = sampler.rng.choice(("zh", "en"))
     other_language = OTHER[language] if sampler.rng.random() < CROSS_LINGUAL_SHARE else language
     first = sampler.must_text(meaning, language)
-    second = sampler.text(other, other_language, avoid=[first])
+    unlike = [first] if sampler.rng.random() < REWORDED_SHARE else []
+    second = sampler.text(other, other_language, avoid=[first], unlike=unlike)
     return ScoredPair(first, second, round(similarity(meaning, other), 4)) if second else None
 
 

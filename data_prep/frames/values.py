@@ -22,21 +22,15 @@ _ONES = [
     "ten",
     "eleven",
     "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
 ]
-_TENS = [".", ".", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ONES += ["thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_TENS = ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _HAN = "零一二三四五六七八九"
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value of a slot type. Two values are equal when type and id are; `number` orders numbers and dates."""
+    """One value of a slot type, equal to another if type and id are; `number` orders numbers and dates."""
 
     type: str
     id: str
@@ -71,6 +65,12 @@ def english_words(n: int) -> str:
     return _TENS[tens] + (f"-{_ONES[ones]}" if ones else "")
 
 
+def english_ordinal(n: int) -> str:
+    """Write 1st, 2nd, 3rd, 4th, 11th, 21st."""
+    teens = n % 100 in (11, 12, 13)
+    return f"{n}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
+
+
 def chinese_numeral(n: int) -> str:
     """Spell 1..99 in Chinese as before a measure word (two is 两); larger numbers stay digits."""
     if n >= 100:
@@ -83,10 +83,15 @@ def chinese_numeral(n: int) -> str:
 
 
 def number_value(type_name: str, n: float, patterns: dict[str, list[str]]) -> Value:
-    """Make a number; its patterns may use {n} digits, {word}/{han} spelled out, {y} no comma, {wan} n/10000, {bn} n/10."""
+    """Make a number.
+
+    Patterns may use {n} (digits), {y} (no comma), {word} and {han} (spelled out), {ord}, {wan} (n / 10000)
+    and {bn} (n / 10).
+    """
     whole = int(n) == n
     plain = str(int(n)) if whole else f"{n:g}"
     fields = {"y": plain, "wan": f"{n / 10000:g}", "bn": f"{n / 10:g}"}
+    fields["ord"] = english_ordinal(int(n))
     fields["word"] = english_words(int(n)) if whole else plain
     fields["han"] = chinese_numeral(int(n)) if whole else plain
     digits = {"zh": plain, "en": f"{int(n):,}" if whole else plain}
@@ -101,7 +106,7 @@ def date_value(type_name: str, day: int) -> Value:
     """Make the day-th day of a common year (0 = 1 January), without a year."""
     date = datetime.date(2023, 1, 1) + datetime.timedelta(days=day)
     month = date.strftime("%B")
-    forms = {
+    forms: dict[str, tuple[str, ...]] = {
         "zh": (f"{date.month}月{date.day}日", f"{date.month}月{date.day}号"),
         "en": (f"{month} {date.day}", f"{date.day} {month}"),
     }

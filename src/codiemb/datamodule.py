@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -139,8 +140,14 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return DataLoader(
             batches,
             batch_size=None,
+            collate_fn=_as_it_is,
             shuffle=False,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
         )
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  the loader types it as a list
+    """Without a collate function the loader would turn the batch's tuples into lists."""
+    return batch

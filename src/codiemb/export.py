@@ -2,18 +2,23 @@
 
 import copy
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from codiemb.encoder.encoder import Encoder
-from codiemb.encoder.spec import SETTINGS_FILE, ModelSpec, folder_settings
+from codiemb.encoder.encoder import Backbone, Encoder
+from codiemb.encoder.spec import SETTINGS_FILE
+
+log = logging.getLogger(__name__)
 
 _PROBES = (
     "How do I reset my password?",
@@ -29,7 +34,6 @@ _MODULES = (
 
 def export_sentence_transformer(
     encoder: Encoder,
-    spec: ModelSpec,
     folder: str | Path,
     *,
     query_instruction: str,
@@ -38,8 +42,8 @@ def export_sentence_transformer(
     """Write weights, tokenizer, pooling and prompts; whole or not at all (temporary name, then renamed).
 
     Args:
-        encoder: LoRA adapters are merged in a copy.
-        spec: recorded, so that our own loader embeds the same way.
+        encoder: LoRA adapters are merged in a copy; its settings are recorded, so that our own loader
+            embeds the same way.
         folder: replaced if it exists.
         query_instruction: what `encode_query` uses.
         instructions: further instructions by prompt name, for `encode(..., prompt_name=NAME)`.
@@ -52,9 +56,7 @@ def export_sentence_transformer(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
     try:
         _merged(encoder.backbone).save_pretrained(temporary)
-        tokenizer = copy.deepcopy(encoder.tokenizer.hf)
-        tokenizer.model_max_length = encoder.max_tokens
-        tokenizer.save_pretrained(temporary)
+        _save_tokenizer(encoder, temporary)
         _write_modules(encoder, temporary)
         template = encoder.tokenizer.template
         prompts = {name: template.prompt(text) for name, text in (instructions or {}).items()}
@@ -66,17 +68,16 @@ def export_sentence_transformer(
         _write_json(
             temporary / SETTINGS_FILE,
             {
-                "model": folder_settings(spec),
+                "model": _settings(encoder),
                 "query_instruction": query_instruction,
                 "instructions": dict(instructions or {}),
             },
         )
-        if folder.exists():
-            shutil.rmtree(folder)
         os.chmod(temporary, 0o755)
-        os.replace(temporary, folder)
+        _replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    _warn_of_straddling(encoder, [query_instruction, *(instructions or {}).values()])
     return folder
 
 
@@ -92,16 +93,84 @@ def export_cosine(
     device = next(encoder.backbone.parameters()).device
     model = SentenceTransformer(str(folder), device=str(device))
     pairs = (
-        (encoder.encode(texts, instruction=query_instruction), model.encode_query(list(texts))),
-        (encoder.encode(texts), model.encode_document(list(texts))),
+        (
+            encoder.encode(texts, instruction=query_instruction),
+            model.encode_query(list(texts), show_progress_bar=False),
+        ),
+        (encoder.encode(texts), model.encode_document(list(texts), show_progress_bar=False)),
     )
     return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
 
 
-def _merged(backbone: PreTrainedModel) -> PreTrainedModel:
+def _merged(backbone: Backbone) -> PreTrainedModel:
     if isinstance(backbone, PeftModel):
         return copy.deepcopy(backbone).merge_and_unload()
     return backbone
+
+
+def _settings(encoder: Encoder) -> dict[str, Any]:
+    """What a later run must know to embed the same way: the encoder's own, whatever its config said."""
+    return {
+        "pooling": encoder.pooling,
+        "attention": encoder.attention,
+        "prompt": asdict(encoder.tokenizer.template),
+        "pool_prompt": encoder.tokenizer.pool_prompt,
+        "append_eos": encoder.tokenizer.append_eos,
+        "max_tokens": encoder.max_tokens,
+    }
+
+
+def _save_tokenizer(encoder: Encoder, folder: Path) -> None:
+    """Save the tokenizer such that it loads as it is.
+
+    transformers 5 rebuilds a tokenizer of a named class (Qwen2Tokenizer, ...) from its vocabulary and drops
+    our pre-tokenizer, and rebuilds the post-processor where `add_*_token` is stated; the plain fast class
+    without these loads tokenizer.json as written.
+    """
+    tokenizer = copy.deepcopy(encoder.tokenizer.hf)
+    tokenizer.model_max_length = encoder.max_tokens
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    for key in ("add_bos_token", "add_eos_token", "auto_map"):
+        config.pop(key, None)
+    config |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": tokenizer.model_input_names,
+    }
+    _write_json(path, config)
+
+
+def _warn_of_straddling(encoder: Encoder, instructions: Sequence[str]) -> None:
+    tokenizer = encoder.tokenizer
+    if encoder.pooling != "mean" or tokenizer.pool_prompt:
+        return
+    for instruction in dict.fromkeys(instructions):
+        if not tokenizer.boundary_is_clean(instruction):
+            log.warning(
+                "sentence-transformers pools queries with the prompt %r one token off: a token straddles the "
+                "end of the prompt. End the prompt differently, or set model.pool_prompt=true",
+                tokenizer.template.prompt(instruction),
+            )
+
+
+def _replace(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`, which is kept aside until that has worked."""
+    old = new.with_name(new.name + ".old")
+    replaced = folder.exists() or folder.is_symlink()
+    if replaced:
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if replaced:
+            os.replace(old, folder)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    elif replaced:
+        shutil.rmtree(old)
 
 
 def _write_modules(encoder: Encoder, folder: Path) -> None:

@@ -2,16 +2,19 @@
 
 import functools
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from codiemb import optim
-from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, TrainConfig
+from codiemb.config.nodes import build_node, check_fields, check_keys
+from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.data.source import SourceFile
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import Encoder
@@ -21,13 +24,21 @@ from codiemb.module import EmbeddingModule
 
 
 def typed(cfg: DictConfig) -> RunConfig:
-    """The composed config as the plain dataclasses and containers that the rest of the code reads."""
-    return cast(RunConfig, OmegaConf.to_object(cfg))
+    """The composed config as the plain dataclasses and containers that the rest of the code reads.
+
+    Raises:
+        UserError: a key that the schema does not know.
+    """
+    plain = cast(RunConfig, OmegaConf.to_object(cfg))
+    check_fields("", plain)
+    return plain
 
 
 def typed_train(cfg: DictConfig) -> TrainConfig:
     """`typed`, for train.yaml."""
-    return cast(TrainConfig, typed(cfg))
+    plain = cast(TrainConfig, typed(cfg))
+    plain.data.sources = {name: _source(name, node) for name, node in plain.data.sources.items()}
+    return plain
 
 
 def typed_eval(cfg: DictConfig) -> EvalConfig:
@@ -52,7 +63,7 @@ def source_files(data: DataConfig) -> list[SourceFile]:
     names = [file.name for file in files]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"two training files are named {name!r}; use data.sources.NAME.path=FILE")
+            raise UserError(f"two training files are named {name!r}; use +data.sources.NAME.path=FILE")
     return files
 
 
@@ -61,7 +72,7 @@ def build_data(cfg: TrainConfig) -> EmbeddingDataModule:
     return EmbeddingDataModule(
         source_files(cfg.data),
         cfg.tasks,
-        instantiate(cfg.sampler, _convert_="all"),
+        build_node("sampler", cfg.sampler),
         seed=cfg.seed,
         cache=Path(cfg.data.cache),
         skip_bad=cfg.data.on_error == "skip",
@@ -80,7 +91,7 @@ def build_losses(losses: dict[str, Any]) -> dict[str, nn.Module]:
         weighted = {}
         for name, node in terms.items():
             arguments = {key: value for key, value in node.items() if key != "weight"}
-            weighted[name] = (float(node.get("weight", 1.0)), instantiate(arguments, _convert_="all"))
+            weighted[name] = (float(node.get("weight", 1.0)), build_node(f"losses.{task}.{name}", arguments))
         built[task] = WeightedSum(weighted)
     return built
 
@@ -90,7 +101,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     return EmbeddingModule(
         encoder,
         build_losses(cfg.losses),
-        optimizer=instantiate(cfg.optimizer, _partial_=True, _convert_="all"),
+        optimizer=build_node("optimizer", cfg.optimizer, partial=True),
         schedule=functools.partial(optim.schedule, **cfg.schedule),
     )
 
@@ -98,12 +109,12 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
 def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     """A Lightning trainer; the loader's length, not `max_steps`, ends the run."""
     use_offline_wandb()
-    strategy: Any = instantiate(cfg.strategy, _convert_="all") if "_target_" in cfg.strategy else None
+    strategy: Any = build_node("strategy", cfg.strategy) if "_target_" in cfg.strategy else None
     return pl.Trainer(
         **cfg.trainer,
         strategy=strategy or cfg.strategy.get("name", "auto"),
-        logger=[instantiate(node, _convert_="all") for node in cfg.logger.values() if node],
-        callbacks=[instantiate(node, _convert_="all") for node in cfg.callbacks.values() if node],
+        logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
+        callbacks=[build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,
     )
@@ -116,6 +127,17 @@ def use_offline_wandb() -> None:
     if not logged_in:
         os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _source(name: str, node: object) -> SourceConfig:
+    key = f"data.sources.{name}"
+    if not isinstance(node, Mapping):
+        raise UserError(f"{key}={node} must be {{path: FILE}}; ~{key} takes a source out")
+    check_keys(key, node, [field.name for field in fields(SourceConfig)])
+    try:
+        return cast(SourceConfig, OmegaConf.to_object(OmegaConf.merge(SourceConfig, dict(node))))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def _range(key: str, values: list[float]) -> tuple[float, float]:

@@ -1,27 +1,29 @@
-"""From the `task` group to an evaluation: which tasks, with which instructions, and how they are shown."""
+"""From the `task` group to an evaluation: which tasks, with which instructions, and how they are shown.
 
+mteb takes seconds to import and touches the random state: `check_task` imports it, before any seeding, and
+only runs that evaluate pay for it. Hence the imports inside functions.
+"""
+
+import importlib
+import sys
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mteb.abstasks import AbsTask
-from mteb.get_tasks import get_tasks
+from rich.console import Console
 
 from codiemb.config.schema import EvaluationTaskConfig
 from codiemb.errors import UserError
-from codiemb.evaluation import (
-    Evaluation,
-    Sheet,
-    TextEncoder,
-    builtin_tasks,
-    cmteb_table,
-    cmteb_tasks,
-    evaluate,
-    results_sheet,
-)
 
+if TYPE_CHECKING:
+    from mteb.abstasks import AbsTask
+
+    from codiemb.evaluation import Evaluation, Sheet, TextEncoder
+
+UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
 
 
+@runtime_checkable
 class Report(Protocol):
     """Gets one line of text per event."""
 
@@ -42,14 +44,19 @@ def check_task(task: EvaluationTaskConfig) -> None:
         raise UserError(f"{task.data}/eval/{task.split}: no such folder; run `make data`, or set task.data")
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
+    importlib.import_module("codiemb.evaluation")
 
 
-def evaluation_tasks(task: EvaluationTaskConfig) -> list[AbsTask]:
+def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
     """The mteb tasks of the set, or those of `task.tasks` in it.
 
     Raises:
         UserError: a name in `task.tasks` that the set does not have.
     """
+    from mteb import get_tasks
+
+    from codiemb.evaluation import builtin_tasks, cmteb_tasks
+
     if task.name == "mteb":
         try:
             return list(get_tasks(tasks=task.tasks))
@@ -68,9 +75,11 @@ def evaluation_tasks(task: EvaluationTaskConfig) -> list[AbsTask]:
 
 
 def run_evaluation(
-    task: EvaluationTaskConfig, encoder: TextEncoder, model: str, *, report: Report, baseline: bool = True
-) -> Evaluation:
+    task: EvaluationTaskConfig, encoder: "TextEncoder", model: str, *, report: Report, baseline: bool = True
+) -> "Evaluation":
     """Evaluate an encoder on the configured tasks."""
+    from codiemb.evaluation import evaluate
+
     return evaluate(
         encoder,
         evaluation_tasks(task),
@@ -82,9 +91,27 @@ def run_evaluation(
     )
 
 
-def sheets(task: EvaluationTaskConfig, result: Evaluation, before: Evaluation | None = None) -> list[Sheet]:
-    """What to print: the table of tasks and, for CMTEB, the means beside the published rows."""
-    shown = [results_sheet(result, before)]
+def console() -> Console:
+    """A console as wide as the terminal, or as our widest table where the output is not one (a log file)."""
+    return Console(width=None if sys.stdout.isatty() else 100)
+
+
+def untrained(path: str | None) -> "Evaluation | None":
+    """The scores before training that an export of ours carries, for the column beside the present ones."""
+    from codiemb.evaluation import Evaluation
+
+    file = Path(path or "") / UNTRAINED_FILE
+    return Evaluation.load(file) if file.is_file() else None
+
+
+def show_and_save(
+    task: EvaluationTaskConfig, folder: Path, result: "Evaluation", before: "Evaluation | None" = None
+) -> "list[Sheet]":
+    """Save the results; return what to print: the tasks and, for CMTEB, the means beside published rows."""
+    from codiemb.evaluation import cmteb_table, results_sheet, save
+
+    extra = []
     if task.name == "cmteb" and not task.tasks:
-        shown.append(cmteb_table(result.scores).sheet(result.model))
-    return shown
+        extra.append(cmteb_table(result.scores).sheet(result.model))
+    save(result, folder, before=before, sheets=extra)
+    return [results_sheet(result, before), *extra]

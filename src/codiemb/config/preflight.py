@@ -1,21 +1,30 @@
-"""Check a composed config before anything is built: every `_target_` exists and knows every key."""
+"""Check a composed config before anything is built: every key is known, every value is possible."""
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
-from hydra.utils import get_object
+from transformers import SchedulerType
 
+from codiemb import optim
+from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.data.records import KNOWN_TASKS
 from codiemb.encoder import check_spec
 from codiemb.errors import UserError
+from codiemb.losses import MidLayerInfoNCE
 
-_HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_convert_", "_recursive_"})
-# Arguments that exist only at run time and are passed by the code, per group.
-_GIVEN = {"optimizer": {"params"}, "schedule": {"optimizer", "num_steps"}}
+_LOSS_HINT = "see conf/losses/codiemb.yaml"
+# Arguments of the trainer that the code passes itself, and the keys that decide them.
+_TRAINER_GIVEN = {
+    "strategy": "the group strategy (strategy=ddp)",
+    "logger": "the group logger",
+    "callbacks": "the group callbacks",
+    "default_root_dir": "run_dir",
+    "use_distributed_sampler": "the plan, which shards the data itself",
+}
 
 
 def preflight(cfg: TrainConfig) -> None:
@@ -27,22 +36,50 @@ def preflight(cfg: TrainConfig) -> None:
     check_spec(cfg.model)
     if cfg.data.on_error not in ("raise", "skip"):
         raise UserError(f"data.on_error={cfg.data.on_error!r} must be raise or skip")
+    _check_numbers(cfg)
     _check_tasks(cfg)
     for task, terms in cfg.losses.items():
-        for term, node in terms.items():
-            if not isinstance(node, Mapping) or "_target_" not in node:
-                raise UserError(f"losses.{task}.{term} needs a _target_; see conf/losses/codiemb.yaml")
-            _check_weight(f"losses.{task}.{term}.weight", node.get("weight", 1.0))
-            _check_node(f"losses.{task}.{term}", node, given={"weight"})
-    for group in ("sampler", "optimizer", "schedule", "strategy"):
-        node = getattr(cfg, group)
-        if "_target_" in node:
-            _check_node(group, node, given=_GIVEN.get(group, set()))
+        _check_losses(f"losses.{task}", terms, has_middle_layer=cfg.model.middle_layer is not None)
+    check_node("sampler", cfg.sampler)
+    build_node("sampler", cfg.sampler)
+    check_node("optimizer", cfg.optimizer, given=frozenset({"params"}))
+    _check_schedule(cfg)
+    if "_target_" in cfg.strategy:
+        check_node("strategy", cfg.strategy)
+    else:
+        check_keys("strategy", cfg.strategy, ["name"])
     for group in ("logger", "callbacks"):
         for name, node in getattr(cfg, group).items():
             if node is not None:
-                _check_node(f"{group}.{name}", node, given=set())
-    _check_keys("trainer", cfg.trainer, inspect.signature(pl.Trainer).parameters)
+                check_node(f"{group}.{name}", node)
+    _check_trainer(cfg)
+
+
+def _check_numbers(cfg: TrainConfig) -> None:
+    """Counts and lengths, each with the least value that makes sense."""
+    _at_least("seed", cfg.seed, 0)
+    if cfg.seed >= 2**32:
+        raise UserError(f"seed={cfg.seed} must be below 2**32")
+    if not 0 < cfg.epochs < math.inf:
+        raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
+    _at_least("max_steps", cfg.max_steps, 1)
+    _at_least("data.num_workers", cfg.data.num_workers, 0)
+    _at_least("data.prefetch", cfg.data.prefetch, 1)
+    least = {
+        "global_batch_size": 1,
+        "max_query_tokens": 1,
+        "max_document_tokens": 1,
+        "num_positives": 1,
+        "num_negatives": 0,
+    }
+    for task, spec in cfg.tasks.items():
+        for key, value in least.items():
+            _at_least(f"tasks.{task}.{key}", getattr(spec, key), value)
+
+
+def _at_least(key: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UserError(f"{key}={value} must be at least {least}")
 
 
 def _check_tasks(cfg: TrainConfig) -> None:
@@ -54,36 +91,50 @@ def _check_tasks(cfg: TrainConfig) -> None:
                 )
     for task in cfg.tasks:
         if task not in cfg.losses:
-            raise UserError(f"tasks.{task} has no losses.{task}; add it, see conf/losses/codiemb.yaml")
+            raise UserError(f"tasks.{task} has no losses.{task}; add it, {_LOSS_HINT}")
+
+
+def _check_losses(path: str, terms: object, *, has_middle_layer: bool) -> None:
+    if not isinstance(terms, Mapping) or not terms:
+        raise UserError(f"{path} needs at least one term; {_LOSS_HINT}")
+    for term, node in terms.items():
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            raise UserError(f"{path}.{term} needs a _target_; terms: {', '.join(terms)}; {_LOSS_HINT}")
+        _check_weight(f"{path}.{term}.weight", node.get("weight", 1.0))
+        check_node(f"{path}.{term}", node, extra=frozenset({"weight"}))
+        arguments = {key: value for key, value in node.items() if key != "weight"}
+        loss = build_node(f"{path}.{term}", arguments)  # cheap, and refuses values such as temperature=0
+        if isinstance(loss, MidLayerInfoNCE) and node.get("weight", 1.0) and not has_middle_layer:
+            raise UserError(f"{path}.{term} needs model.middle_layer=middle, or {path}.{term}.weight=0")
+    if not any(node.get("weight", 1.0) for node in terms.values()):
+        raise UserError(f"{path}: at least one term needs a weight above 0")
 
 
 def _check_weight(key: str, weight: object) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise UserError(f"{key}={weight!r} must be a finite number >= 0")
 
 
-def _check_node(path: str, node: Mapping[str, Any], given: set[str]) -> None:
-    """Bind a `_target_`'s keys to its signature; nested targets likewise."""
-    target = node.get("_target_")
-    if not isinstance(target, str):
-        raise UserError(f"{path} needs a _target_: the dotted name of a class or function")
-    try:
-        constructor = get_object(target)
-    except Exception as error:
-        raise UserError(f"{path}._target_={target}: cannot be imported ({error})") from error
-    keys = {key: value for key, value in node.items() if key not in _HYDRA_KEYS | given}
-    parameters = inspect.signature(constructor).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        _check_keys(path, keys, parameters)
-    for key, value in keys.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            _check_node(f"{path}.{key}", value, given=set())
+def _check_schedule(cfg: TrainConfig) -> None:
+    given = ("optimizer", "num_steps")
+    known = [name for name in inspect.signature(optim.schedule).parameters if name not in given]
+    check_keys("schedule", cfg.schedule, known)
+    name, names = cfg.schedule.get("name", "linear"), [entry.value for entry in SchedulerType]
+    if name not in names:
+        close = difflib.get_close_matches(str(name), names, n=1) or names
+        raise UserError(f"schedule.name={name!r} is unknown; did you mean {' or '.join(close)}?")
+    ratio = cfg.schedule.get("warmup_ratio", 0.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        raise UserError(f"schedule.warmup_ratio={ratio!r} must lie in 0..1")
 
 
-def _check_keys(path: str, keys: Iterable[str], known: Iterable[str]) -> None:
-    known = [name for name in known if name != "self"]
-    for key in keys:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-            raise UserError(f"{path}.{key}: no such key; {meant}")
+def _check_trainer(cfg: TrainConfig) -> None:
+    check_keys("trainer", cfg.trainer, inspect.signature(pl.Trainer).parameters)
+    for key in cfg.trainer:
+        if key in _TRAINER_GIVEN:
+            raise UserError(f"trainer.{key} is decided by {_TRAINER_GIVEN[key]}")
+    if cfg.trainer.get("max_epochs", 1) != 1:
+        raise UserError(
+            f"trainer.max_epochs={cfg.trainer['max_epochs']} would replay the same batches; "
+            "the length of a run is epochs=NUMBER or max_steps=NUMBER"
+        )

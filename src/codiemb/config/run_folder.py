@@ -4,16 +4,20 @@ import functools
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.errors import UserError
 
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _PACKAGES = (
     "codiemb",
     "torch",
@@ -30,7 +34,7 @@ _PACKAGES = (
 
 def is_main_process() -> bool:
     """True on the one process that writes files and prints (before torch.distributed exists, too)."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def record_run(cfg: DictConfig, run_dir: Path) -> None:
@@ -38,7 +42,7 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
     environment = {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
@@ -62,7 +66,10 @@ def link_latest(export: Path, run_dir: Path) -> None:
 
 
 def user_errors_without_traceback(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Print a UserError as one message and exit with 2; anything else keeps its traceback."""
+    """Print a UserError as one message and exit with 2; anything else keeps its traceback.
+
+    In a sweep the other jobs go on; its table shows the gap, and SweepTable sets the exit code.
+    """
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> None:
@@ -71,9 +78,14 @@ def user_errors_without_traceback(main: Callable[[DictConfig], None]) -> Callabl
         except UserError as error:
             if is_main_process():
                 sys.stderr.write(f"\nerror: {error}\n")
-            sys.exit(2)
+            if not _in_sweep():
+                sys.exit(2)
 
     return wrapped
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def _git(*arguments: str) -> str | None:

@@ -23,7 +23,7 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        sources: files by name.
+        sources: files by name, each a SourceConfig (untyped here: OmegaConf could not add typed entries).
         files: shorter: a list of paths, named after their files, with `score_range` for all.
         score_range: of `files`.
         on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
@@ -32,7 +32,7 @@ class DataConfig:
         prefetch: batches that each worker keeps ready.
     """
 
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     on_error: str = "raise"

@@ -12,7 +12,7 @@ RESULT_FILE = "result.json"
 
 
 class SweepTable(Callback):
-    """Collects `result.json` of every job into `sweep.md` and `sweep.json`."""
+    """Collects `result.json` of every job into `sweep.md` and `sweep.json`; exits with 2 if one has none."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401  Hydra's signature
         """Called by Hydra once, after the last job."""
@@ -24,6 +24,8 @@ class SweepTable(Callback):
         table = sweep_markdown(jobs)
         (folder / "sweep.md").write_text(table, "utf-8")
         sys.stdout.write(f"\n{table}\n{folder / 'sweep.md'}\n")
+        if not all(job["finished"] for job in jobs):
+            sys.exit(2)
 
 
 def read_jobs(folder: Path) -> list[dict[str, Any]]:
@@ -32,8 +34,10 @@ def read_jobs(folder: Path) -> list[dict[str, Any]]:
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda p: _job_number(p.parts[-3])):
         job = overrides.parents[1]
         result = job / RESULT_FILE
-        scores = json.loads(result.read_text("utf-8"))["scores"] if result.is_file() else {}
-        jobs.append({"job": job.name, "overrides": list(OmegaConf.load(overrides)), "scores": scores})
+        finished = result.is_file()
+        scores = json.loads(result.read_text("utf-8"))["scores"] if finished else {}
+        row = {"job": job.name, "overrides": list(OmegaConf.load(overrides)), "finished": finished}
+        jobs.append(row | {"scores": scores})
     return jobs
 
 
@@ -44,7 +48,7 @@ def sweep_markdown(jobs: list[dict[str, Any]]) -> str:
     lines = [["job", "overrides", *names]]
     for job, overrides in zip(jobs, varied, strict=True):
         cells = [f"{100 * job['scores'][name]:.2f}" if name in job["scores"] else "-" for name in names]
-        lines.append([job["job"], overrides, *cells])
+        lines.append([job["job"], overrides.replace("|", r"\|"), *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"

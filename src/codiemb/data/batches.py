@@ -54,6 +54,8 @@ class PlannedBatches(Dataset[Batch]):
 
     def shard(self, micro_step: int) -> tuple[int, int, Int[np.ndarray, " b"]]:
         """Source number, its epoch, and the example numbers of this rank in this micro-step."""
+        if not 0 <= micro_step < len(self):
+            raise IndexError(micro_step)
         step, part = divmod(micro_step, self.accumulation)
         planned = self.plan[step]
         size = self._sizes[planned.source]

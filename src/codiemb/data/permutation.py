@@ -1,9 +1,14 @@
 """A random permutation of 0..n-1 with random access and O(1) memory (Feistel network, cycle walking)."""
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Int, UInt64
 
-_ROUNDS = 6
+_ROUNDS = 8
+_FEW = 64  # on so small a domain eight rounds do not reach all permutations equally often
+_SHIFT = np.uint64(32)
+_MULTIPLIER = np.uint64(0x9FB21C651E98DF25)
 
 
 def mix(*parts: int) -> int:
@@ -20,38 +25,52 @@ def mix(*parts: int) -> int:
 class Permutation:
     """`permutation(positions)` is a bijection of 0..n-1 chosen by `key`.
 
-    A balanced Feistel network permutes the smallest power of four that holds n; positions that fall outside
-    are walked on until they fall inside (fewer than four steps on average), which keeps it a bijection
-    (Black and Rogaway 2002, "Ciphers with arbitrary finite domains"). Cost: about 1 microsecond per position
-    in a batch, no table.
+    A Feistel network permutes the smallest power of two that holds n; positions that fall outside are walked
+    on until they fall inside (on average once or less), which keeps it a bijection (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains"). No table, but up to 64 items, which are sorted by random keys.
+    A batch of 64 costs about 0.2 milliseconds, nearly all of it numpy's overhead per call.
     """
 
     def __init__(self, n: int, key: int) -> None:
         if n < 1:
             raise ValueError(f"cannot permute {n} items")
-        self.n = n
-        half_bits = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
-        self._half_bits = np.uint64(half_bits)
-        self._mask = np.uint64((1 << half_bits) - 1)
+        self._table: Int[np.ndarray, " n"] | None = None
+        if n <= _FEW:
+            self._table = np.array(sorted(range(n), key=partial(mix, key)))
+            return
+        self._n = np.uint64(n)
+        bits = (n - 1).bit_length()
+        low_bits = bits // 2
+        self._low_bits = np.uint64(low_bits)
+        self._low_mask = np.uint64((1 << low_bits) - 1)
+        # A round takes the top bits of a 64-bit product, as many as the half that it changes has.
+        self._high_shift = np.uint64(64 - (bits - low_bits))
+        self._low_shift = np.uint64(64 - low_bits)
         self._keys = [np.uint64(mix(key, i)) for i in range(_ROUNDS)]
 
     def __call__(self, positions: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
         """Items at these positions, each in 0..n-1."""
+        if self._table is not None:
+            return self._table[positions]
         values = self._encrypt(positions.astype(np.uint64))
-        outside = values >= self.n
-        while outside.any():
-            values[outside] = self._encrypt(values[outside])
-            outside = values >= self.n
+        (outside,) = (values >= self._n).nonzero()
+        while outside.size:
+            walked = self._encrypt(values[outside])
+            values[outside] = walked
+            outside = outside[walked >= self._n]
         return values.astype(np.int64)
 
     def _encrypt(self, values: UInt64[np.ndarray, " k"]) -> UInt64[np.ndarray, " k"]:
-        left, right = values >> self._half_bits, values & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (_scramble(right + key) & self._mask)
-        return (left << self._half_bits) | right
+        high, low = values >> self._low_bits, values & self._low_mask
+        for i in range(0, _ROUNDS, 2):
+            high ^= _hash(low, self._keys[i]) >> self._high_shift
+            low ^= _hash(high, self._keys[i + 1]) >> self._low_shift
+        return (high << self._low_bits) | low
 
 
-def _scramble(x: UInt64[np.ndarray, " k"]) -> UInt64[np.ndarray, " k"]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _hash(half: UInt64[np.ndarray, " k"], key: np.uint64) -> UInt64[np.ndarray, " k"]:
+    """64 bits whose top ones depend on every bit of `half` and `key`."""
+    x = (half ^ key) * _MULTIPLIER
+    x ^= x >> _SHIFT
+    x *= _MULTIPLIER
+    return x

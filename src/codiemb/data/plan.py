@@ -1,7 +1,8 @@
 """The order of training as a pure function of (seed, step): the source and the examples of all ranks."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -9,7 +10,8 @@ from jaxtyping import Int
 from codiemb.data.permutation import Permutation, mix
 from codiemb.errors import UserError
 
-_CYCLE = 1_000  # steps in which weights are honoured exactly (largest remainder)
+_CYCLE = 1_000  # least number of steps in which weights are honoured exactly (largest remainder)
+_LONGEST_CYCLE = 10**9
 
 
 class PlannedSource(NamedTuple):
@@ -34,6 +36,7 @@ class PlannedStep(NamedTuple):
     indices: Int[np.ndarray, " global_batch"]
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How steps are shared among sources: `quotas` steps of each in every cycle."""
 
@@ -55,35 +58,53 @@ class Proportional:
 
 
 class SizePower:
-    """Steps proportional to (number of examples) ** alpha: 1 follows size, 0 is uniform."""
+    """Steps proportional to (number of examples) ** alpha: 1 follows size, 0 is uniform.
+
+    Raises:
+        UserError: alpha outside 0..1.
+    """
 
     shuffled = True
 
-    def __init__(self, alpha: float) -> None:
+    def __init__(self, alpha: float | int) -> None:
         if not 0 <= alpha <= 1:
             raise UserError(f"sampler.alpha={alpha} must lie in 0..1")
-        self.alpha = alpha
+        self.alpha = float(alpha)
 
     def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
-        """Shares of a cycle of 1,000 steps."""
+        """Shares of a cycle of 1,000 steps, or of more where the least share needs more."""
         return _largest_remainder([source.num_examples**self.alpha for source in sources])
 
 
 class Weights:
-    """Explicit shares by source name."""
+    """Explicit shares by source name.
+
+    Raises:
+        UserError: a weight that is no finite number >= 0, or none above 0.
+    """
 
     shuffled = True
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self.weights = dict(weights)
+    def __init__(self, weights: Mapping[str, float | int] | None = None) -> None:
+        weights = weights or {}
+        for name, weight in weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise UserError(f"sampler.weights.{name}={weight!r} must be a finite number >= 0")
+        if weights and not any(weights.values()):
+            raise UserError(f"sampler.weights={dict(weights)} gives no source a weight above 0")
+        self.weights = {name: float(weight) for name, weight in weights.items()}
 
     def quotas(self, sources: Sequence[PlannedSource]) -> list[int]:
-        """Shares of a cycle of 1,000 steps."""
+        """Shares of a cycle of 1,000 steps, or of more where the least share needs more.
+
+        Raises:
+            UserError: the names are not those of the sources.
+        """
         names = {source.name for source in sources}
-        if names != set(self.weights) or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
+        if names != set(self.weights):
             raise UserError(
-                f"sampler.weights={self.weights} must give every source one weight >= 0; "
-                f"sources: {sorted(names)}"
+                f"sampler.weights={self.weights} must name every source once; "
+                f"sources: {', '.join(sorted(names))}"
             )
         return _largest_remainder([self.weights[source.name] for source in sources])
 
@@ -111,18 +132,17 @@ class Plan:
         seed: chooses all permutations.
 
     Raises:
-        UserError: no source, or one smaller than its batch.
+        UserError: no source, two of one name, one smaller than its batch, or a batch without queries.
     """
 
     def __init__(self, sources: Sequence[PlannedSource], schedule: Schedule, seed: int) -> None:
         if not sources:
             raise UserError("the plan has no source; set data.files or data=builtin")
+        names = [source.name for source in sources]
+        if len(set(names)) < len(names):
+            raise UserError(f"two sources have the same name: {', '.join(sorted(names))}; rename a file")
         for source in sources:
-            if source.num_batches == 0:
-                raise UserError(
-                    f"source {source.name} has {source.num_examples} examples, fewer than one batch: "
-                    f"tasks.{source.task}.global_batch_size={source.global_batch_size}"
-                )
+            _check_size(source)
         self.sources = list(sources)
         self.seed = seed
         self.steps_per_epoch = sum(source.num_batches for source in sources)
@@ -155,22 +175,39 @@ def micro_batch_size(source: PlannedSource, num_ranks: int, accumulation: int) -
     Raises:
         UserError: the global batch does not divide; prints all numbers.
     """
-    size, rest = divmod(source.global_batch_size, num_ranks * accumulation)
+    parts = num_ranks * accumulation
+    size, rest = divmod(source.global_batch_size, parts)
     if rest or not size:
+        nearest = sorted({max(size, 1) * parts, (size + 1) * parts})
         raise UserError(
             f"tasks.{source.task}.global_batch_size={source.global_batch_size} does not divide by "
             f"{num_ranks} ranks x trainer.accumulate_grad_batches={accumulation} "
-            f"(source {source.name}); the nearest sizes that do: "
-            f"{max(size, 1) * num_ranks * accumulation}, {(size + 1) * num_ranks * accumulation}"
+            f"(source {source.name}); the nearest sizes that do: {', '.join(map(str, nearest))}"
         )
     return size
 
 
+def _check_size(source: PlannedSource) -> None:
+    key = f"tasks.{source.task}.global_batch_size={source.global_batch_size}"
+    if source.global_batch_size < 1:
+        raise UserError(f"{key} must be at least 1")
+    if source.num_batches == 0:
+        raise UserError(
+            f"source {source.name} has {source.num_examples} examples, fewer than one batch: {key}"
+        )
+
+
 def _largest_remainder(weights: Sequence[float]) -> list[int]:
-    """Integers that add up to the cycle, as close to the weights as integers can be."""
-    shares = np.asarray(weights, dtype=np.float64)
-    exact = shares / shares.sum() * _CYCLE
+    """Steps of each source in a cycle, as close to the weights as integers can be.
+
+    The cycle is long enough for every source of a weight above 0 (a billionth or more of all) to get a step.
+    """
+    shares = np.asarray(weights, dtype=np.float64) / max(weights)
+    shares /= shares.sum()
+    least = float(shares[shares > 0].min())
+    cycle = max(_CYCLE, math.ceil(min(1 / least, _LONGEST_CYCLE)))
+    exact = shares * cycle
     quotas = np.floor(exact).astype(np.int64)
-    for k in np.argsort(quotas - exact, kind="stable")[: _CYCLE - int(quotas.sum())]:
+    for k in np.argsort(quotas - exact, kind="stable")[: cycle - int(quotas.sum())]:
         quotas[k] += 1
     return quotas.tolist()

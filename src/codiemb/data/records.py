@@ -2,6 +2,7 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,11 +102,13 @@ def report(bad: list[BadLine]) -> str:
 
 def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
     try:
-        fields = json.loads(raw)
+        fields = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise _Problem("not UTF-8 text") from None
     except json.JSONDecodeError as error:
         raise _Problem(f"not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise _Problem(f"not a record ({error})") from None
     if not isinstance(fields, dict):
         raise _Problem(f"a record must be a JSON object, not {_kind(fields)}")
     task = fields.get("task_type")
@@ -144,10 +147,14 @@ def _text(value: Any, key: str) -> Text:  # noqa: ANN401  anything JSON can hold
         raise _Problem(
             f"{key} must be [task_instruction, instance_instruction, text], three strings, not {_kind(value)}"
         )
-    task_instruction, instance_instruction, text = (part.strip() for part in triple)
-    if not text:
+    task_instruction, instance_instruction, text = triple
+    if not any(_is_visible(character) for character in text):
         raise _Problem(f"{key} has an empty text")
-    return Text(task_instruction, instance_instruction + text)
+    try:
+        "".join(triple).encode()
+    except UnicodeEncodeError:
+        raise _Problem(f"{key} has half of a surrogate pair (\\ud800 to \\udfff), which is no text") from None
+    return Text(task_instruction.strip(), (instance_instruction + text).strip())
 
 
 def _scores(
@@ -162,7 +169,8 @@ def _scores(
     if not isinstance(values, list) or len(values) != count:
         raise _Problem(f"{key} must be a list of {count} numbers, one for each text")
     for i, score in enumerate(values):
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        is_number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not is_number or not -math.inf < score < math.inf:
             raise _Problem(f"{key}[{i}] is {score!r}, not a finite number")
         if score_range is not None and not score_range[0] <= score <= score_range[1]:
             raise _Problem(
@@ -173,6 +181,12 @@ def _scores(
         return []
     low, high = score_range
     return [(score - low) / (high - low) for score in values]
+
+
+def _is_visible(character: str) -> bool:
+    """Neither a space nor a control or format character (zero-width space, byte order mark)."""
+    category = unicodedata.category(character)
+    return category[0] != "Z" and category not in ("Cc", "Cf")
 
 
 def _kind(value: Any) -> str:  # noqa: ANN401  anything JSON can hold

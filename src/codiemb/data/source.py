@@ -19,7 +19,8 @@ from codiemb.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # raise it when the Arrow layout changes: old caches are then rebuilt
+_FORMAT = 2  # raise it when the Arrow layout changes: old caches are then rebuilt
+_BAD_LINES = "bad_lines.jsonl"
 _ROWS_PER_WRITE = 2_000
 _PAIR = pa.list_(pa.string())  # [instruction, text]
 _SCHEMA = pa.schema(
@@ -87,8 +88,7 @@ def convert(files: Sequence[SourceFile], cache: Path, *, skip_bad: bool, rejects
     log.warning("skipped %d bad records%s", len(bad), f", see {rejects}" if rejects else "")
     if rejects is not None:
         rejects.parent.mkdir(parents=True, exist_ok=True)
-        rows = [json.dumps(line._asdict(), ensure_ascii=False) for line in bad]
-        rejects.write_text("\n".join(rows) + "\n", "utf-8")
+        _write_bad_lines(bad, rejects)
 
 
 def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
@@ -114,8 +114,8 @@ def _cache_folder(file: SourceFile, cache: Path) -> Path:
 def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> list[BadLine]:
     """Write one file's Arrow folder under a temporary name, rename it when whole; return the bad lines."""
     folder = _cache_folder(file, cache)
-    if folder.is_dir() and not (skip_bad and (folder / "had_bad_lines").is_file()):
-        return []
+    if folder.is_dir():
+        return _read_bad_lines(folder / _BAD_LINES)
     cache.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=cache, prefix="partial-"))
     try:
@@ -125,10 +125,12 @@ def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> list[BadL
         if not count:
             raise UserError(f"{file.path}: not one usable record among {len(bad)} lines\n{report(bad)}")
         if bad:
-            (temporary / "had_bad_lines").touch()  # so that the next run counts and reports them again
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+            _write_bad_lines(bad, temporary / _BAD_LINES)  # so that the next run reports them again
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not folder.is_dir():  # else another run has converted the same file meanwhile
+                raise
         return bad
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -149,6 +151,19 @@ def _write_arrow(file: SourceFile, folder: Path) -> tuple[list[BadLine], int]:
         for writer in writers.values():
             writer.close()
     return bad, sum(writer.count for writer in writers.values())
+
+
+def _write_bad_lines(bad: Sequence[BadLine], path: Path) -> None:
+    rows = [json.dumps(line._asdict(), ensure_ascii=False) for line in bad]
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+
+
+def _read_bad_lines(path: Path) -> list[BadLine]:
+    """The lines that a converted file was stripped of; none where there is no such list."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as rows:
+        return [BadLine(**json.loads(row)) for row in rows]
 
 
 class _TaskWriter:

@@ -1,7 +1,8 @@
 """The encoder: tokenisation, packed attention, pooling, loading and checks."""
 
+from codiemb.encoder.check import check_spec
 from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates, pack_texts
-from codiemb.encoder.loading import check_spec, load_encoder
+from codiemb.encoder.loading import load_encoder
 from codiemb.encoder.spec import LoraSpec, ModelSpec, PromptSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 

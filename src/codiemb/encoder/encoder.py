@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from peft import PeftModel
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -18,6 +19,7 @@ from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.pooling import PoolingMode, pool
 
 AttentionMode = Literal["bidirectional", "causal"]
+Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through
 
 
 class HiddenStates(NamedTuple):
@@ -53,7 +55,7 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        backbone: Backbone,
         tokenizer: TextTokenizer,
         *,
         pooling: PoolingMode = "mean",

@@ -1,11 +1,16 @@
 """Build an encoder from a ModelSpec: a folder, a hub id, or random weights of a stated architecture."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from pickle import UnpicklingError  # the exception only: nothing is unpickled here
+from typing import Any, cast
 
 import torch
-from peft import LoraConfig, get_peft_model
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import StrictDataclassError
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -16,7 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from codiemb.encoder.encoder import AttentionMode, Encoder, position_offset
+from codiemb.encoder.check import check_spec
+from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.spec import ModelSpec, with_folder_settings
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.encoder.verify import packing_problem, verify_attention
@@ -25,31 +31,8 @@ from codiemb.pooling import PoolingMode
 
 log = logging.getLogger(__name__)
 
-_CHOICES = {
-    "pooling": ("mean", "cls", "last_token"),
-    "attention": ("bidirectional", "causal"),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "weights": (None, "pretrained", "random"),
-    "init": ("standard", "bag_of_words"),
-}
-
-
-def check_spec(spec: ModelSpec) -> None:
-    """Refuse impossible settings before anything is built.
-
-    Raises:
-        UserError: naming the key, the value and the possible values.
-    """
-    for key, choices in _CHOICES.items():
-        if getattr(spec, key) not in choices:
-            raise UserError(f"model.{key}={getattr(spec, key)!r} is none of {', '.join(map(str, choices))}")
-    if spec.path is None and not spec.architecture:
-        raise UserError("model.path is not set and model.architecture is empty: nothing to build")
-    if spec.weights == "pretrained" and spec.path is None:
-        raise UserError("model.weights=pretrained needs model.path=FOLDER_OR_HUB_ID")
-    if spec.weights == "random" and not spec.architecture:
-        raise UserError(f"model.weights=random needs model.architecture, and model={spec.name} states none")
-    PromptTemplate(spec.prompt.query, spec.prompt.document)
+# What transformers raises for a model that is missing, damaged or not what it says.
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError)
 
 
 def load_encoder(spec: ModelSpec) -> Encoder:
@@ -63,21 +46,29 @@ def load_encoder(spec: ModelSpec) -> Encoder:
     """
     check_spec(spec)
     spec, changed = with_folder_settings(spec)
+    check_spec(spec)
     for change in changed:
         log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
     random_weights = spec.weights == "random" or spec.path is None
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if random_weights else None)
     template = PromptTemplate(spec.prompt.query, spec.prompt.document)
-    text_tokenizer = TextTokenizer(
-        tokenizer, template, pool_prompt=spec.pool_prompt, append_eos=spec.append_eos
-    )
     backbone = _random_backbone(spec, tokenizer) if random_weights else _pretrained_backbone(spec)
+    max_positions = _max_positions(backbone)
+    text_tokenizer = TextTokenizer(
+        tokenizer,
+        template,
+        pool_prompt=spec.pool_prompt,
+        append_eos=spec.append_eos,
+        max_positions=max_positions,
+    )
+    trained = _with_lora(backbone, spec)
+    _freeze_pooler(backbone)
     encoder = Encoder(
-        _with_lora(backbone, spec),
+        trained,
         text_tokenizer,
         pooling=cast(PoolingMode, spec.pooling),
         attention=cast(AttentionMode, spec.attention),
-        max_tokens=_longest(spec.max_tokens, backbone),
+        max_tokens=min(spec.max_tokens, max_positions or spec.max_tokens),
         middle_layer=_middle_layer(spec.middle_layer, backbone.config),
     )
     problem = packing_problem(encoder)
@@ -85,6 +76,13 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         encoder.packed = False
         log.warning("%s runs padded, not packed: %s", type(backbone).__name__, problem)
     verify_attention(encoder)
+    if encoder.pooling == "mean" and not spec.pool_prompt and not text_tokenizer.boundary_is_clean():
+        log.warning(
+            "the tokenizer merges the end of the prompt %r with the text: training and evaluation pool "
+            "exactly the text, but sentence-transformers counts the prompt's tokens differently. End the "
+            "prompt differently, or set model.pool_prompt=true",
+            template.query,
+        )
     return encoder
 
 
@@ -93,12 +91,12 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     if path is None:
         raise UserError(f"model.tokenizer is not set, and model={spec.name} has no path to take one from")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(path, **_source(path, spec))
+    except _LOAD_ERRORS as error:
         if fallback is not None:
             log.warning("no tokenizer at %r; using %s (the weights are random anyway)", path, fallback)
-            return cast(PreTrainedTokenizerFast, AutoTokenizer.from_pretrained(fallback))
-        raise _missing(spec, path, error) from error
+            return _load_tokenizer(replace(spec, tokenizer=fallback), None)
+        raise _missing(spec, "tokenizer", path, error) from error
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer at {path!r} is a slow one, without character offsets: unsupported")
     return cast(PreTrainedTokenizerFast, tokenizer)
@@ -107,28 +105,51 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
 def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
     path = cast(str, spec.path)
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=spec.trust_remote_code)
+        source = _source(path, spec)
+        config = AutoConfig.from_pretrained(path, **source)
         _state_attention(config, spec)
-        backbone = AutoModel.from_pretrained(
-            path,
-            config=config,
-            dtype=getattr(torch, spec.dtype),
-            trust_remote_code=spec.trust_remote_code,
+        backbone, report = AutoModel.from_pretrained(
+            path, config=config, dtype=getattr(torch, spec.dtype), output_loading_info=True, **source
         )
-    except (OSError, ValueError) as error:
-        raise _missing(spec, path, error) from error
-    _freeze_pooler(backbone)
+    except _LOAD_ERRORS as error:
+        raise _missing(spec, "model", path, error) from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise UserError(
+            f"{path} lacks {len(missing)} weights of {type(backbone).__name__} ({', '.join(missing[:3])}), "
+            "which would stay random: its weights belong to another architecture"
+        )
     return backbone
+
+
+def _source(path: str, spec: ModelSpec) -> dict[str, bool]:
+    """From where, and with whose code: local files only if the hub does not answer.
+
+    Without that, huggingface_hub retries for 47 seconds before it says that there is no network.
+    """
+    local = Path(path).is_dir() or constants.is_offline_mode() or not _hub_answers()
+    return {"trust_remote_code": spec.trust_remote_code, "local_files_only": local}
+
+
+def _hub_answers() -> bool:
+    try:
+        return get_session().head(constants.ENDPOINT, timeout=3.0).status_code < 500
+    except Exception:  # the HTTP library is huggingface_hub's choice, and any failure means the same
+        return False
 
 
 def _random_backbone(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     settings = dict(spec.architecture)
-    model_type = settings.pop("model_type", None)
-    if model_type is None:
-        raise UserError("model.architecture.model_type is missing; example: model_type: youtu")
     if "vocab_size" not in settings:
         settings |= {"vocab_size": len(tokenizer), **_special_ids(tokenizer)}
-    config = AutoConfig.for_model(model_type, **settings)
+    try:
+        return _build(settings, tokenizer, spec)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise UserError(f"model.architecture cannot be built: {error}") from error
+
+
+def _build(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, spec: ModelSpec) -> PreTrainedModel:
+    config = AutoConfig.for_model(**settings)
     if config.vocab_size < len(tokenizer):
         raise UserError(
             f"model.architecture.vocab_size={config.vocab_size} is smaller than the tokenizer's vocabulary "
@@ -139,7 +160,6 @@ def _random_backbone(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> Pre
     backbone = AutoModel.from_config(config, dtype=dtype)
     if spec.init == "bag_of_words":
         _init_bag_of_words(backbone)
-    _freeze_pooler(backbone)
     return backbone
 
 
@@ -168,14 +188,14 @@ def _init_bag_of_words(backbone: PreTrainedModel) -> None:
 
 
 def _freeze_pooler(backbone: PreTrainedModel) -> None:
-    """BERT's pooler is not on the way to any embedding; DDP must not wait for its gradient."""
+    """BERT's pooler is not on the way to any embedding; DDP must not wait for its gradient, or its LoRA's."""
     pooler = getattr(backbone, "pooler", None)
     if isinstance(pooler, nn.Module):
         pooler.requires_grad_(False)
 
 
-def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
-    if spec.lora is None:
+def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> Backbone:
+    if spec.lora.r == 0:
         return backbone
     lora = LoraConfig(
         r=spec.lora.r,
@@ -183,13 +203,16 @@ def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel:
         lora_dropout=spec.lora.lora_dropout,
         target_modules=spec.lora.target_modules,
     )
-    return cast(PreTrainedModel, get_peft_model(backbone, lora))
+    try:
+        return cast(PeftModel, get_peft_model(backbone, lora))
+    except ValueError as error:
+        raise UserError(f"model.lora: {error}") from error
 
 
-def _longest(max_tokens: int, backbone: PreTrainedModel) -> int:
-    """The model's own limit on positions caps the configured one (RoBERTa loses two to its offset)."""
-    limit = getattr(backbone.config, "max_position_embeddings", None)
-    return max_tokens if limit is None else min(max_tokens, limit - position_offset(backbone))
+def _max_positions(backbone: PreTrainedModel) -> int | None:
+    """The model's own limit on positions (RoBERTa loses two to its offset)."""
+    limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    return None if limit is None else limit - position_offset(backbone)
 
 
 def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
@@ -203,13 +226,21 @@ def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
     return layer
 
 
-def _missing(spec: ModelSpec, path: str, error: Exception) -> UserError:
-    """One clear error for a model that is not to be had, with the ways on."""
+def _missing(spec: ModelSpec, what: str, path: str, error: Exception) -> UserError:
+    """One clear error for a model or tokenizer that is not to be had, with the ways on."""
     reason = str(error).strip().splitlines()[0][:200]
+    if "trust_remote_code" in str(error):
+        return UserError(
+            f"{path} brings its own Python code; read it, then allow it with model.trust_remote_code=true"
+        )
+    if isinstance(error, UnpicklingError):
+        return UserError(
+            f"{path}: the weights are a pickle with more than tensors in it, and were not opened"
+        )
     if Path(path).is_dir():
-        return UserError(f"cannot load a model from the folder {path}: {reason}")
-    ways = ["model.path=LOCAL_FOLDER", "model=youtu_tiny"]
-    if spec.architecture:
+        return UserError(f"cannot load a {what} from the folder {path}: {reason}")
+    ways = [f"model.{'path' if path == spec.path else 'tokenizer'}=FOLDER", "model=youtu_tiny"]
+    if spec.architecture and spec.path is not None:
         ways.insert(1, "model.weights=random")
     return UserError(
         f"model={spec.name} needs {path!r}, which is neither a local folder nor to be had from the hub "

@@ -5,9 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from codiemb.errors import UserError
+
 SETTINGS_FILE = "codiemb.json"
 # What a folder on disk knows better than the command line: it was trained with these.
-_FOLDER_SETTINGS = ("pooling", "attention", "prompt", "pool_prompt", "append_eos", "max_tokens")
+FOLDER_SETTINGS = ("pooling", "attention", "prompt", "pool_prompt", "append_eos", "max_tokens")
+_MODULES = {"Transformer", "Pooling", "Normalize"}  # of sentence-transformers, that the encoder can stand for
+_OVERRULE = "model.folder_settings=false takes the settings from the config instead"
 
 
 @dataclass
@@ -23,9 +27,9 @@ class PromptSpec:
 
 @dataclass
 class LoraSpec:
-    """LoRA by peft; its fields keep peft's names."""
+    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead."""
 
-    r: int = 16
+    r: int = 0
     lora_alpha: int = 32
     lora_dropout: float = 0.0
     target_modules: str = "all-linear"
@@ -53,7 +57,7 @@ class ModelSpec:
         learning_rate: peak step size that suits this model; the optimizer group reads it.
         middle_layer: layer that MidLayerInfoNCE trains; `middle` is half of the depth, None is off.
         dtype: `float32`, `bfloat16` or `float16`, of the weights.
-        lora: train LoRA adapters instead of all weights.
+        lora: train LoRA adapters instead of all weights, if its rank is set.
         trust_remote_code: run Python code that comes with the model.
         folder_settings: take pooling, attention and prompts from the folder at `path` where it states them.
     """
@@ -74,16 +78,20 @@ class ModelSpec:
     learning_rate: float = 4e-5
     middle_layer: str | None = None
     dtype: str = "float32"
-    lora: LoraSpec | None = None
+    lora: LoraSpec = field(default_factory=LoraSpec)
     trust_remote_code: bool = False
     folder_settings: bool = True
 
 
 def with_folder_settings(spec: ModelSpec) -> tuple[ModelSpec, list[str]]:
-    """The spec as its folder records it, and the settings that differ from what the config said."""
+    """The spec as its folder records it, and the settings that differ from what the config said.
+
+    Raises:
+        UserError: a file cannot be read, or the folder does more than pool and normalise.
+    """
     if not spec.folder_settings or spec.path is None or not Path(spec.path).is_dir():
         return spec, []
-    stated = _own_settings(Path(spec.path)) or _sentence_transformers_settings(Path(spec.path))
+    stated = _own_settings(Path(spec.path)) or _sentence_transformers_settings(Path(spec.path), spec)
     changed = [
         f"model.{key}={value!r} (config: {asdict(spec)[key]!r})"
         for key, value in stated.items()
@@ -94,43 +102,59 @@ def with_folder_settings(spec: ModelSpec) -> tuple[ModelSpec, list[str]]:
     return replace(spec, **stated), changed
 
 
-def folder_settings(spec: ModelSpec) -> dict[str, Any]:
-    """What an export must record so that a later run embeds the same way."""
-    return {key: asdict(spec)[key] for key in _FOLDER_SETTINGS}
-
-
 def _own_settings(folder: Path) -> dict[str, Any]:
-    path = folder / SETTINGS_FILE
-    return json.loads(path.read_text("utf-8"))["model"] if path.is_file() else {}
+    stated = _read(folder / SETTINGS_FILE).get("model", {})
+    return {key: stated[key] for key in FOLDER_SETTINGS if key in stated}
 
 
-def _sentence_transformers_settings(folder: Path) -> dict[str, Any]:
-    """Pooling, prompt pooling and length limit of a sentence-transformers folder."""
+def _sentence_transformers_settings(folder: Path, spec: ModelSpec) -> dict[str, Any]:
+    """Pooling, prompts and length limit of a sentence-transformers folder, where it states them."""
     stated: dict[str, Any] = {}
-    pooling_file = folder / "1_Pooling" / "config.json"
-    if pooling_file.is_file():
-        config = json.loads(pooling_file.read_text("utf-8"))
-        stated["pooling"] = _pooling_mode(config)
-        stated["pool_prompt"] = bool(config.get("include_prompt", True))
-    length_file = folder / "sentence_bert_config.json"
-    if length_file.is_file():
-        max_tokens = json.loads(length_file.read_text("utf-8")).get("max_seq_length")
-        stated |= {"max_tokens": max_tokens} if max_tokens else {}
-    prompts_file = folder / "config_sentence_transformers.json"
-    if prompts_file.is_file():
-        prompts = json.loads(prompts_file.read_text("utf-8")).get("prompts") or {}
-        stated["prompt"] = {"query": prompts.get("query", ""), "document": prompts.get("document", "")}
+    pooling = _read(folder / "1_Pooling" / "config.json")
+    for module in _read(folder / "modules.json", empty=[]):
+        kind = str(module["type"]).split(".")[-1]
+        if kind not in _MODULES:
+            raise UserError(f"{folder} embeds with a module {kind}, which is not supported; {_OVERRULE}")
+        if kind == "Pooling":
+            pooling = _read(folder / module["path"] / "config.json")
+    if pooling:
+        stated["pooling"] = _pooling_mode(pooling, folder)
+        stated["pool_prompt"] = bool(pooling.get("include_prompt", True))
+    if max_tokens := _read(folder / "sentence_bert_config.json").get("max_seq_length"):
+        stated["max_tokens"] = max_tokens
+    prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
+    if "query" in prompts or "document" in prompts:
+        query = prompts.get("query", "")
+        template = spec.prompt.query if _is_instance(query, spec.prompt.query) else query
+        stated["prompt"] = {"query": template, "document": prompts.get("document", "")}
     return stated
 
 
-def _pooling_mode(config: dict[str, Any]) -> str:
+def _is_instance(prompt: str, template: str) -> bool:
+    """A stored prompt may be the config's template, filled in with one instruction (Qwen3-Embedding)."""
+    head, found, tail = template.partition("{instruction}")
+    filled = len(prompt) > len(head + tail) and prompt.startswith(head) and prompt.endswith(tail)
+    return bool(found and head and filled)
+
+
+def _pooling_mode(config: dict[str, Any], folder: Path) -> str:
     """Both spellings: `pooling_mode` of sentence-transformers 6, one flag per mode before."""
-    modern = {"mean": "mean", "cls": "cls", "lasttoken": "last_token"}
-    if isinstance(config.get("pooling_mode"), str):
-        return modern.get(config["pooling_mode"], config["pooling_mode"])
-    flags = {
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_lasttoken": "last_token",
-    }
-    return next((mode for flag, mode in flags.items() if config.get(flag)), "mean")
+    supported = {"mean": "mean", "cls": "cls", "lasttoken": "last_token"}
+    modes = config.get("pooling_mode")
+    if modes is None:
+        flags = [key for key in config if key.startswith("pooling_mode_") and config[key]]
+        names = [flag.removeprefix("pooling_mode_") for flag in flags]
+        modes = [name.removesuffix("_tokens").removesuffix("_token") for name in names] or ["mean"]
+    modes = [modes] if isinstance(modes, str) else modes
+    if len(modes) != 1 or modes[0] not in supported:
+        raise UserError(f"{folder} pools by {' and '.join(modes)}, which is not supported; {_OVERRULE}")
+    return supported[modes[0]]
+
+
+def _read(path: Path, empty: Any = None) -> Any:  # noqa: ANN401  JSON
+    if not path.is_file():
+        return {} if empty is None else empty
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); {_OVERRULE}") from error

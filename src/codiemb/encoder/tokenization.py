@@ -1,16 +1,18 @@
 """From (instruction, text) to token ids and the exact number of leading prompt tokens that are not pooled."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from codiemb.errors import UserError
 
 _INSTRUCTION = "{instruction}"
 _PROBES = ("a", "A word", "1", "你好", "été", "?")
+_ANYTHING = "☃"  # survives every normalizer; stands for the instruction in a pattern
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,6 @@ class PromptTemplate:
         """The literal prefix of a text with this instruction ("" means none)."""
         return self.query.replace(_INSTRUCTION, instruction) if instruction else self.document
 
-    @property
-    def tail(self) -> str:
-        """The literal text that ends every query prompt."""
-        return self.query.split(_INSTRUCTION)[-1]
-
 
 class TokenizedText(NamedTuple):
     """Token ids of prompt + text, and how many of them belong to the prompt."""
@@ -53,8 +50,8 @@ class TextTokenizer:
 
     Counting the tokens of the prompt alone is wrong where a token straddles the boundary (byte-level BPE
     glues the prompt's last space to the first word). sentence-transformers counts that way, so where the
-    tokenizer would straddle, its pre-tokenizer is told to keep the end of the prompt apart: then both ways
-    agree, and a word has the same tokens behind a prompt as at the start of a document.
+    tokenizer would straddle, its pre-tokenizer is told to keep a prompt at the start of a text apart: then
+    both ways agree, and a word has the same tokens behind a prompt as at the start of a document.
     """
 
     def __init__(
@@ -64,10 +61,13 @@ class TextTokenizer:
         *,
         pool_prompt: bool = False,
         append_eos: bool = False,
+        max_positions: int | None = None,
     ) -> None:
         self.hf = tokenizer
         self.template = template
         self.pool_prompt = pool_prompt
+        self.append_eos = append_eos
+        self.max_positions = max_positions
         if append_eos:
             _append_eos(tokenizer)
         if not pool_prompt:
@@ -76,9 +76,14 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[tuple[str, str]], max_tokens: int) -> list[TokenizedText]:
         """Tokenise (instruction, text) pairs, cut at `max_tokens` (prompt and special tokens included).
 
+        The model's own number of positions caps `max_tokens`: behind it there is nothing to look up.
+        Every text has a token to pool: a blank one has the special tokens behind the prompt, or else one
+        EOS or padding token. Evaluation sets hold blank texts, and must not end in an error or a NaN.
+
         Raises:
             UserError: the prompt alone fills `max_tokens`, so nothing of a text would be left.
         """
+        max_tokens = min(max_tokens, self.max_positions or max_tokens)
         prompts = [self.template.prompt(instruction) for instruction, _ in texts]
         encodings = self.hf(
             [prompt + text for prompt, (_, text) in zip(prompts, texts, strict=True)],
@@ -95,18 +100,31 @@ class TextTokenizer:
         self, ids: list[int], offsets: list[tuple[int, int]], prompt: str, max_tokens: int
     ) -> TokenizedText:
         if not prompt or self.pool_prompt:
-            return TokenizedText(ids, 0)
+            return TokenizedText(ids or [self._blank_id()], 0)
         length = next((i for i, (_, end) in enumerate(offsets) if end > len(prompt)), len(ids))
-        if length == len(ids):
+        if length < len(ids):
+            return TokenizedText(ids, length)
+        if len(ids) >= max_tokens:
             raise UserError(
-                f"the prompt {prompt!r} fills all of max_tokens={max_tokens}, or the text is blank; "
+                f"the prompt {prompt!r} fills all of max_tokens={max_tokens}; "
                 "raise tasks.<task>.max_query_tokens / max_document_tokens or shorten the instruction"
             )
-        return TokenizedText(ids, length)
+        length = max(i for i, (_, end) in enumerate(offsets, start=1) if end > 0)
+        return TokenizedText(ids if length < len(ids) else [*ids, self._blank_id()], length)
 
-    def boundary_is_clean(self) -> bool:
-        """True if no token straddles prompt and text, so that counting the prompt's tokens alone is exact."""
-        prompt = self.template.prompt("Retrieve")
+    def _blank_id(self) -> int:
+        known = (self.hf.eos_token_id, self.hf.sep_token_id, self.hf.pad_token_id)
+        return next((token_id for token_id in known if token_id is not None), 0)
+
+    def boundary_is_clean(self, *instructions: str) -> bool:
+        """True if no token straddles prompt and text, so that counting the prompt's tokens alone is exact.
+
+        Checked for the prompt of documents and those of `instructions`, or of an example instruction.
+        """
+        prompts = [self.template.prompt(instruction) for instruction in ("", *(instructions or ["Retrieve"]))]
+        return all(self._ends_cleanly(prompt) for prompt in prompts if prompt)
+
+    def _ends_cleanly(self, prompt: str) -> bool:
         alone = len(self.hf(prompt, add_special_tokens=False)["input_ids"])
         for probe in _PROBES:
             encoding = self.hf(prompt + probe, add_special_tokens=False, return_offsets_mapping=True)
@@ -118,12 +136,24 @@ class TextTokenizer:
     def _keep_prompt_apart(self) -> None:
         backend: Tokenizer = self.hf.backend_tokenizer
         before = backend.pre_tokenizer
-        if before is None or not self.template.tail or self.boundary_is_clean():
+        if self.boundary_is_clean():
             return
-        split = pre_tokenizers.Split(self.template.tail, behavior="isolated")
-        backend.pre_tokenizer = pre_tokenizers.Sequence([split, before])
+        split = pre_tokenizers.Split(Regex(self._prompt_pattern()), behavior="isolated")
+        backend.pre_tokenizer = split if before is None else pre_tokenizers.Sequence([split, before])
         if not self.boundary_is_clean():
-            backend.pre_tokenizer = before  # offsets stay exact; the export refuses to promise equality
+            backend.pre_tokenizer = before  # offsets stay exact; load_encoder warns about the export
+
+    def _prompt_pattern(self) -> str:
+        """A whole prompt at the start of a text, spelled as the tokenizer's normalizer leaves it.
+
+        Anchored, because a prompt may end in ": " or " ", and texts must not be split at each of those.
+        """
+        prompts = [self.template.query.replace(_INSTRUCTION, _ANYTHING), self.template.document]
+        normalizer = self.hf.backend_tokenizer.normalizer
+        if normalizer is not None:
+            prompts = [normalizer.normalize_str(prompt) for prompt in prompts]
+        literals = [re.escape(prompt).replace(_ANYTHING, r"[\s\S]*?") for prompt in prompts if prompt]
+        return rf"\A(?:{'|'.join(literals)})"
 
 
 def _append_eos(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,42 @@
+# A fresh machine needs Python 3.11+, a C compiler and the package registry. Everything goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA := data/builtin/manifest.json
+
+.PHONY: train test test-fast setup data lint bench clean
+.DEFAULT_GOAL := train
+
+train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
+	$(BIN)/python run_train.py
+
+test: $(VENV)/installed  ## install, run the whole test suite
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/installed  ## without the tests marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+setup: $(VENV)/installed  ## install only
+
+data: $(VENV)/installed $(DATA)  ## prepare the builtin data
+
+lint: $(VENV)/installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: data            ## speed against sentence-transformers
+	$(BIN)/python experiments/benchmarks/train_speed.py
+
+clean:
+	rm -rf $(VENV) data outputs multirun
+
+# torch first and alone: a range that pip resolves together with other packages may pick another build
+$(VENV)/installed: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -m1 '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(DATA): $(VENV)/installed
+	$(BIN)/python -m data_prep --out data/builtin

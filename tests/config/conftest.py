@@ -1,0 +1,52 @@
+import copy
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from codiemb.config.schema import register
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def conf_copy(tmp_path: Path) -> Path:
+    """A copy of conf/ to which a test adds files; `composed` then reads it."""
+    return Path(shutil.copytree(CONF, tmp_path / "conf"))
+
+
+@pytest.fixture
+def composed(request: pytest.FixtureRequest, tmp_path: Path) -> Compose:
+    """`composed("seed=1")` is what `python run_train.py seed=1` gets; `root="eval"` is run_eval.py."""
+
+    def compose_config(*overrides: str, root: str = "train") -> DictConfig:
+        overrides = (f"run_dir={tmp_path}", *overrides)
+        if "conf_copy" in request.fixturenames:
+            return _compose(tmp_path / "conf", root, overrides)
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        if any((CONF / override.key_or_group).is_dir() for override in parsed):
+            return _compose(CONF, root, overrides)
+        # Without a choice of group Hydra composes the same again (0.2 s) and then applies the overrides.
+        cfg = copy.deepcopy(_compose_once(root))
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, cfg)
+        return cfg
+
+    return compose_config
+
+
+def _compose(folder: Path, root: str, overrides: tuple[str, ...]) -> DictConfig:
+    register()
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        return compose(root, overrides=list(overrides))
+
+
+@functools.cache
+def _compose_once(root: str) -> DictConfig:
+    return _compose(CONF, root, ())

@@ -1,0 +1,204 @@
+"""conf/ composes into configs that pass preflight: every option, every documented command, every override."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from codiemb.config import build
+from codiemb.config.preflight import preflight
+from codiemb.config.schema import EvalConfig, SourceConfig, TrainConfig
+from codiemb.encoder import LoraSpec, check_spec
+from codiemb.losses import WeightedSum
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+EVAL_OPTIONS = [(group, option) for group, option in OPTIONS if group in ("model", "task")]
+NEEDS = {
+    "data": {"files": ["data.files=[ir.jsonl,sts.jsonl]"]},
+    "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
+}
+
+
+@pytest.fixture
+def train(composed):
+    """Compose, type and check a training config, as run_train.py does."""
+
+    def check(*overrides: str) -> TrainConfig:
+        cfg = build.typed_train(composed(*overrides))
+        preflight(cfg)
+        return cfg
+
+    return check
+
+
+# Every option and every documented command
+
+
+def test_the_options_were_found():
+    assert len(OPTIONS) > 25
+    assert {"model", "data", "losses", "sampler", "stage", "trainer", "task"} <= {g for g, _ in OPTIONS}
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=map("=".join, OPTIONS))
+def test_every_option_of_every_group_composes_for_training_and_passes_preflight(train, group, option):
+    cfg = train(f"{group}={option}", *NEEDS.get(group, {}).get(option, []))
+    assert isinstance(cfg, TrainConfig)
+    assert build.source_files(cfg.data)
+
+
+@pytest.mark.parametrize(("group", "option"), EVAL_OPTIONS, ids=map("=".join, EVAL_OPTIONS))
+def test_every_model_and_task_composes_for_evaluation(composed, group, option):
+    cfg = build.typed_eval(composed(f"{group}={option}", root="eval"))
+    assert isinstance(cfg, EvalConfig)
+    check_spec(cfg.model)
+    assert getattr(cfg, group).name == option
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "stage=finetune model=youtu_tiny data=builtin",
+        "stage=finetune model=youtu2b data=cmteb strategy=ddp trainer.devices=8",
+        "data=files data.files=[ir.jsonl,sts.jsonl] model.path=/some/hf/folder",
+        "debug=default",
+        "logger=local callbacks.checkpoint=null",
+        "seed=3 epochs=0.5 max_steps=100 tasks.ir.global_batch_size=128",
+    ],
+)
+def test_what_a_user_types_to_train_composes(train, command):
+    assert train(*command.split()).model.architecture
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["task=builtin model.path=outputs/finetune/export", "task=cmteb model.path=tencent/Youtu-Embedding"],
+)
+def test_what_a_user_types_to_evaluate_composes(composed, command):
+    assert build.typed_eval(composed(*command.split(), root="eval")).model.path
+
+
+def test_sweep_overrides_fan_out_over_seeds_and_loss_weights(train):
+    seeds, weights = OverridesParser.create().parse_overrides(
+        ["seed=1,2,3", "losses.sts.rank_kl.weight=0,0.15"]
+    )
+    jobs = [
+        (seed, weight) for seed in seeds.sweep_string_iterator() for weight in weights.sweep_string_iterator()
+    ]
+    assert len(jobs) == 6
+    for seed, weight in jobs:
+        cfg = train(f"seed={seed}", f"losses.sts.rank_kl.weight={weight}")
+        assert cfg.seed == int(seed)
+        losses = build.build_losses(cfg.losses)
+        assert isinstance(losses["sts"], WeightedSum)
+        assert losses["sts"].weights["rank_kl"] == float(weight)
+
+
+# What overrides what
+
+
+@pytest.fixture
+def experiment(conf_copy, train):
+    """Write an experiment file into a copy of conf/ and compose with it."""
+
+    def run(text: str, *overrides: str) -> TrainConfig:
+        (conf_copy / "experiment" / "mine.yaml").write_text("# @package _global_\n" + text, "utf-8")
+        return train("experiment=mine", *overrides)
+
+    return run
+
+
+EXPERIMENT = """
+defaults:
+  - override /losses: infonce_cosent
+  - override /model: bert_tiny
+seed: 7
+epochs: 2.5
+tasks:
+  ir: {global_batch_size: 16, num_negatives: 3}
+trainer: {precision: bf16-mixed}
+optimizer: {lr: 0.5}
+data:
+  sources: {frames_ir: {path: other.jsonl}}
+"""
+
+
+def test_an_experiment_overrides_every_group(experiment):
+    cfg = experiment(EXPERIMENT)
+    assert (cfg.seed, cfg.epochs, cfg.model.name) == (7, 2.5, "bert_tiny")
+    assert (cfg.tasks["ir"].global_batch_size, cfg.tasks["ir"].num_negatives) == (16, 3)
+    assert cfg.tasks["sts"].global_batch_size == 32
+    assert list(cfg.losses["sts"]) == ["cosent"]
+    assert cfg.trainer["precision"] == "bf16-mixed"
+    assert cfg.optimizer["lr"] == 0.5
+    assert cfg.data.sources["frames_ir"].path == "other.jsonl"
+    assert len(cfg.data.sources) == 3
+
+
+def test_the_command_line_overrides_an_experiment(experiment):
+    cfg = experiment(EXPERIMENT, "seed=8", "model=qwen3_tiny", "tasks.ir.num_negatives=0", "losses=codiemb")
+    assert (cfg.seed, cfg.model.name, cfg.tasks["ir"].num_negatives) == (8, "qwen3_tiny", 0)
+    assert list(cfg.losses["sts"]) == ["pearson", "rank_kl", "pro", "mid_nce"]
+
+
+def test_defaults_follow_the_model_and_the_data(train):
+    cfg = train()
+    assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (1, 64, 1)
+    assert cfg.optimizer["lr"] == cfg.model.learning_rate == 2e-3
+    cfg = train("data=cmteb", "model=bge_large_zh")
+    assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (4, 512, 2)
+    assert cfg.optimizer["lr"] == 5e-5
+
+
+# Model and data from the command line
+
+
+def test_lora_is_off_unless_asked_for(train, composed):
+    assert train().model.lora.r == 0
+    assert train("model=youtu2b").model.lora.r == 0
+    assert build.typed_eval(composed(root="eval")).model.lora.r == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model.lora.r=8"], LoraSpec(r=8)),
+        (["model.lora={r: 8}"], LoraSpec(r=8)),
+        (["model=youtu2b", "model.lora={r: 8, lora_alpha: 16}"], LoraSpec(r=8, lora_alpha=16)),
+        (["model.lora.r=4", "model.lora.target_modules=q_proj"], LoraSpec(r=4, target_modules="q_proj")),
+    ],
+)
+def test_lora_is_switched_on_from_the_command_line(train, overrides, expected):
+    assert train(*overrides).model.lora == expected
+
+
+def test_an_experiment_switches_lora_on(experiment):
+    assert experiment("model: {lora: {r: 4}}").model.lora == LoraSpec(r=4)
+
+
+def test_files_are_named_after_themselves_and_share_a_score_range(train):
+    data = train("data=files", "data.files=[a/ir.jsonl,b/sts.jsonl]", "data.score_range=[0,5]").data
+    files = build.source_files(data)
+    assert [(file.name, str(file.path), file.score_range) for file in files] == [
+        ("ir", "a/ir.jsonl", (0.0, 5.0)),
+        ("sts", "b/sts.jsonl", (0.0, 5.0)),
+    ]
+
+
+def test_a_builtin_source_can_be_taken_out_and_another_put_in(train):
+    overrides = ["~data.sources.frames_sts", "+data.sources.mine.path=mine.jsonl"]
+    sources = train(*overrides, "+data.sources.mine.score_range=[0,5]").data.sources
+    assert list(sources) == ["docs_ir", "frames_ir", "mine"]
+    assert sources["mine"] == SourceConfig("mine.jsonl", [0.0, 5.0])
+
+
+def test_a_builtin_source_can_be_pointed_elsewhere(train):
+    data = train("data.sources.frames_sts.path=x.jsonl", "data.sources.frames_sts.score_range=[1,2]").data
+    assert data.sources["frames_sts"] == SourceConfig("x.jsonl", [1.0, 2.0])
+
+
+def test_a_term_a_callback_and_a_logger_can_be_switched_off(train):
+    cfg = train("~losses.sts.pro", "callbacks.speed=null", "logger.wandb=null")
+    assert "pro" not in build.build_losses(cfg.losses)["sts"].terms
+    assert cfg.callbacks["speed"] is cfg.logger["wandb"] is None

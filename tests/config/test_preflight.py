@@ -1,0 +1,211 @@
+"""A typo or an impossible value dies before anything is built, in one error that names the key."""
+
+import re
+
+import pytest
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from codiemb.config import build
+from codiemb.config.nodes import build_node, check_node
+from codiemb.config.preflight import preflight
+from codiemb.errors import UserError
+
+
+@pytest.fixture
+def refused(composed):
+    """The message of the UserError that a training config dies of."""
+
+    def message(*overrides: str) -> str:
+        cfg = composed(*overrides)  # Hydra itself must have no objection
+        with pytest.raises(UserError) as error:
+            preflight(build.typed_train(cfg))
+        return str(error.value)
+
+    return message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seeed=1",
+        "model.poolin=cls",
+        "trainer.devicez=2",
+        "losses.sts.rank_kl.wieght=0.15",
+        "losses.sts.rank_lk.weight=0.15",
+        "optimizer.learning_rate=1",
+        "callbacks.speed.every=1",
+        "tasks.irr.global_batch_size=8",
+        "data.sources.mine.path=a",
+        "modle=youtu_tiny",
+        "~data.sources.frames",
+        "seed=one",
+        "model.max_tokens=many",
+        "evaluate.after=perhaps",
+        "tasks.ir.global_batch_size=null",
+    ],
+)
+def test_hydra_refuses_a_typo_on_the_command_line_and_names_the_key(composed, override):
+    with pytest.raises((HydraException, OmegaConfBaseException)) as error:
+        composed(override)
+    key = override.removeprefix("~").split("=")[0]
+    assert key in str(error.value) or key.split(".")[-1] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+seeed=1", "seeed: no such key; did you mean seed?"),
+        ("+model.poolin=cls", "model.poolin: no such key; did you mean pooling?"),
+        ("+model.prompt.qery=a", "model.prompt.qery: no such key; did you mean query?"),
+        ("+model.lora.rank=8", "model.lora.rank: no such key"),
+        ("+data.on_eror=skip", "data.on_eror: no such key; did you mean on_error?"),
+        ("+data.sources.mine.pth=a", "data.sources.mine.pth: no such key; did you mean path?"),
+        ("+tasks.ir.batch_size=8", "tasks.ir.batch_size: no such key; did you mean global_batch_size?"),
+        ("+task.nam=x", "task.nam: no such key; did you mean name?"),
+        ("+trainer.devicez=2", "trainer.devicez: no such key; did you mean devices?"),
+        ("+losses.sts.rank_kl.temprature=1", "losses.sts.rank_kl.temprature: no such key; did you mean"),
+        ("+losses.sts.rank_lk.weight=0", "losses.sts.rank_lk needs a _target_; terms: pearson, rank_kl"),
+        ("+losses.ir.info_nce.wieght=0", "losses.ir.info_nce.wieght: no such key; known keys: temperature"),
+        ("+optimizer.weight_deca=0", "optimizer.weight_deca: no such key; did you mean weight_decay?"),
+        ("+optimizer.params=0", "optimizer.params: no such key"),
+        ("+schedule.warmup=0.1", "schedule.warmup: no such key; did you mean warmup_ratio?"),
+        ("+schedule.num_steps=9", "schedule.num_steps: no such key"),
+        ("+strategy.nam=ddp", "strategy.nam: no such key; did you mean name?"),
+        ("+sampler.alfa=1", "sampler.alfa: no such key"),
+        ("+callbacks.speed.every_n_batch=1", "callbacks.speed.every_n_batch: no such key; did you"),
+        ("+callbacks.mine.every=1", "callbacks.mine needs a _target_"),
+        ("callbacks.speed=5", "callbacks.speed needs a _target_"),
+        ("+logger.jsonl.dir=x", "logger.jsonl.dir: no such key"),
+        ("callbacks.speed._target_=codiemb.X", "callbacks.speed._target_=codiemb.X: cannot be imported"),
+        ("callbacks.speed._target_=codiemb", "callbacks.speed._target_=codiemb: cannot be imported"),
+        ("~optimizer._target_", "optimizer needs a _target_"),
+        ("~sampler._target_", "sampler needs a _target_"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override, message):
+    assert refused(override).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("losses.sts.rank_kl.weight=-1", "losses.sts.rank_kl.weight=-1 must be a finite number >= 0"),
+        ("losses.sts.rank_kl.weight=nan", "losses.sts.rank_kl.weight=nan must be a finite number >= 0"),
+        ("losses.sts.rank_kl.weight=inf", "losses.sts.rank_kl.weight=inf must be a finite number >= 0"),
+        ("losses.sts.rank_kl.weight=much", "losses.sts.rank_kl.weight='much' must be a finite number >= 0"),
+        ("losses.sts.rank_kl.weight=true", "losses.sts.rank_kl.weight=True must be a finite number >= 0"),
+        ("losses.sts.rank_kl.weight=null", "losses.sts.rank_kl.weight=None must be a finite number >= 0"),
+        ("losses.ir.info_nce.weight=0", "losses.ir: at least one term needs a weight above 0"),
+        ("losses.ir.info_nce.temperature=0.0", "losses.ir.info_nce: temperature must be a finite number"),
+        ("losses.sts.pro=null", "losses.sts.pro needs a _target_"),
+        ("losses.ir=null", "losses.ir needs at least one term"),
+        ("~losses.sts", "tasks.sts has no losses.sts; add it"),
+        ("+losses.rerank.info_nce.weight=1", "losses.rerank: unknown task; known tasks: ir, sts"),
+        ("+tasks={rerank: {global_batch_size: 8}}", "tasks.rerank: unknown task; known tasks: ir, sts"),
+        ("model.middle_layer=null", "losses.sts.mid_nce needs model.middle_layer=middle, or losses.sts.m"),
+        ("model.attention=causla", "model.attention='causla' is none of bidirectional, causal"),
+        ("data.on_error=ignore", "data.on_error='ignore' must be raise or skip"),
+        ("data.num_workers=-1", "data.num_workers=-1 must be at least 0"),
+        ("data.prefetch=0", "data.prefetch=0 must be at least 1"),
+        ("tasks.ir.global_batch_size=0", "tasks.ir.global_batch_size=0 must be at least 1"),
+        ("tasks.sts.max_query_tokens=0", "tasks.sts.max_query_tokens=0 must be at least 1"),
+        ("tasks.ir.num_positives=0", "tasks.ir.num_positives=0 must be at least 1"),
+        ("tasks.ir.num_negatives=-1", "tasks.ir.num_negatives=-1 must be at least 0"),
+        ("seed=-1", "seed=-1 must be at least 0"),
+        ("seed=5000000000", "seed=5000000000 must be below 2**32"),
+        ("epochs=0", "epochs=0.0 must be a finite number above 0"),
+        ("epochs=nan", "epochs=nan must be a finite number above 0"),
+        ("max_steps=0", "max_steps=0 must be at least 1"),
+        ("schedule.name=lineer", "schedule.name='lineer' is unknown; did you mean linear?"),
+        ("schedule.warmup_ratio=3", "schedule.warmup_ratio=3 must lie in 0..1"),
+        ("sampler={_target_: codiemb.data.SizePower, alpha: 2}", "sampler.alpha=2 must lie in 0..1"),
+        ("sampler={_target_: codiemb.data.SizePower}", "sampler (codiemb.data.SizePower) also needs alpha"),
+        ("data.sources.docs_ir=null", "data.sources.docs_ir=None must be {path: FILE}; ~data.sources"),
+        ("data.sources.frames_sts.score_range=wide", "data.sources.frames_sts: "),
+        ("+data.sources.mine.score_range=[0,1]", "data.sources.mine: "),
+        ("+trainer.strategy=ddp", "trainer.strategy is decided by the group strategy"),
+        ("+trainer.callbacks=null", "trainer.callbacks is decided by the group callbacks"),
+        ("+trainer.use_distributed_sampler=true", "trainer.use_distributed_sampler is decided by the plan"),
+        ("trainer.max_epochs=3", "trainer.max_epochs=3 would replay the same batches; the length of"),
+    ],
+)  # fmt: skip
+def test_an_impossible_value_is_named_with_what_is_possible(refused, override, message):
+    if override.startswith("sampler="):
+        override = "+" + override  # on top of the group's own choice
+    assert message in refused(override)
+
+
+def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):
+    preflight(build.typed_train(composed("model.middle_layer=null", "losses.sts.mid_nce.weight=0")))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("seeed: 1", "seeed"),
+        ("model: {poolin: cls}", "poolin"),
+        ("tasks: {ir: {batch: 8}}", "batch"),
+        ("export: {verfy: true}", "verfy"),
+        ("trainer: {devicez: 2}", "trainer.devicez: no such key; did you mean devices?"),
+        ("losses: {sts: {rank_kl: {temprature: 1}}}", "losses.sts.rank_kl.temprature"),
+        ("losses: {sts: {rank_lk: {weight: 1}}}", "losses.sts.rank_lk needs a _target_"),
+        ("optimizer: {betaz: [0.9, 0.95]}", "optimizer.betaz: no such key; did you mean betas?"),
+        ("callbacks: {speed: {every: 1}}", "callbacks.speed.every"),
+        ("data: {sources: {mine: {pth: a}}}", "data.sources.mine.pth: no such key; did you mean path?"),
+        ("schedule: {warmup: 1}", "schedule.warmup: no such key; did you mean warmup_ratio?"),
+    ],
+)
+def test_a_typo_in_an_experiment_file_is_one_error_that_names_the_key(composed, conf_copy, text, key):
+    (conf_copy / "experiment" / "typo.yaml").write_text(f"# @package _global_\n{text}\n", "utf-8")
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException), match=re.escape(key)):
+        preflight(build.typed_train(composed("experiment=typo")))
+
+
+def test_an_experiment_without_typo_passes(composed, conf_copy):
+    (conf_copy / "experiment" / "good.yaml").write_text("# @package _global_\nseed: 5\n", "utf-8")
+    preflight(build.typed_train(composed("experiment=good")))
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [("+model.poolin=cls", "model.poolin"), ("+sed=3", "sed"), ("+task.tsks=[a]", "task.tsks")],
+)
+def test_evaluation_refuses_unknown_keys_too(composed, override, key):
+    with pytest.raises(UserError, match=f"^{key}: no such key; did you mean"):
+        build.typed_eval(composed(override, root="eval"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=files"], r"no training file: set data.files=\[a.jsonl,b.jsonl\] or data=builtin"),
+        (["data=files", "data.files=[a/x.jsonl,b/x.jsonl]"], "two training files are named 'x'; use "),
+        (["data.files=[docs_ir.jsonl]"], "two training files are named 'docs_ir'"),
+        (
+            ["data=files", "data.files=[a]", "data.score_range=[1]"],
+            r"data.score_range=\[1.0\] must be \[lowest",
+        ),
+        (["data.sources.frames_sts.score_range=[0,1,2]"], "data.sources.frames_sts.score_range=.* must be "),
+    ],
+)
+def test_impossible_lists_of_files_are_refused_before_a_file_is_read(composed, overrides, message):
+    with pytest.raises(UserError, match=message):
+        build.source_files(build.typed_train(composed(*overrides)).data)
+
+
+def test_keys_of_nested_targets_are_checked():
+    matryoshka = {"_target_": "codiemb.losses.Matryoshka", "dims": [8]}
+    check_node("losses.ir.m", matryoshka | {"loss": {"_target_": "codiemb.losses.InfoNCE", "temperature": 1}})
+    with pytest.raises(UserError, match=r"losses\.ir\.m\.loss\.tau: no such key"):
+        check_node("losses.ir.m", matryoshka | {"loss": {"_target_": "codiemb.losses.InfoNCE", "tau": 1}})
+    with pytest.raises(UserError, match=r"m\.loss\.tau: no such key"):
+        check_node("m", matryoshka | {"loss": [{"_target_": "codiemb.losses.InfoNCE", "tau": 1}]})
+
+
+def test_a_constructor_that_refuses_is_the_users_error_and_a_crash_is_not(monkeypatch):
+    with pytest.raises(UserError, match=r"^optimizer: .*"):
+        build_node("optimizer", {"_target_": "torch.nn.Linear", "in_features": "many", "out_features": 1})
+    with pytest.raises(Exception, match="division") as error:
+        build_node("x", {"_target_": "operator.truediv", "_args_": [1, 0]})
+    assert not isinstance(error.value, UserError)

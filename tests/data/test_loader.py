@@ -1,0 +1,119 @@
+"""Workers and resuming do not change a batch: the order is known for every step."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from codiemb.batch import Batch
+from codiemb.data import Proportional, SourceFile, TaskSpec
+from codiemb.datamodule import EmbeddingDataModule
+from codiemb.errors import UserError
+
+
+def record(task, number):
+    scores = {"positive_scores": [number % 5 / 4]} if task == "sts" else {"negatives": [f"n{number}", "n"]}
+    return {
+        "task_type": task,
+        "query": [f"do {task}", "", f"q {number}"],
+        "positives": [f"p {number}"],
+    } | scores
+
+
+@pytest.fixture
+def make_data(write_lines, tmp_path, tokenizer):
+    def make(**options):
+        files = [
+            SourceFile(task, write_lines([record(task, i) for i in range(size)], name=f"{task}.jsonl"))
+            for task, size in (("ir", 50), ("sts", 30))
+        ]
+        tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
+        options = {"tasks": tasks, "seed": 3, "cache": tmp_path / "cache"} | options
+        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), **options)
+        data.tokenizer = tokenizer
+        data.prepare_data()
+        data.setup()
+        return data
+
+    return make
+
+
+def loader(data, **trainer):
+    trainer = {"global_rank": 0, "world_size": 1, "accumulate_grad_batches": 1} | trainer
+    data.trainer = SimpleNamespace(**trainer)
+    return data.train_dataloader()
+
+
+def flat(batch):
+    """Everything in a batch, as comparable values."""
+    assert isinstance(batch, Batch)
+    texts = (batch.texts.input_ids_T.tolist(), batch.texts.sequence_lengths, batch.texts.prompt_lengths)
+    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:]))
+
+
+def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
+    alone = [flat(batch) for batch in loader(make_data(num_workers=0, max_steps=12))]
+    workers = [flat(batch) for batch in loader(make_data(num_workers=2, max_steps=12))]
+    assert len(alone) == 12
+    assert {batch[0] for batch in alone} == {"ir", "sts"}
+    assert workers == alone
+
+
+def test_resuming_at_a_step_gives_the_same_remaining_batches(make_data):
+    batches = make_data(max_steps=15).batches()
+    whole = [flat(batches[step]) for step in range(len(batches))]
+    for k in (1, 7, 14):
+        rest = Subset(make_data(max_steps=15).batches(), range(k, 15))
+        resumed = DataLoader(rest, batch_size=None, collate_fn=lambda batch: batch)
+        assert [flat(batch) for batch in resumed] == whole[k:]
+
+
+def test_ranks_and_micro_steps_share_out_the_batch_of_one_process(make_data):
+    data = make_data(max_steps=6)
+    whole = list(loader(data))
+    parts = [list(loader(data, global_rank=r, world_size=2, accumulate_grad_batches=2)) for r in range(2)]
+    assert [len(part) for part in parts] == [12, 12]
+    for step, batch in enumerate(whole):
+        micro = [parts[rank][2 * step + a] for a in range(2) for rank in range(2)]
+        assert {part.task for part in micro} == {batch.task}
+        assert torch.cat([part.query_hash_B for part in micro]).tolist() == batch.query_hash_B.tolist()
+        assert torch.cat([part.document_hash_N for part in micro]).tolist() == batch.document_hash_N.tolist()
+
+
+def test_iterating_ends_with_the_run(make_data):
+    assert len(list(itertools.islice(iter(make_data(max_steps=3).batches()), 10))) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [({"epochs": 1}, 13), ({"epochs": 2.5}, 32), ({"epochs": 0.01}, 1), ({"max_steps": 5, "epochs": 9}, 5)],
+)
+def test_the_run_is_as_long_as_the_config_says(make_data, options, steps):
+    data = make_data(**{key: float(value) if key == "epochs" else value for key, value in options.items()})
+    assert data.plan.steps_per_epoch == 50 // 8 + 30 // 4
+    assert data.num_steps == steps
+    assert len(data.batches(accumulation=2)) == 2 * steps
+
+
+def test_describe_names_sources_sizes_and_steps(make_data):
+    lines = make_data(max_steps=1_000).describe(2, 2).splitlines()
+    assert lines[0] == "ir: 50 ir examples, global batch 8 = 2 x 2 ranks x 2 accumulated"
+    assert lines[-1] == "1,000 steps, 13 an epoch"
+
+
+def test_a_batch_that_does_not_divide_by_the_ranks_is_an_error_before_training(make_data):
+    data = make_data(max_steps=1)
+    for check in (lambda: data.describe(3, 1), lambda: data.batches(num_ranks=3)):
+        with pytest.raises(UserError, match=r"global_batch_size=8 does not divide by 3 ranks"):
+            check()
+
+
+def test_a_task_without_settings_is_an_error_that_names_source_and_key(make_data):
+    with pytest.raises(UserError, match=r"source sts holds .*'sts', .* no tasks\.sts; known: ir"):
+        make_data(tasks={"ir": TaskSpec(8)})
+
+
+def test_instructions_are_those_of_the_first_records_ir_first(make_data):
+    assert list(make_data(max_steps=1).instructions().items()) == [("ir", "do ir"), ("sts", "do sts")]

@@ -1,0 +1,228 @@
+"""Conversion to Arrow and the memory-mapped source: nothing lost, nothing half-written, nothing stale."""
+
+import json
+import logging
+import os
+import pickle
+import re
+import tracemalloc
+
+import pytest
+from torch.utils.data import DataLoader
+
+from codiemb.data import Source, SourceFile, convert, open_sources, read_records
+from codiemb.data import source as source_module
+from codiemb.errors import UserError
+
+
+def ir(number):
+    return {
+        "task_type": "ir",
+        "query": ["find", "", f"query {number}"],
+        "positives": [f"positive {number}.{k}" for k in range(1 + number % 3)],
+        "negatives": [f"negative {number}.{k}" for k in range(number % 4)],
+    }
+
+
+def sts(number, score=0.5):
+    pair = {"query": ["match", "", f"left {number}"], "positives": [["match", "", f"right {number}"]]}
+    return {"task_type": "sts", "positive_scores": [score]} | pair
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def open_converted(files, cache):
+    convert(files, cache, skip_bad=False)
+    return open_sources(files, cache)
+
+
+def test_a_source_holds_exactly_the_records_of_its_file(write_lines, cache):
+    path = write_lines([ir(i) for i in range(2_500)])
+    (source,) = open_converted([SourceFile("docs", path)], cache)
+    assert (source.name, source.task, len(source)) == ("docs", "ir", 2_500)
+    assert [source[i] for i in range(len(source))] == list(read_records(path))
+
+
+def test_a_file_with_two_tasks_becomes_two_sources_in_file_order(write_lines, cache):
+    path = write_lines([ir(0), sts(0), ir(1), sts(1), sts(2)])
+    sources = open_converted([SourceFile("mixed", path)], cache)
+    assert [(source.name, source.task, len(source)) for source in sources] == [
+        ("mixed.ir", "ir", 2),
+        ("mixed.sts", "sts", 3),
+    ]
+    assert [sources[1][i].query.text for i in range(3)] == ["left 0", "left 1", "left 2"]
+
+
+def test_a_source_is_mapped_not_read_into_memory(write_lines, cache):
+    path = write_lines([ir(0) | {"negatives": ["x" * 10_000]} for _ in range(2_000)])
+    files = [SourceFile("big", path)]
+    convert(files, cache, skip_bad=False)
+    tracemalloc.start()
+    (source,) = open_sources(files, cache)
+    assert source[1_999].negatives[0].text == "x" * 10_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert path.stat().st_size > 20e6
+    assert peak < 4e6
+
+
+def test_a_source_works_pickled_and_in_forked_workers(write_lines, cache):
+    (source,) = open_converted([SourceFile("docs", write_lines([ir(i) for i in range(20)]))], cache)
+    expected = [source[i] for i in range(20)]
+    copy = pickle.loads(pickle.dumps(source))
+    assert isinstance(copy, Source)
+    assert [copy[i] for i in range(20)] == expected
+    loader = DataLoader(source, batch_size=None, num_workers=2, collate_fn=_untouched)
+    assert list(loader) == expected
+
+
+def _untouched(record):
+    return record
+
+
+def test_the_cache_is_used_again_while_nothing_changes(write_lines, cache, monkeypatch):
+    files = [SourceFile("docs", write_lines([ir(0)]))]
+    convert(files, cache, skip_bad=False)
+    monkeypatch.setattr(source_module, "scan_records", None)  # reading the file again would raise
+    convert(files, cache, skip_bad=False)
+    convert(files, cache, skip_bad=True)
+    assert len(open_sources(files, cache)) == 1
+
+
+def test_the_cache_is_rebuilt_when_the_file_changes(write_lines, cache):
+    path = write_lines([ir(0)])
+    files = [SourceFile("docs", path)]
+    assert len(open_converted(files, cache)[0]) == 1
+    write_lines([ir(0), ir(1)])
+    assert len(open_converted(files, cache)[0]) == 2
+    write_lines([ir(0), ir(2)])  # of the same size
+    os.utime(path, ns=(1, 1))
+    assert open_converted(files, cache)[0][1].query.text == "query 2"
+
+
+def test_the_cache_is_rebuilt_when_the_score_range_changes(write_lines, cache):
+    path = write_lines([sts(0, 1.0), sts(1, 0.5)])
+    (source,) = open_converted([SourceFile("pairs", path)], cache)
+    assert [source[i].positive_scores for i in range(2)] == [[1.0], [0.5]]
+    (source,) = open_converted([SourceFile("pairs", path, (0.0, 2.0))], cache)
+    assert [source[i].positive_scores for i in range(2)] == [[0.5], [0.25]]
+
+
+def test_files_of_one_name_in_different_folders_do_not_share_a_cache(tmp_path, write_lines, cache):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_lines([ir(len(folder)), ir(ord(folder))], name=f"{folder}/train.jsonl")
+    files = [SourceFile(folder, tmp_path / folder / "train.jsonl") for folder in ("a", "b")]
+    a, b = open_converted(files, cache)
+    assert a[1].query.text == f"query {ord('a')}"
+    assert b[1].query.text == f"query {ord('b')}"
+
+
+def test_a_cache_folder_says_which_file_it_holds(write_lines, cache):
+    open_converted([SourceFile("docs", write_lines([ir(0)], name="my docs.jsonl"))], cache)
+    assert [bool(re.fullmatch(r"my docs-[0-9a-f]{16}", path.name)) for path in cache.iterdir()] == [True]
+
+
+# Bad lines
+
+
+def test_bad_lines_of_all_files_come_in_one_error_and_leave_nothing(write_lines, cache):
+    one = write_lines([ir(0), "bad"], name="one.jsonl")
+    two = write_lines(["{}", ir(0)], name="two.jsonl")
+    files = [SourceFile("one", one), SourceFile("two", two)]
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            convert(files, cache, skip_bad=False)
+        assert str(error.value).startswith("2 bad records; ")
+        assert f"{one}:2: not JSON" in str(error.value)
+        assert f"{two}:1: task_type is missing" in str(error.value)
+        assert list(cache.iterdir()) == []
+
+
+def test_skip_mode_counts_writes_and_reports_again(write_lines, cache, tmp_path, caplog):
+    path = write_lines([ir(0), "schlecht, 坏", ir(1), "{}"])
+    files = [SourceFile("docs", path)]
+    for run in ("first", "second"):
+        rejects = tmp_path / run / "rejects.jsonl"
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            convert(files, cache, skip_bad=True, rejects=rejects)
+        assert caplog.messages == [f"skipped 2 bad records, see {rejects}"]
+        rows = [json.loads(line) for line in rejects.read_text("utf-8").splitlines()]
+        assert [(row["where"], row["line"]) for row in rows] == [
+            (f"{path}:2", "schlecht, 坏"),
+            (f"{path}:4", "{}"),
+        ]
+        assert rows[1]["problem"] == "task_type is missing"
+        (source,) = open_sources(files, cache)
+        assert [source[i].query.text for i in range(len(source))] == ["query 0", "query 1"]
+
+
+def test_what_was_skipped_once_is_still_an_error_without_skip_mode(write_lines, cache):
+    files = [SourceFile("docs", write_lines([ir(0), "bad"]))]
+    convert(files, cache, skip_bad=True)
+    with pytest.raises(UserError, match="1 bad record;"):
+        convert(files, cache, skip_bad=False)
+    convert(files, cache, skip_bad=True)
+    assert len(open_sources(files, cache)[0]) == 1
+
+
+def test_a_file_of_bad_lines_only_is_an_error_in_skip_mode_too(write_lines, cache):
+    path = write_lines(["bad", "worse"])
+    with pytest.raises(
+        UserError, match=rf"{path}: not one usable record among 2 lines\n.*\n{path}:1: not JSON"
+    ):
+        convert([SourceFile("docs", path)], cache, skip_bad=True)
+    assert list(cache.iterdir()) == []
+
+
+def test_no_rejects_file_without_bad_lines(write_lines, cache, tmp_path):
+    convert([SourceFile("docs", write_lines([ir(0)]))], cache, skip_bad=True, rejects=tmp_path / "rejects")
+    assert not (tmp_path / "rejects").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", [2, 2_500])  # before and after the first block is on disk
+def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, error, at):
+    files = [SourceFile("docs", write_lines([ir(i) for i in range(3_000)]))]
+    whole = source_module.scan_records
+
+    def crashes(path, **options):
+        for number, record in enumerate(whole(path, **options)):
+            if number == at:
+                raise error("power failure")
+            yield record
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source_module, "scan_records", crashes)
+        with pytest.raises(error):
+            convert(files, cache, skip_bad=False)
+    assert list(cache.iterdir()) == []
+    assert len(open_converted(files, cache)[0]) == 3_000
+
+
+def test_two_runs_that_convert_the_same_file_at_once_both_succeed(write_lines, cache, monkeypatch):
+    files = [SourceFile("docs", write_lines([ir(0), ir(1)]))]
+    write_arrow = source_module._write_arrow
+
+    def overtaken(file, folder):
+        with monkeypatch.context() as patch:
+            patch.setattr(source_module, "_write_arrow", write_arrow)
+            convert(files, cache, skip_bad=False)  # the other run finishes first
+        return write_arrow(file, folder)
+
+    monkeypatch.setattr(source_module, "_write_arrow", overtaken)
+    convert(files, cache, skip_bad=False)
+    assert len(open_sources(files, cache)[0]) == 2
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_missing_file_is_an_error_before_anything_is_written(cache, tmp_path):
+    files = [SourceFile("docs", tmp_path / "no.jsonl")]
+    for step in (lambda: convert(files, cache, skip_bad=True), lambda: open_sources(files, cache)):
+        with pytest.raises(UserError, match=r"no\.jsonl: no such file; check data.files"):
+            step()
+    assert not cache.exists()

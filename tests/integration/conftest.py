@@ -1,0 +1,61 @@
+"""A small world for end-to-end tests, and two ways to run a script in it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ENVIRONMENT, ROOT, Finished, Run, run_here
+
+from data_prep.frames.build import build_frames
+from data_prep.frames.sizes import EvalSizes, Sizes
+from data_prep.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data/builtin (frames only, a few hundred records) and its tokenizer."""
+    folder = tmp_path_factory.mktemp("world")
+    data = folder / "data" / "builtin"
+    build_frames(data, seed=1, size=Sizes(ir=300, sts=300, test=EvalSizes().divided(20)))
+    for split in ("dev", "test"):  # the docs corpus takes a minute to build: frames stand in for it
+        shutil.copytree(data / "eval" / split / "FramesRetrieval", data / "eval" / split / "DocsRetrieval")
+    texts = (data / "train" / "frames_ir.jsonl").read_text("utf-8").splitlines()
+    train_tokenizer(texts, data / "tokenizer", vocab_size=2_000)
+    return folder
+
+
+@pytest.fixture
+def run(world: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a script in the small world as `python SCRIPT OVERRIDES` would, without paying for the imports."""
+
+    def run_script(script: str, *overrides: str) -> Finished:
+        with monkeypatch.context() as patch:
+            patch.chdir(world)
+            patch.setattr(sys, "argv", [str(ROOT / script), *overrides])
+            for name, value in ENVIRONMENT.items():
+                patch.setenv(name, value)
+            return run_here(ROOT / script)
+
+    return run_script
+
+
+@pytest.fixture
+def run_process(world: Path) -> Run:
+    """The same in a process of its own, which can start further ranks."""
+
+    def run_script(script: str, *overrides: str) -> Finished:
+        result = subprocess.run(
+            [sys.executable, str(ROOT / script), *overrides],
+            cwd=world,
+            env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Finished(result.returncode, result.stdout, result.stderr)
+
+    return run_script

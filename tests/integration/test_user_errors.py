@@ -1,0 +1,78 @@
+"""A user's mistake ends in one clear message and exit code 2, without a traceback and before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from harness import UNEVALUATED, Run
+
+pytestmark = pytest.mark.slow
+
+
+def expect_error(run: Run, script: str, *overrides: str, says: tuple[str, ...]) -> str:
+    """Run, and check for one message that holds all of `says`."""
+    result = run(script, *overrides)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    for part in says:
+        assert part in result.stderr, result.stderr
+    return result.stderr
+
+
+def test_a_model_that_is_not_to_be_had_names_itself_and_the_ways_on(run: Run) -> None:
+    ways = ("tencent/Youtu-LLM-2B-Base", "model.path=", "model.weights=random", "model=youtu_tiny")
+    expect_error(
+        run,
+        "run_train.py",
+        "stage=finetune",
+        "model=youtu2b",
+        "~data.sources.docs_ir",
+        says=("error: ", *ways),
+    )
+
+
+def test_bad_lines_of_two_files_are_reported_together_with_file_and_line(run: Run, world: Path) -> None:
+    good = json.dumps({"task_type": "ir", "query": ["", "", "q"], "positives": [["", "", "p"]]})
+    (world / "one.jsonl").write_text(f"{good}\nnot json\n", "utf-8")
+    (world / "two.jsonl").write_text(good.replace('"q"', '""') + "\n", "utf-8")
+    message = expect_error(
+        run,
+        "run_train.py",
+        "data=files",
+        "data.files=[one.jsonl,two.jsonl]",
+        says=(
+            "2 bad records",
+            "one.jsonl:2: not JSON",
+            "two.jsonl:1: query has an empty text",
+            "on_error=skip",
+        ),
+    )
+    assert message.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+optimizer.learning_rate=1", ("optimizer.learning_rate: no such key", "weight_decay")),
+        ("tasks.ir.global_batch_sise=3", ("global_batch_sise",)),
+        ("trainer.accumulate_grad_batches=7", ("global_batch_size=64", "does not divide", "7")),
+        ("+losses.sts.rank_kl.temprature=1", ("losses.sts.rank_kl.temprature", "did you mean temperature?")),
+        ("stage=finetun", ("finetun",)),
+        ("data.sources.frames_ir.path=nowhere.jsonl", ("nowhere.jsonl: no such file",)),
+    ],
+)
+def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str, ...]) -> None:
+    expect_error(run, "run_train.py", override, "~data.sources.docs_ir", *UNEVALUATED, says=says)
+
+
+def test_cmteb_without_datasets_counts_instead_of_averaging(run: Run) -> None:
+    result = run(
+        "run_eval.py",
+        "task=cmteb",
+        "model.architecture.hidden_size=64",
+        "hydra.run.dir=outputs/eval/cmteb",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "0 of 31" in result.stdout
+    assert "Youtu-Embedding" in result.stdout
+    assert "77.60" in result.stdout

@@ -1,0 +1,209 @@
+"""The exported folder gives the trainer's embeddings, through every door that a user may take."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
+from codiemb.encoder import LoraSpec, ModelSpec, PromptSpec, load_encoder
+from codiemb.encoder.spec import FOLDER_SETTINGS
+from codiemb.export import export_cosine, export_sentence_transformer
+
+INSTRUCTION = "Retrieve documents that answer the question"
+NAMED = {"faq": "给定一个问题，检索答案", "sts": "Retrieve similar text"}
+
+
+def perturbed(encoder):
+    """A new LoRA adapter is zero, and an export that forgot it would not be noticed."""
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in encoder.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3, generator=generator)
+    return encoder
+
+
+@pytest.fixture(scope="module", params=["youtu", "qwen3", "bert"])
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["full", "lora"])
+def lora(request):
+    return LoraSpec(r=4) if request.param else LoraSpec()
+
+
+@pytest.fixture(scope="module", params=["mean", "cls", "last_token"])
+def exported(request, architecture, lora, byte_level, tmp_path_factory):
+    last = request.param == "last_token"
+    encoder = tiny.tiny_encoder(
+        architecture,
+        byte_level,
+        pooling=request.param,
+        append_eos=last,
+        attention="causal" if last and architecture != "bert" else "bidirectional",
+        lora=lora,
+        prompt=PromptSpec(
+            "Instruction: {instruction} \nQuery: ", "文档：" if architecture == "qwen3" else ""
+        ),
+    )
+    folder = tmp_path_factory.mktemp("export") / "export"
+    return perturbed(encoder), export_sentence_transformer(
+        encoder, folder, query_instruction=INSTRUCTION, instructions=NAMED
+    )
+
+
+def smallest_cosine(ours, theirs):
+    return float((ours * np.asarray(theirs)).sum(1).min())
+
+
+def test_sentence_transformers_gives_the_trainers_embeddings(exported):
+    encoder, folder = exported
+    assert export_cosine(encoder, folder, query_instruction=INSTRUCTION, texts=tiny.SENTENCES) > 1 - 1e-6
+    model = SentenceTransformer(str(folder), device="cpu")
+    for name, instruction in {**NAMED, "query": INSTRUCTION, "document": ""}.items():
+        ours = encoder.encode(tiny.SENTENCES, instruction=instruction)
+        assert smallest_cosine(ours, model.encode(tiny.SENTENCES, prompt_name=name)) > 1 - 1e-6, name
+    long = ["hello world 余额不足 " * 40]  # cut by both at the same token
+    assert smallest_cosine(encoder.encode(long, instruction=INSTRUCTION), model.encode_query(long)) > 1 - 1e-6
+
+
+def test_instructions_and_texts_matter_so_that_equality_says_something(exported):
+    encoder, _ = exported
+    rows = encoder.encode(tiny.SENTENCES)
+    assert ((rows @ rows.T)[~np.eye(len(rows), dtype=bool)] < 1 - 1e-4).all()
+    if encoder.pooling == "cls" and encoder.attention == "bidirectional":
+        return
+    assert smallest_cosine(rows, encoder.encode(tiny.SENTENCES, instruction=INSTRUCTION)) < 1 - 1e-4
+
+
+def test_transformers_loads_it_with_the_same_weights_and_attention(exported):
+    encoder, folder = exported
+    model = AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.model_max_length == encoder.max_tokens
+    with torch.no_grad():
+        states = model(**tokenizer(tiny.SENTENCES[0], return_tensors="pt")).last_hidden_state[0]
+    pooled = {"mean": states.mean(0), "cls": states[0], "last_token": states[-1]}[encoder.pooling]
+    if encoder.tokenizer.template.document:
+        return  # this tokenizer call has no prompt
+    ours = torch.tensor(encoder.encode(tiny.SENTENCES[:1])[0])
+    torch.testing.assert_close(torch.nn.functional.normalize(pooled, dim=0), ours, atol=1e-5, rtol=0)
+
+
+def test_our_loader_embeds_the_same_way_whatever_its_config_says(exported):
+    encoder, folder = exported
+    loaded = load_encoder(ModelSpec(path=str(folder)))
+    assert loaded.pooling == encoder.pooling
+    assert loaded.attention == encoder.attention
+    for instruction in (INSTRUCTION, ""):
+        np.testing.assert_allclose(
+            loaded.encode(tiny.SENTENCES, instruction=instruction),
+            encoder.encode(tiny.SENTENCES, instruction=instruction),
+            atol=1e-5,
+        )
+
+
+def test_nothing_in_the_folder_is_pickled_or_names_our_attention(exported):
+    _, folder = exported
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+    for path in folder.rglob("*.json"):
+        assert "codiemb_packed" not in path.read_text("utf-8"), path
+    assert set(json.loads((folder / "codiemb.json").read_text())["model"]) == set(FOLDER_SETTINGS)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "metaspace", "qwen"])
+def test_other_tokenizers_export_exactly_too(kind, tmp_path, request):
+    """`qwen` is of a named class, which transformers 5 rebuilds from its vocabulary when it loads it."""
+    settings = {"append_eos": True} if kind == "qwen" else {}
+    encoder = tiny.tiny_encoder("youtu", request.getfixturevalue(kind), **settings)
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction=INSTRUCTION)
+    assert export_cosine(encoder, folder, query_instruction=INSTRUCTION, texts=tiny.SENTENCES) > 1 - 1e-6
+    again = AutoTokenizer.from_pretrained(folder)
+    query = encoder.tokenizer.template.prompt("Retrieve") + "hello"
+    assert again(query)["input_ids"] == encoder.tokenizer.hf(query)["input_ids"]
+
+
+def test_a_prompt_that_cannot_be_kept_apart_is_warned_of_when_loading_and_when_exporting(
+    metaspace, tmp_path, caplog
+):
+    """It ends with the instruction, so nothing marks its end: the space before a word belongs to the word."""
+    prompt = PromptSpec("Instruction: {instruction}", "")
+    encoder = tiny.tiny_encoder("bert", metaspace, prompt=prompt)
+    caplog.clear()
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction="Retrieve ")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "'Instruction: Retrieve '" in caplog.text
+    assert "model.pool_prompt=true" in caplog.text
+    texts = ["the end", "a"]
+    assert export_cosine(encoder, folder, query_instruction="Retrieve ", texts=texts) < 1 - 1e-6
+
+    caplog.clear()
+    pooled = tiny.tiny_encoder("bert", metaspace, prompt=prompt, pool_prompt=True)
+    folder = export_sentence_transformer(pooled, tmp_path / "pooled", query_instruction="Retrieve ")
+    assert not caplog.records
+    assert export_cosine(pooled, folder, query_instruction="Retrieve ", texts=texts) > 1 - 1e-6
+
+
+def test_a_clean_export_warns_of_nothing(byte_level, tmp_path, caplog):
+    encoder = tiny.tiny_encoder("youtu", byte_level)
+    export_sentence_transformer(encoder, tmp_path / "e", query_instruction=INSTRUCTION, instructions=NAMED)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("broken", ["model", "tokenizer", "rename"])
+def test_an_interrupted_export_leaves_the_old_folder_and_nothing_else(
+    byte_level, tmp_path, monkeypatch, broken
+):
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction="one")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    if broken == "rename":
+        rename = os.replace
+        aside = lambda old, new: ".old" in f"{old}{new}"  # noqa: E731
+        monkeypatch.setattr(os, "replace", lambda old, new: rename(old, new) if aside(old, new) else fail())
+    else:
+        owner = encoder.backbone if broken == "model" else encoder.tokenizer.hf
+        monkeypatch.setattr(type(owner), "save_pretrained", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_sentence_transformer(encoder, folder, query_instruction="two")
+    assert os.listdir(tmp_path) == ["export"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_an_export_replaces_the_old_one_whole(byte_level, tmp_path):
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction="one")
+    (folder / "stale.json").write_text("{}")
+    export_sentence_transformer(encoder, folder, query_instruction="two")
+    assert os.listdir(tmp_path) == ["export"]
+    assert not (folder / "stale.json").exists()
+    assert json.loads((folder / "codiemb.json").read_text())["query_instruction"] == "two"
+
+
+def test_an_export_to_a_link_replaces_the_link_and_not_what_it_points_to(byte_level, tmp_path):
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    target = export_sentence_transformer(encoder, tmp_path / "run" / "export", query_instruction="one")
+    (tmp_path / "latest").symlink_to(target)
+    export_sentence_transformer(encoder, tmp_path / "latest", query_instruction="two")
+    assert not (tmp_path / "latest").is_symlink()
+    assert json.loads((target / "codiemb.json").read_text())["query_instruction"] == "one"
+
+
+def test_an_export_leaves_the_encoder_as_it_was(byte_level, tmp_path):
+    encoder = perturbed(tiny.tiny_encoder("youtu", byte_level, lora=LoraSpec(r=4)))
+    names = list(encoder.state_dict())
+    before = encoder.encode(tiny.SENTENCES)
+    limit = encoder.tokenizer.hf.model_max_length
+    export_sentence_transformer(encoder, tmp_path / "export", query_instruction=INSTRUCTION)
+    assert list(encoder.state_dict()) == names
+    assert encoder.tokenizer.hf.model_max_length == limit
+    np.testing.assert_array_equal(encoder.encode(tiny.SENTENCES), before)
