@@ -1,6 +1,6 @@
 """Is training here faster than with sentence-transformers, on the same work and in the same run?
 
-    python experiments/benchmarks/train_speed.py                  # all rows, about 10 minutes on 2 cores
+    python experiments/benchmarks/train_speed.py                  # all rows, 5 to 20 minutes on 2 cores
     python experiments/benchmarks/train_speed.py --rows plain     # the main row only
 
 Both sides train the same BERT from the same random weights on the same batches with the same loss, optimizer

@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import sys
 import textwrap
 from dataclasses import dataclass, field
 from datetime import date
@@ -101,7 +102,7 @@ def report(rows: list[Row], rounds: int, steps: int) -> str:
     machine = f"""Machine: {_cpu()}, {os.cpu_count()} cores of which {torch.get_num_threads()} used, fp32
         matmul rate {rate:.0f} GFLOP/s, load average before each round {load:.1f}. {versions},
         Python {platform.python_version()}; {date.today().isoformat()}."""
-    command = "Run: `python experiments/benchmarks/train_speed.py`"
+    command = f"Run: `{' '.join(['python experiments/benchmarks/train_speed.py', *sys.argv[1:]])}`"
     paragraphs = (work, table(rows), method, machine, command)
     return "\n\n".join(["# Training speed against sentence-transformers", *map(_wrap, paragraphs)]) + "\n"
 
