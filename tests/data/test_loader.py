@@ -59,6 +59,8 @@ def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
     assert len(alone) == 12
     assert {batch[0] for batch in alone} == {"ir", "sts"}
     assert workers == alone
+    batches = make_data(max_steps=12).batches()
+    assert alone == [flat(batches[step]) for step in range(12)]  # untouched by the loader, types included
 
 
 def test_resuming_at_a_step_gives_the_same_remaining_batches(make_data):
