@@ -51,6 +51,7 @@ def main(config: DictConfig) -> None:
         )
 
     encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
+    encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
     data.tokenizer = encoder.tokenizer
     module = build.build_module(cfg, encoder)
     log.info("%s", encoder.describe())

@@ -15,14 +15,14 @@ def pool(
     prompt_lengths_S: Int[Tensor, " S"],
     mode: PoolingMode,
 ) -> Float[Tensor, "S D"]:
-    """One fp32 vector per sequence.
+    """One vector per sequence, in fp32 (float64 states stay float64).
 
     `mean` averages over the tokens after the prompt only (method.md section 4); a special token behind the
     text counts, as it does in sentence-transformers. `cls` takes the first token of the sequence, prompt or
     not, `last_token` the last. bf16 accumulation of a 512-token mean loses 1e-2, hence fp32. The tokenizer
     guarantees that every sequence has a token behind its prompt.
     """
-    hidden_TD = hidden_TD.float()
+    hidden_TD = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
     ends_S = sequence_lengths_S.cumsum(0)
     if mode == "last_token":
         return hidden_TD[ends_S - 1]

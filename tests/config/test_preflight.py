@@ -209,3 +209,9 @@ def test_a_constructor_that_refuses_is_the_users_error_and_a_crash_is_not(monkey
     with pytest.raises(Exception, match="division") as error:
         build_node("x", {"_target_": "operator.truediv", "_args_": [1, 0]})
     assert not isinstance(error.value, UserError)
+
+
+def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(train):
+    with pytest.raises(UserError, match=r"tasks\.ir\.max_query_tokens=64 exceeds .*max_tokens_per_chunk=32"):
+        preflight(train("encoder.max_tokens_per_chunk=32"))
+    preflight(train("encoder.max_tokens_per_chunk=4096"))

@@ -38,6 +38,7 @@ def preflight(cfg: TrainConfig) -> None:
         raise UserError(f"data.on_error={cfg.data.on_error!r} must be raise or skip")
     _check_numbers(cfg)
     _check_tasks(cfg)
+    _check_chunks(cfg)
     for task, terms in cfg.losses.items():
         _check_losses(f"losses.{task}", terms, has_middle_layer=cfg.model.middle_layer is not None)
     check_node("sampler", cfg.sampler)
@@ -92,6 +93,21 @@ def _check_tasks(cfg: TrainConfig) -> None:
     for task in cfg.tasks:
         if task not in cfg.losses:
             raise UserError(f"tasks.{task} has no losses.{task}; add it, {_LOSS_HINT}")
+
+
+def _check_chunks(cfg: TrainConfig) -> None:
+    """One text longer than the token budget would stop the run at its batch: refuse it now."""
+    budget = cfg.encoder.max_tokens_per_chunk
+    if budget is None:
+        return
+    _at_least("encoder.max_tokens_per_chunk", budget, 1)
+    for task, spec in cfg.tasks.items():
+        for key in ("max_query_tokens", "max_document_tokens"):
+            if getattr(spec, key) > budget:
+                raise UserError(
+                    f"tasks.{task}.{key}={getattr(spec, key)} exceeds encoder.max_tokens_per_chunk={budget}: "
+                    "a single text may fill the budget; raise it or shorten the texts"
+                )
 
 
 def _check_losses(path: str, terms: object, *, has_middle_layer: bool) -> None:

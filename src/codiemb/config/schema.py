@@ -63,6 +63,18 @@ class EvaluationTaskConfig:
 
 
 @dataclass
+class EncoderConfig:
+    """How the encoder runs in training.
+
+    Attributes:
+        max_tokens_per_chunk: token budget of one forward pass; larger batches run in chunks, with the same
+            gradient and memory that depends on the budget only. null runs a batch at once.
+    """
+
+    max_tokens_per_chunk: int | None = None
+
+
+@dataclass
 class EvaluateConfig:
     """When a training run evaluates on `task`."""
 
@@ -115,6 +127,7 @@ class TrainConfig(RunConfig):
     epochs: float = 1.0
     max_steps: int | None = None
     data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
     sampler: dict[str, Any] = field(default_factory=dict)

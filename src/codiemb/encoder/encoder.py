@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -51,6 +52,8 @@ class Encoder(nn.Module):
         max_tokens: longest text in tokens, prompt included, for `encode`.
         middle_layer: also embed from `hidden_states[middle_layer]` (0 is the token embedding).
         packed: run unpadded.
+        max_tokens_per_chunk: train in chunks of at most so many tokens, each in an activation checkpoint:
+            memory depends on this budget, not on the batch, at up to 4/3 of the time.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Encoder(nn.Module):
         max_tokens: int = 512,
         middle_layer: int | None = None,
         packed: bool = True,
+        max_tokens_per_chunk: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -72,11 +76,27 @@ class Encoder(nn.Module):
         self.max_tokens = max_tokens
         self.middle_layer = middle_layer
         self.packed = packed
+        self.max_tokens_per_chunk = max_tokens_per_chunk
         self._position_offset = position_offset(backbone)
         self._padded_attention: str = backbone.config._attn_implementation
 
     def forward(self, texts: PackedTexts) -> Embeddings:
-        """Embed every sequence of a packed stream."""
+        """Embed every sequence of a packed stream, in chunks if there is a token budget.
+
+        Chunks are gradient caching without a second loop (experiments/LOG.md): the loss sees all embeddings,
+        its backward pass recomputes one chunk at a time with the same dropout, and the gradient is that of
+        the whole batch with one reduction over ranks.
+        """
+        if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
+            return self._embeddings(texts)
+        parts = [
+            checkpoint(self._embeddings, chunk, use_reentrant=False)
+            for chunk in split_by_tokens(texts, self.max_tokens_per_chunk)
+        ]
+        middle = [part.middle_SD for part in parts if part.middle_SD is not None]
+        return Embeddings(torch.cat([part.last_SD for part in parts]), torch.cat(middle) if middle else None)
+
+    def _embeddings(self, texts: PackedTexts) -> Embeddings:
         hidden = self.hidden_states(texts)
         device = hidden.last_TD.device
         lengths_S = torch.tensor(texts.sequence_lengths, device=device)
@@ -205,6 +225,25 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+def split_by_tokens(texts: PackedTexts, max_tokens: int) -> Iterator[PackedTexts]:
+    """Cut a stream between sequences into streams of at most `max_tokens` tokens, in order.
+
+    Raises:
+        ValueError: one sequence is longer than `max_tokens`.
+    """
+    start = first = tokens = 0
+    lengths = texts.sequence_lengths
+    if max(lengths) > max_tokens:
+        raise ValueError(f"a sequence of {max(lengths)} tokens exceeds max_tokens_per_chunk={max_tokens}")
+    for i, length in enumerate([*lengths, max_tokens + 1]):  # the last one only closes the last chunk
+        if tokens + length > max_tokens:
+            rows = slice(first, i)
+            ids_T = texts.input_ids_T[start : start + tokens]
+            yield PackedTexts(ids_T, lengths[rows], texts.prompt_lengths[rows])
+            start, first, tokens = start + tokens, i, 0
+        tokens += length
 
 
 def pack_texts(texts: Sequence[tuple[list[int], int]], device: torch.device | str = "cpu") -> PackedTexts:

@@ -1,0 +1,122 @@
+"""Chunked encoding: the gradient of the whole batch, whatever the token budget."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codiemb.batch import Batch, PackedTexts
+from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.records import Record, Text
+from codiemb.encoder import Encoder, LoraSpec
+from codiemb.encoder.encoder import split_by_tokens
+from codiemb.losses import PRO, CoSENT, InfoNCE, Matryoshka, MidLayerInfoNCE, Pearson, RankKL
+
+RECORDS = {
+    "ir": [
+        Record(
+            "ir",
+            Text("Find it", f"question {i}"),
+            [Text("", f"the answer {i}, at some length {'x ' * i}"), Text("", f"another {i}")][: 1 + i % 2],
+            [Text("", f"not {i}"), Text("", f"nor {i * 7}")][: i % 3],
+            [],
+            [],
+        )
+        for i in range(6)
+    ],
+    "sts": [
+        Record("sts", Text("Judge", f"a {i}"), [Text("Judge", f"b {'c ' * i}")], [], [min(1.0, i / 4)], [])
+        for i in range(6)
+    ],
+}
+LOSSES = {
+    "info_nce": ("ir", InfoNCE(0.1)),
+    "info_nce aligned, in row chunks": ("ir", InfoNCE(0.1, other_positives="aligned", chunk_rows=2)),
+    "matryoshka": ("ir", Matryoshka(InfoNCE(0.1), dims=[8, 16])),
+    "pearson": ("sts", Pearson()),
+    "rank_kl": ("sts", RankKL()),
+    "pro": ("sts", PRO()),
+    "cosent": ("sts", CoSENT()),
+    "mid_layer": ("sts", MidLayerInfoNCE(0.1)),
+    "matryoshka of mid_layer": ("sts", Matryoshka(MidLayerInfoNCE(0.1), dims=[8])),
+}
+
+
+def batch_of(task: str, encoder: Encoder) -> Batch:
+    collator = Collator(encoder.tokenizer, {task: TaskSpec(6, 64, 64)}, seed=1)
+    return collator(RECORDS[task], source="s", epoch=0, indices=range(6))
+
+
+def gradients(
+    encoder: Encoder, loss: torch.nn.Module, batch: Batch, budget: int | None
+) -> list[torch.Tensor]:
+    encoder = copy.deepcopy(encoder)
+    encoder.max_tokens_per_chunk = budget
+    loss(encoder.embed(batch)).value.backward()
+    return [p.grad for p in encoder.parameters() if p.requires_grad and p.grad is not None]
+
+
+def assert_equal(chunked: list[torch.Tensor], direct: list[torch.Tensor], tolerance: float) -> None:
+    assert len(chunked) == len(direct) > 5
+    scale = max(float(g.abs().max()) for g in direct)
+    assert scale > 0
+    for one, other in zip(chunked, direct, strict=True):
+        assert float((one - other).abs().max()) <= tolerance * scale
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("architecture", ["youtu", "bert"])
+@pytest.mark.parametrize("lora", [LoraSpec(), LoraSpec(r=2)], ids=["full", "lora"])
+def test_chunks_have_the_gradient_of_the_whole_batch(name, architecture, lora, byte_level):
+    task, loss = LOSSES[name]
+    encoder = tiny.tiny_encoder(architecture, byte_level, middle_layer="middle", lora=lora).double().train()
+    batch = batch_of(task, encoder)
+    budget = max(batch.texts.sequence_lengths)
+    assert sum(1 for _ in split_by_tokens(batch.texts, budget)) > 3
+    direct = gradients(encoder, loss, batch, None)
+    assert_equal(gradients(encoder, loss, batch, budget), direct, 1e-12)
+
+
+def test_dropout_is_replayed_in_the_recomputation(byte_level):
+    encoder = tiny.tiny_encoder("bert", byte_level).train()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    batch = batch_of("ir", encoder)
+    chunks = list(split_by_tokens(batch.texts, 64))
+    assert len(chunks) > 1
+    torch.manual_seed(0)
+    chunked = gradients(encoder, InfoNCE(0.1), batch, 64)
+    reference = copy.deepcopy(encoder)
+    torch.manual_seed(0)
+    parts = [reference._embeddings(chunk).last_SD for chunk in chunks]  # the same chunks, without checkpoints
+    reference._embeddings = lambda texts: encoder_output(torch.cat(parts))
+    InfoNCE(0.1)(reference.embed(batch)).value.backward()
+    direct = [p.grad for p in reference.parameters() if p.requires_grad and p.grad is not None]
+    assert_equal(chunked, direct, 1e-5)
+
+
+def encoder_output(last_SD: torch.Tensor):
+    from codiemb.encoder import Embeddings
+
+    return Embeddings(last_SD, None)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30), budget=st.integers(9, 40))
+def test_chunks_are_the_stream_cut_between_sequences(lengths, budget):
+    ids_T = torch.arange(sum(lengths))
+    texts = PackedTexts(ids_T, tuple(lengths), tuple(length - 1 for length in lengths))
+    chunks = list(split_by_tokens(texts, budget))
+    assert torch.equal(torch.cat([chunk.input_ids_T for chunk in chunks]), ids_T)
+    assert sum((chunk.sequence_lengths for chunk in chunks), ()) == texts.sequence_lengths
+    assert sum((chunk.prompt_lengths for chunk in chunks), ()) == texts.prompt_lengths
+    assert all(0 < len(chunk.input_ids_T) == sum(chunk.sequence_lengths) <= budget for chunk in chunks)
+
+
+def test_a_text_longer_than_the_budget_is_refused():
+    texts = PackedTexts(torch.arange(9), (4, 5), (0, 0))
+    with pytest.raises(ValueError, match="5 tokens exceeds max_tokens_per_chunk=4"):
+        list(split_by_tokens(texts, 4))
