@@ -128,6 +128,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
             accumulation=accumulation,
         )
 
+    def try_every_source(self) -> None:
+        """Collate one example of each source, so that a prompt that fills its limit stops the run here.
+
+        Raises:
+            UserError: what the tokenizer has to say, with the source's name.
+        """
+        assert self.tokenizer is not None
+        collator = Collator(self.tokenizer, self.tasks, self.seed)
+        for source in self.sources:
+            try:
+                collator([source[0]], source=source.name, epoch=0, indices=[0])
+            except UserError as error:
+                raise UserError(f"source {source.name}: {error}") from error
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """One item is one finished batch; the order is the plan's."""
         trainer = self.trainer

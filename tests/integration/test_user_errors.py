@@ -63,3 +63,14 @@ def test_bad_lines_of_two_files_are_reported_together_with_file_and_line(run: Ru
 )
 def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str, ...]) -> None:
     expect_error(run, "run_train.py", override, "~data.sources.docs_ir", *UNEVALUATED, says=says)
+
+
+def test_a_prompt_that_fills_its_token_limit_stops_before_training(run: Run) -> None:
+    expect_error(
+        run,
+        "run_train.py",
+        "tasks.ir.max_query_tokens=4",
+        "~data.sources.docs_ir",
+        *UNEVALUATED,
+        says=("source frames_ir", "fills all of max_tokens=4"),
+    )
