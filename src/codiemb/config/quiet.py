@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 
+import torch
 from transformers.utils import logging as transformers_logging
 
 from codiemb.config.run_folder import is_main_process
@@ -30,6 +31,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault(
         "TOKENIZERS_PARALLELISM", "false"
     )  # the loader's workers tokenise in parallel already
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, imported by others, would warn instead
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR if "peed" in name else logging.WARNING)
     if not is_main_process():
