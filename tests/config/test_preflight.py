@@ -211,7 +211,7 @@ def test_a_constructor_that_refuses_is_the_users_error_and_a_crash_is_not(monkey
     assert not isinstance(error.value, UserError)
 
 
-def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(train):
+def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(composed):
     with pytest.raises(UserError, match=r"tasks\.ir\.max_query_tokens=64 exceeds .*max_tokens_per_chunk=32"):
-        preflight(train("encoder.max_tokens_per_chunk=32"))
-    preflight(train("encoder.max_tokens_per_chunk=4096"))
+        preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=32")))
+    preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=4096")))
