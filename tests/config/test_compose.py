@@ -144,7 +144,7 @@ def test_the_command_line_overrides_an_experiment(experiment):
 
 def test_defaults_follow_the_model_and_the_data(train):
     cfg = train()
-    assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (0.5, 64, 1)
+    assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (0.4, 64, 1)
     assert cfg.optimizer["lr"] == cfg.model.learning_rate == 1e-3
     cfg = train("data=cmteb", "model=bge_large_zh")
     assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (4, 512, 2)
