@@ -15,6 +15,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 EVAL_OPTIONS = [(group, option) for group, option in OPTIONS if group in ("model", "task")]
 NEEDS = {
+    "model": {"pretrained": ["model.path=some/folder"]},
     "data": {"files": ["data.files=[ir.jsonl,sts.jsonl]"]},
     "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
 }
@@ -49,7 +50,7 @@ def test_every_option_of_every_group_composes_for_training_and_passes_preflight(
 
 @pytest.mark.parametrize(("group", "option"), EVAL_OPTIONS, ids=map("=".join, EVAL_OPTIONS))
 def test_every_model_and_task_composes_for_evaluation(composed, group, option):
-    cfg = build.typed_eval(composed(f"{group}={option}", root="eval"))
+    cfg = build.typed_eval(composed(f"{group}={option}", *NEEDS.get(group, {}).get(option, []), root="eval"))
     assert isinstance(cfg, EvalConfig)
     check_spec(cfg.model)
     assert getattr(cfg, group).name == option

@@ -11,9 +11,11 @@ import pytest
 import tiny
 import torch
 from huggingface_hub import constants
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
+from codiemb.config.schema import register
 from codiemb.encoder import LoraSpec, ModelSpec, check_spec, load_encoder, loading, pack_texts
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
@@ -37,9 +39,10 @@ def folder(saved, tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_of_the_model_group_is_a_valid_spec_named_after_its_file(path):
-    merged = OmegaConf.merge(OmegaConf.structured(ModelSpec), OmegaConf.load(path))
-    spec = OmegaConf.to_object(merged)
-    check_spec(spec)
+    register()
+    with initialize_config_dir(str(path.parents[1]), version_base="1.3"):
+        spec = OmegaConf.to_object(compose("train", [f"model={path.stem}"]).model)
+    check_spec(replace(spec, path=spec.path or "some/folder"))
     assert spec.name == path.stem
     assert spec.trust_remote_code is False
     if spec.architecture:
@@ -252,3 +255,12 @@ def test_a_slow_tokenizer_is_a_user_error(byte_level, monkeypatch):
     monkeypatch.setattr(loading.AutoTokenizer, "from_pretrained", lambda *_, **__: slow)
     with pytest.raises(UserError, match="without character offsets"):
         tiny.tiny_encoder("bert", byte_level)
+
+
+def test_a_folders_own_tokenizer_wins_over_the_fallback_and_a_foreign_architecture_is_warned_of(
+    folder, wordpiece, byte_level, caplog
+):
+    spec = tiny.tiny_spec("youtu", byte_level, path=str(folder), fallback_tokenizer=str(wordpiece))
+    encoder = load_encoder(replace(spec, tokenizer=None))
+    assert len(encoder.tokenizer.hf) == len(AutoTokenizer.from_pretrained(byte_level))
+    assert "is a bert model, model=youtu is made for a youtu" in caplog.text

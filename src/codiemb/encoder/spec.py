@@ -44,7 +44,7 @@ class ModelSpec:
         path: local folder or hub id; None builds `architecture` from random weights.
         weights: `pretrained`, `random`, or None for pretrained where there is a path.
         tokenizer: folder or hub id; None means the one at `path`.
-        fallback_tokenizer: stands in, with random weights only, where `tokenizer` is not to be had.
+        fallback_tokenizer: stands in, with random weights only, where no other is to be had.
         architecture: keyword arguments of the transformers config class, `model_type` included.
         init: `standard` (transformers' own) or `bag_of_words` (unit-variance token embeddings, nearly silent
             layers: the fastest start from random weights, see experiments/LOG.md).
@@ -120,7 +120,7 @@ def _sentence_transformers_settings(folder: Path, spec: ModelSpec) -> dict[str, 
     if pooling:
         stated["pooling"] = _pooling_mode(pooling, folder)
         stated["pool_prompt"] = bool(pooling.get("include_prompt", True))
-    if max_tokens := _read(folder / "sentence_bert_config.json").get("max_seq_length"):
+    if max_tokens := _max_seq_length(folder):
         stated["max_tokens"] = max_tokens
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
     if "query" in prompts or "document" in prompts:
@@ -128,6 +128,14 @@ def _sentence_transformers_settings(folder: Path, spec: ModelSpec) -> dict[str, 
         template = spec.prompt.query if _is_instance(query, spec.prompt.query) else query
         stated["prompt"] = {"query": template, "document": prompts.get("document", "")}
     return stated
+
+
+def _max_seq_length(folder: Path) -> int | None:
+    """Before version 6 in a file of its own, since then as the tokenizer's limit (1e30 stands for none)."""
+    limit = _read(folder / "sentence_bert_config.json").get("max_seq_length")
+    if limit is None and (folder / "modules.json").is_file():
+        limit = _read(folder / "tokenizer_config.json").get("model_max_length")
+    return limit if limit is not None and limit < 10**9 else None
 
 
 def _is_instance(prompt: str, template: str) -> bool:
