@@ -257,10 +257,7 @@ def test_a_slow_tokenizer_is_a_user_error(byte_level, monkeypatch):
         tiny.tiny_encoder("bert", byte_level)
 
 
-def test_a_folders_own_tokenizer_wins_over_the_fallback_and_a_foreign_architecture_is_warned_of(
-    folder, wordpiece, byte_level, caplog
-):
+def test_a_folders_own_tokenizer_wins_over_the_fallback(folder, wordpiece, byte_level):
     spec = tiny.tiny_spec("youtu", byte_level, path=str(folder), fallback_tokenizer=str(wordpiece))
     encoder = load_encoder(replace(spec, tokenizer=None))
     assert len(encoder.tokenizer.hf) == len(AutoTokenizer.from_pretrained(byte_level))
-    assert "is a bert model, model=youtu is made for a youtu" in caplog.text

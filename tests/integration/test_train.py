@@ -203,5 +203,5 @@ def test_own_files_train_any_encoder_that_transformers_loads(run: Run, world: Pa
         "hydra.run.dir=outputs/own/run",
     )
     assert result.returncode == 0, result.stderr
-    assert "bert" in result.stdout
+    assert "own/bert is a bert model, model=youtu_tiny is made for a youtu" in result.stdout
     assert (world / "outputs/own/run/export/modules.json").is_file()

@@ -1,6 +1,7 @@
 """Turn a checked config into objects: losses, data module, optimizer, trainer. OmegaConf ends here."""
 
 import functools
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,10 +18,12 @@ from codiemb.config.nodes import build_node, check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.data.source import SourceFile
 from codiemb.datamodule import EmbeddingDataModule
-from codiemb.encoder import Encoder
+from codiemb.encoder import Encoder, ModelSpec
 from codiemb.errors import UserError
 from codiemb.losses import WeightedSum
 from codiemb.module import EmbeddingModule
+
+log = logging.getLogger(__name__)
 
 
 def typed(cfg: DictConfig) -> RunConfig:
@@ -98,12 +101,24 @@ def build_losses(losses: dict[str, Any]) -> dict[str, nn.Module]:
 
 def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     """The Lightning module around an encoder."""
+    _warn_of_other_architecture(cfg.model, encoder)
     return EmbeddingModule(
         encoder,
         build_losses(cfg.losses),
         optimizer=build_node("optimizer", cfg.optimizer, partial=True),
         schedule=functools.partial(optim.schedule, **cfg.schedule),
     )
+
+
+def _warn_of_other_architecture(spec: ModelSpec, encoder: Encoder) -> None:
+    """The default model's step size would ruin a pretrained model given by `model.path` alone."""
+    expected, found = spec.architecture.get("model_type"), encoder.backbone.config.model_type
+    if expected not in (None, found):
+        log.warning(
+            "%s is a %s model, model=%s is made for a %s: its learning rate %g and its prompt may not suit. "
+            "model=pretrained has settings for any encoder",
+            *(spec.path, found, spec.name, expected, spec.learning_rate),
+        )
 
 
 def build_trainer(cfg: TrainConfig) -> pl.Trainer:

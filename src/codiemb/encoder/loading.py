@@ -53,7 +53,6 @@ def load_encoder(spec: ModelSpec) -> Encoder:
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if random_weights else None)
     template = PromptTemplate(spec.prompt.query, spec.prompt.document)
     backbone = _random_backbone(spec, tokenizer) if random_weights else _pretrained_backbone(spec)
-    _warn_of_other_architecture(spec, backbone)
     max_positions = _max_positions(backbone)
     text_tokenizer = TextTokenizer(
         tokenizer,
@@ -121,16 +120,6 @@ def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
             "which would stay random: its weights belong to another architecture"
         )
     return backbone
-
-
-def _warn_of_other_architecture(spec: ModelSpec, backbone: PreTrainedModel) -> None:
-    expected, found = spec.architecture.get("model_type"), backbone.config.model_type
-    if expected not in (None, found):
-        log.warning(
-            "%s is a %s model, model=%s is made for a %s: its learning rate %g and its prompt may not suit. "
-            "model=pretrained has settings for any encoder",
-            *(spec.path, found, spec.name, expected, spec.learning_rate),
-        )
 
 
 def _source(path: str, spec: ModelSpec) -> dict[str, bool]:
