@@ -117,7 +117,7 @@ def test_a_duplicate_of_the_positive_leaves_the_denominator_and_the_positive_sta
     tau = 0.2
 
     def first_query(batch):
-        pairs = InfoNCE(tau).pair_losses(batch)
+        pairs = InfoNCE(tau).pair_losses(batch, torch.ones_like(batch.document_ND[:, 0]))
         return pairs.loss_P[pairs.owner_P == 0]
 
     torch.testing.assert_close(first_query(soiled), first_query(clean))
@@ -125,7 +125,7 @@ def test_a_duplicate_of_the_positive_leaves_the_denominator_and_the_positive_sta
     s = clean.query_BD @ clean.document_ND.T / tau
     torch.testing.assert_close(first_query(clean)[0], torch.logsumexp(s[0], 0) - s[0, 0])
     # for query 1 the same text is an honest negative
-    pairs = InfoNCE(tau).pair_losses(soiled)
+    pairs = InfoNCE(tau).pair_losses(soiled, torch.ones(4, dtype=torch.float64))
     torch.testing.assert_close(pairs.loss_P[1], torch.logsumexp(s[1, [0, 1, 2, 0]], 0) - s[1, 2])
 
 
@@ -203,6 +203,57 @@ def test_what_is_kept_for_the_backward_pass_does_not_grow_with_queries_times_doc
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
         InfoNCE(chunk_rows=16)(batch)
     assert 0 < max(saved) <= 256 * 4
+
+
+class MatrixProducts(TorchDispatchMode):
+    """Adds up the multiplications in products of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.multiplications = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            a, b = args[-2:]
+            self.multiplications += a.shape[0] * a.shape[1] * b.shape[1]
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("chunk_rows", [3, 64])
+def test_a_step_costs_three_products_of_queries_documents_and_width_and_a_value_one(chunk_rows):
+    batch, size = make_batch([(1, 1)] * 64, dim=4), 64 * 128 * 4
+    loss = InfoNCE(chunk_rows=chunk_rows)
+    with MatrixProducts() as products, torch.no_grad():
+        loss(batch)
+    assert products.multiplications == size
+    with MatrixProducts() as products:
+        value_and_gradients(lambda b: loss(b).value, batch)
+    assert products.multiplications == 3 * size
+
+
+def test_positives_share_the_row_of_their_query():
+    batch, size = make_batch([(3, 1)] * 8, dim=4), 8 * 32 * 4
+    with MatrixProducts() as products:
+        value_and_gradients(lambda b: InfoNCE()(b).value, batch)
+    assert products.multiplications == 3 * size
+
+
+def test_a_retained_graph_gives_its_gradient_again_and_a_scaled_one():
+    batch = ragged_batch()
+    query_BD = batch.query_BD.requires_grad_()
+    value = InfoNCE(0.1, symmetric=True, chunk_rows=2)(batch).value
+    (first,) = torch.autograd.grad(value, query_BD, retain_graph=True)
+    kept = first.clone()
+    (third,) = torch.autograd.grad(value / 3, query_BD)
+    torch.testing.assert_close(third, kept / 3, rtol=1e-12, atol=0)
+    assert torch.equal(first, kept), "the first gradient was written to again"
+
+
+def test_a_second_derivative_is_refused():
+    batch = ragged_batch()
+    value = InfoNCE(0.1)(batch._replace(query_BD=batch.query_BD.requires_grad_())).value
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(value, batch.query_BD, create_graph=True)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.02])

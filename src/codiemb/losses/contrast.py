@@ -1,12 +1,15 @@
-"""The logsumexp of each row's negatives, in row chunks whose memory is chunk x M, never B x M."""
+"""A sum of InfoNCE terms and its gradient, a chunk of rows at a time: memory chunk x K, never B x M."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import softplus
+
+Side = Literal["query", "document"]
+Tables = dict[Side, Tensor]  # (rows, D) each: the embeddings, or their gradients
 
 
 class NotNegatives(NamedTuple):
@@ -17,68 +20,194 @@ class NotNegatives(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Anchors of R rows against K candidates; the mask of a chunk of rows is made when the chunk is."""
+    """R anchors, given by their places in one table, against all K rows of another or the same."""
 
-    anchor_RD: Float[Tensor, "R D"]
-    candidate_KD: Float[Tensor, "K D"]
-    not_negatives: Callable[[Int[Tensor, " c"]], NotNegatives]
+    anchor: Side
+    place_R: Int[Tensor, " R"]
+    candidate: Side
+    not_negatives: Callable[[slice], NotNegatives]  # called with the rows of a chunk, when it is computed
+
+
+class Direction(NamedTuple):
+    """R rows of logits, blocks side by side; all pairs that `row_P` maps to a row share its denominator."""
+
+    blocks: list[Block]
+    row_P: Int[Tensor, " P"]  # ascending
+
+
+class Pairs(NamedTuple):
+    """The P (query, positive) pairs: their places in the tables, and what each counts in the sum."""
+
+    query_P: Int[Tensor, " P"]
+    positive_P: Int[Tensor, " P"]
+    weight_P: Float[Tensor, " P"]
+
+
+class Margins(NamedTuple):
+    """How close to its positive a negative may come before it is taken for a false one."""
+
+    absolute: float | None
+    percent: float | None
+
+    def ceiling(self, similarity_p: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
+        """The similarity above which a negative of each pair is masked."""
+        ceilings = []
+        if self.absolute is not None:
+            ceilings.append(similarity_p - self.absolute)
+        if self.percent is not None:
+            ceilings.append(similarity_p * self.percent)
+        return torch.stack(ceilings).amin(dim=0) if ceilings else None
+
+
+class Seen(NamedTuple):
+    """What the computation saw, without gradient: of every pair, and over all rows."""
+
+    loss_P: Float[Tensor, " P"]
+    similarity_P: Float[Tensor, " P"]
+    hardest_P: Float[Tensor, " P"]  # similarity of the nearest negative kept, -inf where there is none
+    num_eligible: Int[Tensor, " _"]  # negatives by the rules, of each chunk
+    num_kept: Int[Tensor, " _"]  # of those, not masked as false negatives
 
 
 class Contrast(NamedTuple):
-    """One number a row; only `logsumexp_R` has a gradient. It is about -3e38 for a row without negatives."""
+    """sum over pairs p of weight_p x mean over directions of softplus(log sum_k exp(s_k / t) - s_p / t),
 
-    logsumexp_R: Float[Tensor, " R"]
-    hardest_R: Float[Tensor, " R"]  # similarity of the nearest negative kept, -inf for a row without
-    num_eligible_R: Int[Tensor, " R"]
-    num_kept_R: Int[Tensor, " R"]
+    where k runs over the negatives in the row of p, s is the dot product and t the temperature: softplus of
+    that difference is -log of the positive's share of the softmax.
 
-
-def contrast(
-    blocks: Sequence[Block], temperature: float, chunk_rows: int, ceiling_R: Float[Tensor, " R"] | None = None
-) -> Contrast:
-    """log sum over the negatives in all blocks of exp(similarity / temperature), for each of R rows.
-
-    Every chunk runs inside an activation checkpoint, so what it holds (logits, masks) is freed and computed
-    again in the backward pass: at 16k x 16k on CPU, 0.5 GiB against 3.0 for cross-entropy on all rows.
-    A negative more similar than its row's ceiling is taken for a false one and masked.
+    Only `chunk_rows` rows of logits exist at a time. While a chunk's softmax is there, its gradient is added
+    to one buffer per table, as fused linear cross-entropy kernels do; the backward pass scales the buffers by
+    what comes from above. So a step costs the three matrix products of the direct computation, recomputes
+    nothing, and holds one chunk beside embeddings and gradients: for 512 rows of 64k documents 128 MiB of
+    fp32 logits and less of masks, where B x M would be 16 GiB. (An activation checkpoint around each chunk
+    bounds memory too, but costs a fourth product and an M x D temporary a chunk: 1.85 times the direct time.)
     """
-    anchor_RD = blocks[0].anchor_RD
-    chunks = []
-    for row_c in torch.arange(len(anchor_RD), device=anchor_RD.device).split(chunk_rows):
-        arguments = (blocks, temperature, ceiling_R, row_c)
-        if torch.is_grad_enabled():
-            # nothing in a chunk is random: saving the RNG state would only cost a copy from the device
-            chunks.append(
-                checkpoint(_contrast_chunk, *arguments, use_reentrant=False, preserve_rng_state=False)
-            )
-        else:
-            chunks.append(_contrast_chunk(*arguments))
-    return Contrast(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+    pairs: Pairs
+    directions: list[Direction]
+    temperature: float
+    margins: Margins
+    chunk_rows: int
+
+    def sum(self, tables: Tables) -> tuple[Float[Tensor, ""], Seen]:
+        """The sum, differentiable once, and what was seen on the way in the first direction."""
+        value, *seen = _Sum.apply(self, torch.is_grad_enabled(), tables["query"], tables["document"])
+        return value, Seen(*seen)
+
+    def run(self, tables: Tables, gradients: Tables | None) -> Seen:
+        """Go through all chunks, adding to `gradients`; the loss of a pair is its mean over directions."""
+        seen = [self._direction(direction, tables, gradients) for direction in self.directions]
+        return seen[0]._replace(loss_P=torch.stack([each.loss_P for each in seen]).mean(dim=0))
+
+    def _direction(self, direction: Direction, tables: Tables, gradients: Tables | None) -> Seen:
+        num_rows = len(direction.blocks[0].place_R)
+        starts = range(0, max(num_rows, 1), self.chunk_rows)  # an empty chunk, rather than none
+        row_ends = torch.tensor([*starts, num_rows], device=direction.row_P.device)
+        pair_ends = torch.searchsorted(direction.row_P, row_ends).tolist()
+        chunks = [
+            self._chunk(direction, slice(row, row + self.chunk_rows), slice(*pairs), tables, gradients)
+            for row, *pairs in zip(starts, pair_ends[:-1], pair_ends[1:], strict=True)
+        ]
+        return Seen(*map(torch.cat, zip(*chunks, strict=True)))
+
+    def _chunk(
+        self, direction: Direction, rows: slice, pairs: slice, tables: Tables, gradients: Tables | None
+    ) -> Seen:
+        query_p, positive_p, weight_p = (column[pairs] for column in self.pairs)
+        query_pD, positive_pD = tables["query"][query_p], tables["document"][positive_p]
+        similarity_p = (query_pD * positive_pD).sum(dim=1)
+        row_p = direction.row_P[pairs] - rows.start
+        ceiling_c = self.margins.ceiling(similarity_p)  # with margins, every pair has its own row
+        logit_cK, num_eligible, num_kept = self._logits(direction.blocks, rows, ceiling_c, tables)
+        max_c = logit_cK.amax(dim=1)
+        exp_cK = logit_cK.sub_(max_c[:, None]).exp_()
+        sum_c = exp_cK.sum(dim=1)
+        gap_p = (max_c + sum_c.log())[row_p] - similarity_p / self.temperature
+        if gradients is not None:
+            # d sum / d (temperature x gap), and of a row that of its pairs together
+            slope_p = weight_p * gap_p.sigmoid() / (self.temperature * len(self.directions))
+            slope_c = torch.zeros_like(sum_c).index_add_(0, row_p, slope_p)
+            gradients["query"].index_add_(0, query_p, positive_pD * -slope_p[:, None])
+            gradients["document"].index_add_(0, positive_p, query_pD * -slope_p[:, None])
+            _add_gradients(direction.blocks, rows, exp_cK, (slope_c / sum_c)[:, None], tables, gradients)
+        hardest_c = (max_c * self.temperature).masked_fill(max_c == _filler(max_c), -torch.inf)
+        return Seen(softplus(gap_p), similarity_p, hardest_c[row_p], num_eligible, num_kept)
+
+    def _logits(
+        self, blocks: list[Block], rows: slice, ceiling_c: Float[Tensor, " c"] | None, tables: Tables
+    ) -> tuple[Float[Tensor, "c K"], Int[Tensor, " 1"], Int[Tensor, " 1"]]:
+        """A chunk's logits with no negatives filled in; how many negatives are eligible, and are kept."""
+        widths = [len(tables[block.candidate]) for block in blocks]
+        anchors = [tables[block.anchor][block.place_R[rows]] for block in blocks]
+        logit_cK = anchors[0].new_empty(len(anchors[0]), sum(widths))
+        num_eligible = num_kept = torch.full((1,), logit_cK.numel(), device=logit_cK.device)
+        for block, anchor_cD, logit_ck in zip(blocks, anchors, logit_cK.split(widths, dim=1), strict=True):
+            excluded_ck, masked_ck = block.not_negatives(rows)
+            num_eligible = num_eligible - excluded_ck.count_nonzero()
+            del excluded_ck
+            torch.mm(anchor_cD / self.temperature, tables[block.candidate].T, out=logit_ck)
+            if ceiling_c is not None:
+                masked_ck = masked_ck | (logit_ck > ceiling_c[:, None] / self.temperature)
+            num_kept = num_kept - masked_ck.count_nonzero()
+            logit_ck.masked_fill_(masked_ck, _filler(logit_ck))
+        return logit_cK, num_eligible, num_kept
 
 
-def _contrast_chunk(
-    blocks: Sequence[Block],
-    temperature: float,
-    ceiling_R: Float[Tensor, " R"] | None,
-    row_c: Int[Tensor, " c"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    logit_cK = _joined([(b.anchor_RD[row_c] / temperature) @ b.candidate_KD.T for b in blocks])
-    masks = [block.not_negatives(row_c) for block in blocks]
-    masked_cK = _joined([mask.masked_cK for mask in masks])
-    if ceiling_R is not None:
-        masked_cK = masked_cK | (logit_cK.detach() > ceiling_R[row_c, None] / temperature)
-    # a finite filler: the gradient of a row of -inf passes through NaN, which anomaly detection reports
-    logit_cK = logit_cK.masked_fill_(masked_cK, torch.finfo(logit_cK.dtype).min)
-    logsumexp_c = logit_cK.logsumexp(dim=1)
-    # from here on nothing is recomputed: the checkpoint stops once it has what the backward pass needs
-    with torch.no_grad():
-        # int32 sums of bools are 9 times as fast as the default int64 on CPU
-        num_excluded_c = _joined([mask.excluded_cK for mask in masks]).sum(dim=1, dtype=torch.int32)
-        num_kept_c = logit_cK.shape[1] - masked_cK.sum(dim=1, dtype=torch.int32)
-        hardest_c = (logit_cK.amax(dim=1) * temperature).masked_fill(num_kept_c == 0, -torch.inf)
-    return logsumexp_c, hardest_c, logit_cK.shape[1] - num_excluded_c, num_kept_c
+def _filler(logits: Tensor) -> float:
+    """The logit of no negative: finite, so that subtracting it from itself is 0 and not NaN."""
+    return torch.finfo(logits.dtype).min
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Columns side by side, without a copy where there is one part."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+def _add_gradients(
+    blocks: list[Block],
+    rows: slice,
+    exp_cK: Float[Tensor, "c K"],
+    scale_c1: Float[Tensor, "c 1"],
+    tables: Tables,
+    gradients: Tables,
+) -> None:
+    """Of a chunk's rows, whose gradient with respect to the similarities is scale x exp.
+
+    The scale is applied to the c x D side of each product. It is 0 for a row without negatives, whose exp is
+    1 everywhere.
+    """
+    widths = [len(tables[block.candidate]) for block in blocks]
+    for block, exp_ck in zip(blocks, exp_cK.split(widths, dim=1), strict=True):
+        place_c = block.place_R[rows]
+        gradients[block.anchor].index_add_(0, place_c, (exp_ck @ tables[block.candidate]) * scale_c1)
+        gradients[block.candidate].addmm_(exp_ck.T, tables[block.anchor][place_c] * scale_c1)
+
+
+class _Sum(torch.autograd.Function):
+    """`Contrast.sum` as one node of the graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401  torch's context takes any attribute
+        contrast: Contrast,
+        with_gradient: bool,
+        query_QD: Tensor,
+        document_MD: Tensor,
+    ) -> tuple[Tensor, ...]:
+        tables: Tables = {"query": query_QD, "document": document_MD}
+        ctx.contrast, ctx.gradients = contrast, _zeros_like(tables) if with_gradient else None
+        ctx.save_for_backward(query_QD, document_MD)
+        seen = contrast.run(tables, ctx.gradients)
+        ctx.mark_non_differentiable(*seen)
+        return contrast.pairs.weight_P @ seen.loss_P, *seen
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[None, None, Tensor, Tensor]:  # noqa: ANN401
+        if torch.is_grad_enabled():  # that is, create_graph=True
+            raise RuntimeError("InfoNCE has no second derivative: its gradient is computed without a graph")
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:  # a second backward pass through a retained graph: the first took the buffers
+            query_QD, document_MD = ctx.saved_tensors
+            tables: Tables = {"query": query_QD, "document": document_MD}
+            gradients = _zeros_like(tables)
+            ctx.contrast.run(tables, gradients)
+        return None, None, gradients["query"].mul_(grad), gradients["document"].mul_(grad)
+
+
+def _zeros_like(tables: Tables) -> Tables:
+    return {side: torch.zeros_like(table) for side, table in tables.items()}

@@ -5,18 +5,18 @@ from typing import Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.losses.base import LossOutput, full_precision, require_positive
-from codiemb.losses.contrast import Contrast, contrast
-from codiemb.losses.masks import Documents, Queries
-from codiemb.losses.rows import Pairs, RowBuilder
+from codiemb.losses.contrast import Contrast, Direction, Margins, Pairs, Seen
+from codiemb.losses.masks import Documents, Queries, rows_of_lower_ranks
+from codiemb.losses.rows import RowBuilder
 
 
 class PairLosses(NamedTuple):
-    """One entry for each of the P (query, positive) pairs of this rank."""
+    """The weighted sum over the P (query, positive) pairs of this rank; only it has a gradient."""
 
+    weighted_sum: Float[Tensor, ""]
     loss_P: Float[Tensor, " P"]
     owner_P: Int[Tensor, " P"]
     logs: dict[str, Tensor]
@@ -87,64 +87,66 @@ class InfoNCE(nn.Module):
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The loss of this rank's queries against the documents of all ranks."""
-        pairs = self.pair_losses(batch)
-        num_queries = batch.query_BD.shape[0]
-        num_positives_P = pairs.owner_P.bincount(minlength=num_queries)[pairs.owner_P]
-        return LossOutput((pairs.loss_P / num_positives_P).sum() / num_queries, pairs.logs)
+        owner_N = batch.document_owner_N.long()
+        num_queries = len(batch.query_hash_B)
+        num_positives_B = owner_N[batch.document_is_positive_N].bincount(minlength=num_queries)
+        share_N = 1 / (num_queries * num_positives_B[owner_N]).to(batch.query_BD.dtype)
+        pairs = self.pair_losses(batch, share_N)
+        return LossOutput(pairs.weighted_sum, pairs.logs)
 
-    def pair_losses(self, batch: EmbeddedBatch) -> PairLosses:
-        """-log exp(s_im / temperature) / Z_im of each pair, in the order of the positives in the batch."""
+    def pair_losses(self, batch: EmbeddedBatch, weight_N: Float[Tensor, " N"]) -> PairLosses:
+        """-log exp(s_im / temperature) / Z_im of each pair, in the order of the positives in the batch.
+
+        `weight_N` weighs the pairs by their positives; where a document is none it has no effect.
+        """
         # every collective comes first: ranks must run the same ones, whatever their pairs
-        local = Documents.local(batch)
-        documents = local.gathered() if self.in_batch else local
-        queries = Queries.gathered(batch) if self.symmetric or self.query_query else None
-        pairs = Pairs.of(batch, local)
+        documents, queries = Documents.local(batch), Queries.local(batch)
+        if self.in_batch:
+            documents = documents.gathered()
+        if self.symmetric or self.query_query:
+            queries = queries.gathered()
+        positive_P = batch.document_is_positive_N.nonzero().squeeze(1)
+        pairs = Pairs(
+            query_P=batch.document_owner_N[positive_P].long() + rows_of_lower_ranks(queries.number_Q),
+            positive_P=positive_P + rows_of_lower_ranks(documents.owner_M),
+            weight_P=weight_N[positive_P],
+        )
+        margins = Margins(self.margin_absolute, self.margin_percent)
+        contrast = Contrast(
+            pairs, self._directions(documents, queries, pairs), self.temperature, margins, self.chunk_rows
+        )
+        value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
+        return PairLosses(value, seen.loss_P, batch.document_owner_N[positive_P], _logs(seen))
+
+    def _directions(self, documents: Documents, queries: Queries, pairs: Pairs) -> list[Direction]:
         rows = RowBuilder(
-            batch,
-            pairs,
             documents,
             queries,
+            pairs.query_P,
+            pairs.positive_P,
             aligned=self.aligned,
             in_batch=self.in_batch,
             mask_false_negatives=self.mask_false_negatives,
         )
-        ceiling_P = self._ceiling(pairs.similarity_P.detach())
         # one row a query serves all its positives, unless a pair has something of its own in the denominator
-        per_pair = self.aligned or self.document_document or ceiling_P is not None
-        row_P = torch.arange(len(pairs.owner_P), device=pairs.owner_P.device) if per_pair else pairs.owner_P
-        blocks = rows.forward_blocks(
-            per_pair=per_pair, query_query=self.query_query, document_document=self.document_document
+        has_margin = self.margin_absolute is not None or self.margin_percent is not None
+        forward = rows.forward(
+            per_pair=self.aligned or self.document_document or has_margin,
+            query_query=self.query_query,
+            document_document=self.document_document,
         )
-        negatives = contrast(blocks, self.temperature, self.chunk_rows, ceiling_P)
-        logit_P = pairs.similarity_P / self.temperature
-        loss_P = softplus(negatives.logsumexp_R[row_P] - logit_P)
-        if self.symmetric:
-            queries_R = contrast(rows.backward_blocks(), self.temperature, self.chunk_rows, ceiling_P)
-            loss_P = (loss_P + softplus(queries_R.logsumexp_R - logit_P)) / 2
-        return PairLosses(loss_P, pairs.owner_P, _logs(negatives, pairs.similarity_P.detach(), row_P))
-
-    def _ceiling(self, similarity_P: Float[Tensor, " P"]) -> Float[Tensor, " P"] | None:
-        """The similarity above which a negative of a pair counts as a false one."""
-        ceilings = []
-        if self.margin_absolute is not None:
-            ceilings.append(similarity_P - self.margin_absolute)
-        if self.margin_percent is not None:
-            ceilings.append(similarity_P * self.margin_percent)
-        return torch.stack(ceilings).amin(dim=0) if ceilings else None
+        return [forward, rows.backward()] if self.symmetric else [forward]
 
 
-def _logs(
-    negatives: Contrast, similarity_P: Float[Tensor, " P"], row_P: Int[Tensor, " P"]
-) -> dict[str, Tensor]:
-    hardest_P = negatives.hardest_R[row_P]
-    has_negative_P = hardest_P > -torch.inf
-    num_pairs = similarity_P.new_tensor(max(len(similarity_P), 1))
-    num_eligible, num_kept = negatives.num_eligible_R.sum(), negatives.num_kept_R.sum()
+def _logs(seen: Seen) -> dict[str, Tensor]:
+    has_negative_P = seen.hardest_P > -torch.inf
+    num_pairs = seen.similarity_P.new_tensor(max(len(seen.similarity_P), 1))
+    num_eligible, num_kept = seen.num_eligible.sum(), seen.num_kept.sum()
     return {
         "masked_share": (num_eligible - num_kept) / num_eligible.clamp_min(1),
-        "positive_similarity": similarity_P.sum() / num_pairs,
+        "positive_similarity": seen.similarity_P.sum() / num_pairs,
         # over the pairs that have a negative; 0 if none has
-        "hardest_negative_similarity": hardest_P.where(has_negative_P, 0).sum()
+        "hardest_negative_similarity": seen.hardest_P.where(has_negative_P, 0).sum()
         / has_negative_P.sum().clamp_min(1),
-        "accuracy@1": (similarity_P > hardest_P).sum() / num_pairs,
+        "accuracy@1": (seen.similarity_P > seen.hardest_P).sum() / num_pairs,
     }

@@ -48,24 +48,27 @@ class Documents(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """All ranks' queries (Q of them) as candidates."""
+    """Queries as anchors and candidates. Q of them (B where not gathered)."""
 
     embedding_QD: Float[Tensor, "Q D"]
-    number_Q: Int[Tensor, " Q"]
+    number_Q: Int[Tensor, " Q"]  # over all ranks
     hash_Q: Int[Tensor, " Q"]
 
     @staticmethod
-    def gathered(batch: EmbeddedBatch) -> "Queries":
-        """All ranks' queries, in rank order."""
-        number_B = query_numbers(batch)
-        integers_Q2 = gather_rows(torch.stack([number_B, batch.query_hash_B.long()], dim=1))
-        return Queries(gather_rows(batch.query_BD), integers_Q2[:, 0], integers_Q2[:, 1])
+    def local(batch: EmbeddedBatch) -> "Queries":
+        """This rank's queries."""
+        number_B = torch.arange(len(batch.query_hash_B), device=batch.query_BD.device)
+        return Queries(batch.query_BD, number_B + rank() * _QUERIES_PER_RANK, batch.query_hash_B)
+
+    def gathered(self) -> "Queries":
+        """All ranks' queries, in rank order: embeddings with gradient, all else in one integer gather."""
+        integers_Q2 = gather_rows(torch.stack([column.long() for column in self[1:]], dim=1))
+        return Queries(gather_rows(self.embedding_QD), integers_Q2[:, 0], integers_Q2[:, 1])
 
 
-def query_numbers(batch: EmbeddedBatch) -> Int[Tensor, " B"]:
-    """The number over all ranks of each of this rank's queries."""
-    num_queries = batch.query_BD.shape[0]
-    return torch.arange(num_queries, device=batch.query_BD.device) + rank() * _QUERIES_PER_RANK
+def rows_of_lower_ranks(number_K: Int[Tensor, " K"]) -> Int[Tensor, ""]:
+    """Where this rank's rows begin in a table, given the number over all ranks of each row's query."""
+    return (number_K < rank() * _QUERIES_PER_RANK).sum()
 
 
 class KnownPairs(NamedTuple):
@@ -95,7 +98,7 @@ class KnownPairs(NamedTuple):
         table = torch.zeros((num_rows + 1, self.num_texts), dtype=torch.bool, device=row_c.device)
         table[table_row[self.left_E], self.right_E] = True
         table[table_row[row_c], row_c] = True
-        return table[table_row[row_c]][:, candidate_K]
+        return table.gather(1, candidate_K.expand(num_rows + 1, -1))[table_row[row_c]]
 
 
 def number_texts(*hashes: Int[Tensor, " _"]) -> tuple[list[Int[Tensor, " _"]], int]:

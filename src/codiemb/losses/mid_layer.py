@@ -43,13 +43,13 @@ class MidLayerInfoNCE(nn.Module):
                 "set `middle_layer` on the encoder, or drop this loss"
             )
         anchors_N = batch.document_score_N >= self.min_score  # False where the score is NaN
-        pairs = self.info_nce.pair_losses(
-            batch._replace(
-                query_BD=batch.middle_query_BD,
-                document_ND=batch.middle_document_ND,
-                document_is_positive_N=anchors_N,
-            )
-        )
         num_anchors = sum_over_ranks(anchors_N.sum())
-        value = pairs.loss_P.sum() * world_size() / num_anchors.clamp_min(1)
-        return LossOutput(value, {**pairs.logs, "num_anchors": num_anchors.to(torch.float32)})
+        middle = batch._replace(
+            query_BD=batch.middle_query_BD,
+            document_ND=batch.middle_document_ND,
+            document_is_positive_N=anchors_N,
+        )
+        weight = world_size() / num_anchors.clamp_min(1).to(batch.middle_query_BD.dtype)
+        pairs = self.info_nce.pair_losses(middle, weight.expand(len(anchors_N)))
+        logs = {**pairs.logs, "num_anchors": num_anchors.to(torch.float32)}
+        return LossOutput(pairs.weighted_sum, logs)

@@ -1,96 +1,81 @@
 """The rows of InfoNCE: which anchors meet which candidates, and which of those are negatives."""
 
-from typing import NamedTuple
-
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from codiemb.batch import EmbeddedBatch
-from codiemb.losses.contrast import Block, NotNegatives
-from codiemb.losses.masks import Documents, KnownPairs, Queries, number_texts, query_numbers
-
-
-class Pairs(NamedTuple):
-    """The P (query, positive) pairs of this rank, in the order of the positives in the batch."""
-
-    owner_P: Int[Tensor, " P"]  # query on this rank, 0..B-1
-    ordinal_P: Int[Tensor, " P"]  # the positive's place among its query's positives
-    positive_PD: Float[Tensor, "P D"]
-    hash_P: Int[Tensor, " P"]
-    similarity_P: Float[Tensor, " P"]
-
-    @staticmethod
-    def of(batch: EmbeddedBatch, local: Documents) -> "Pairs":
-        """The pairs of a batch; `local` are its documents."""
-        index_P = batch.document_is_positive_N.nonzero().squeeze(1)
-        owner_P, positive_PD = batch.document_owner_N[index_P].long(), batch.document_ND[index_P]
-        similarity_P = (batch.query_BD[owner_P] * positive_PD).sum(dim=1)
-        return Pairs(
-            owner_P, local.ordinal_M[index_P], positive_PD, batch.document_hash_N[index_P], similarity_P
-        )
+from codiemb.losses.contrast import Block, Direction, NotNegatives
+from codiemb.losses.masks import Documents, KnownPairs, Queries, number_texts
 
 
 class RowBuilder:
-    """Builds the blocks of both directions; masks are made a chunk of rows at a time."""
+    """Builds both directions for the P pairs of this rank; masks are made a chunk of rows at a time.
+
+    Args:
+        documents: the table of candidates.
+        queries: the table that holds this rank's queries, and, where they are candidates, all others.
+        query_P: the place of each pair's query in `queries`, ascending.
+        positive_P: the place of each pair's positive in `documents`.
+        aligned: of other queries' positives, only those of the same ordinal are negatives.
+        in_batch: documents of other queries are negatives.
+        mask_false_negatives: texts known as positives are not.
+    """
 
     def __init__(
         self,
-        batch: EmbeddedBatch,
-        pairs: Pairs,
         documents: Documents,
-        queries: Queries | None,
+        queries: Queries,
+        query_P: Int[Tensor, " P"],
+        positive_P: Int[Tensor, " P"],
         *,
         aligned: bool,
         in_batch: bool,
         mask_false_negatives: bool,
     ) -> None:
-        self.query_BD, self.number_B = batch.query_BD, query_numbers(batch)
-        self.pairs, self.documents, self.queries = pairs, documents, queries
+        self.documents, self.queries = documents, queries
+        self.query_P, self.positive_P = query_P, positive_P
         self.aligned, self.in_batch, self.mask_false_negatives = aligned, in_batch, mask_false_negatives
-        query_hash_Q = queries.hash_Q if queries is not None else batch.query_hash_B[:0]
-        texts, num_texts = number_texts(
-            batch.query_hash_B, pairs.hash_P, documents.hash_M, documents.owner_hash_M, query_hash_Q
-        )
-        self.query_text_B, self.text_P, self.text_M, owner_text_M, self.text_Q = texts
+        texts, num_texts = number_texts(documents.hash_M, documents.owner_hash_M, queries.hash_Q)
+        self.text_M, owner_text_M, self.text_Q = texts
         positive_M = documents.is_positive_M
         self.known = KnownPairs(owner_text_M[positive_M], self.text_M[positive_M], num_texts)
 
-    def forward_blocks(
+    def forward(
         self, *, per_pair: bool, query_query: bool = False, document_document: bool = False
-    ) -> list[Block]:
+    ) -> Direction:
         """Queries against documents; one row a pair or, where its positives can share it, one a query."""
-        num_queries, owner_P = len(self.number_B), self.pairs.owner_P
-        query_R = owner_P if per_pair else torch.arange(num_queries, device=owner_P.device)
-        anchor_RD, candidate_MD = self.query_BD[query_R], self.documents.embedding_MD
+        query_R, row_P = self.query_P, torch.arange(len(self.query_P), device=self.query_P.device)
+        if not per_pair:
+            query_R, row_P = self.query_P.unique_consecutive(return_inverse=True)
 
-        def documents_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
-            ordinal_c = self.pairs.ordinal_P[row_c] if self.aligned else None
-            return self._documents(query_R[row_c], ordinal_c)
+        def documents_of(rows: slice) -> NotNegatives:
+            ordinal_c = self.documents.ordinal_M[self.positive_P[rows]] if self.aligned else None
+            return self._documents(query_R[rows], ordinal_c)
 
-        def queries_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
-            query_c = query_R[row_c]
-            return self._queries(query_c, self.known, self.query_text_B[query_c])
+        def queries_of(rows: slice) -> NotNegatives:
+            query_c = query_R[rows]
+            return self._queries(query_c, self.known, self.text_Q[query_c])
 
-        blocks = [Block(anchor_RD, candidate_MD, documents_of)]
-        if query_query and self.queries is not None:
-            blocks.append(Block(anchor_RD, self.queries.embedding_QD, queries_of))
+        blocks = [Block("query", query_R, "document", documents_of)]
+        if query_query:
+            blocks.append(Block("query", query_R, "query", queries_of))
         if document_document:
-            blocks.append(Block(self.pairs.positive_PD, candidate_MD, documents_of))
-        return blocks
+            blocks.append(Block("document", self.positive_P, "document", documents_of))
+        return Direction(blocks, row_P)
 
-    def backward_blocks(self) -> list[Block]:
+    def backward(self) -> Direction:
         """Positives against the queries of all ranks; one row a pair."""
-        assert self.queries is not None, "the direction from documents to queries needs gathered queries"
 
-        def queries_of(row_c: Int[Tensor, " c"]) -> NotNegatives:
-            return self._queries(self.pairs.owner_P[row_c], self.known.turned(), self.text_P[row_c])
+        def queries_of(rows: slice) -> NotNegatives:
+            text_c = self.text_M[self.positive_P[rows]]
+            return self._queries(self.query_P[rows], self.known.turned(), text_c)
 
-        return [Block(self.pairs.positive_PD, self.queries.embedding_QD, queries_of)]
+        row_P = torch.arange(len(self.query_P), device=self.query_P.device)
+        return Direction([Block("document", self.positive_P, "query", queries_of)], row_P)
 
     def _documents(self, query_c: Int[Tensor, " c"], ordinal_c: Int[Tensor, " c"] | None) -> NotNegatives:
         documents = self.documents
-        own_cM = self.number_B[query_c, None] == documents.owner_M
+        own_cM = self.queries.number_Q[query_c, None] == documents.owner_M
         excluded_cM = own_cM & documents.is_positive_M
         if ordinal_c is not None:
             # the clamp keeps hard negatives of a query without positives from a division by zero
@@ -98,13 +83,12 @@ class RowBuilder:
             excluded_cM |= documents.is_positive_M & ~same_cM
         if not self.in_batch:
             excluded_cM |= ~own_cM
-        return self._mask(excluded_cM, self.known, self.query_text_B[query_c], self.text_M)
+        return self._mask(excluded_cM, self.known, self.text_Q[query_c], self.text_M)
 
     def _queries(
         self, query_c: Int[Tensor, " c"], known: KnownPairs, text_c: Int[Tensor, " c"]
     ) -> NotNegatives:
-        assert self.queries is not None
-        excluded_cQ = self.number_B[query_c, None] == self.queries.number_Q
+        excluded_cQ = self.queries.number_Q[query_c, None] == self.queries.number_Q
         return self._mask(excluded_cQ, known, text_c, self.text_Q)
 
     def _mask(
