@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import constants, get_session
 from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -27,6 +26,7 @@ from codiemb.encoder.spec import ModelSpec, with_folder_settings
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
+from codiemb.hub import hub_is_reachable
 from codiemb.pooling import PoolingMode
 
 log = logging.getLogger(__name__)
@@ -127,15 +127,8 @@ def _source(path: str, spec: ModelSpec) -> dict[str, bool]:
 
     Without that, huggingface_hub retries for 47 seconds before it says that there is no network.
     """
-    local = Path(path).is_dir() or constants.is_offline_mode() or not _hub_answers()
+    local = Path(path).is_dir() or not hub_is_reachable()
     return {"trust_remote_code": spec.trust_remote_code, "local_files_only": local}
-
-
-def _hub_answers() -> bool:
-    try:
-        return get_session().head(constants.ENDPOINT, timeout=3.0).status_code < 500
-    except Exception:  # the HTTP library is huggingface_hub's choice, and any failure means the same
-        return False
 
 
 def _random_backbone(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:

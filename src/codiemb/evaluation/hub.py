@@ -7,12 +7,10 @@ from pathlib import Path
 
 import datasets
 from datasets.naming import camelcase_to_snakecase
-from huggingface_hub import constants, get_session
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub import constants
 from mteb.abstasks import AbsTask, AbsTaskRetrieval, retrieval_dataset_loaders
 
-TIMEOUT_SECONDS = 5.0
-NETWORK_LIBRARIES = ("httpx", "httpx2", "httpcore", "requests", "urllib3", "aiohttp")
+from codiemb.hub import hub_is_reachable
 
 
 class Hub:
@@ -28,23 +26,10 @@ class Hub:
         if self.is_offline or (self._checked and not again):
             return
         self._checked = True
-        if not hub_is_reachable():
+        if datasets.config.HF_HUB_OFFLINE or not hub_is_reachable():
             self.is_offline = True
             self._stack.enter_context(offline())
             self._report("The Hugging Face hub cannot be reached: only datasets in the local cache are used.")
-
-
-def hub_is_reachable() -> bool:
-    """One short request. Without it, every dataset would cost 23 seconds of retries before it fails."""
-    if constants.is_offline_mode() or datasets.config.HF_HUB_OFFLINE:
-        return False
-    try:
-        response = get_session().head(constants.ENDPOINT, timeout=TIMEOUT_SECONDS)
-    except Exception as error:
-        if is_unavailable(error):
-            return False
-        raise
-    return response.status_code < 500  # a mirror may answer 404 here; a broken proxy answers 502
 
 
 @contextmanager
@@ -57,14 +42,6 @@ def offline() -> Iterator[None]:
         # candidates of a reranking task without a word and scores it as full retrieval.
         stack.enter_context(_replaced(retrieval_dataset_loaders, "get_dataset_config_names", cached_configs))
         yield
-
-
-def is_unavailable(error: BaseException) -> bool:
-    """Whether loading a hub dataset failed because it cannot be had, and not because something is broken."""
-    # `datasets` turns some hub errors into a FileNotFoundError, and a cache in part into a ValueError
-    cannot_be_had = (ConnectionError, TimeoutError, FileNotFoundError, HfHubHTTPError, OfflineModeIsEnabled)
-    from_network = type(error).__module__.split(".")[0] in NETWORK_LIBRARIES
-    return isinstance(error, cannot_be_had) or from_network or "Couldn't find cache for" in str(error)
 
 
 def why_not_had(error: BaseException) -> str:

@@ -14,12 +14,13 @@ from mteb.results import TaskResult
 
 from codiemb.evaluation.bm25 import TASK_TYPES, bm25_score
 from codiemb.evaluation.builtin_tasks import LocalTask
-from codiemb.evaluation.hub import Hub, has_candidates, is_unavailable, revision_used, why_not_had
+from codiemb.evaluation.hub import Hub, has_candidates, revision_used, why_not_had
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
 from codiemb.evaluation.protocol import TextEncoder
 from codiemb.evaluation.quiet import preserve_random_state, quiet_libraries
 from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
+from codiemb.hub import is_unavailable
 
 Report = Callable[[str], object]  # gets one line of text per event; the caller decides where it goes
 
