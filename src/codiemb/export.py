@@ -3,9 +3,6 @@
 import copy
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +14,7 @@ from transformers import PreTrainedModel
 
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.spec import SETTINGS_FILE
+from codiemb.folders import written_whole
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +50,7 @@ def export_sentence_transformer(
         The folder.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".export-"))
-    try:
+    with written_whole(folder) as temporary:
         _merged(encoder.backbone).save_pretrained(temporary)
         _save_tokenizer(encoder, temporary)
         _write_modules(encoder, temporary)
@@ -73,10 +69,6 @@ def export_sentence_transformer(
                 "instructions": dict(instructions or {}),
             },
         )
-        os.chmod(temporary, 0o755)
-        _replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     _warn_of_straddling(encoder, [query_instruction, *(instructions or {}).values()])
     return folder
 
@@ -153,24 +145,6 @@ def _warn_of_straddling(encoder: Encoder, instructions: Sequence[str]) -> None:
                 "end of the prompt. End the prompt differently, or set model.pool_prompt=true",
                 tokenizer.template.prompt(instruction),
             )
-
-
-def _replace(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`, which is kept aside until that has worked."""
-    old = new.with_name(new.name + ".old")
-    replaced = folder.exists() or folder.is_symlink()
-    if replaced:
-        os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except OSError:
-        if replaced:
-            os.replace(old, folder)
-        raise
-    if old.is_symlink():
-        old.unlink()
-    elif replaced:
-        shutil.rmtree(old)
 
 
 def _write_modules(encoder: Encoder, folder: Path) -> None:
