@@ -10,7 +10,7 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from codiemb.config import build, run_folder
+from codiemb.config import build, fuse_stage, run_folder
 from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_evaluation, show_and_save
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
@@ -40,6 +40,9 @@ def main(config: DictConfig) -> None:
     if cfg.evaluate.before or cfg.evaluate.after:
         check_task(cfg.task)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.fuse is not None:
+        fuse_stage.run(config, cfg, cfg.fuse)
+        return
 
     data = build.build_data(cfg)
     trainer = build.build_trainer(cfg)

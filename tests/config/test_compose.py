@@ -17,6 +17,7 @@ EVAL_OPTIONS = [(group, option) for group, option in OPTIONS if group in ("model
 NEEDS = {
     "model": {"pretrained": ["model.path=some/folder"]},
     "data": {"files": ["data.files=[ir.jsonl,sts.jsonl]"]},
+    "stage": {"fuse": ["fuse.checkpoints=[a,b]", "fuse.base=c"]},
     "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
 }
 

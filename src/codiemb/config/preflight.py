@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from transformers import SchedulerType
 
 from codiemb import optim
+from codiemb.config.fuse_search import check_fuse
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.data.records import KNOWN_TASKS
@@ -54,6 +55,8 @@ def preflight(cfg: TrainConfig) -> None:
             if node is not None:
                 check_node(f"{group}.{name}", node)
     _check_trainer(cfg)
+    if cfg.fuse is not None:
+        check_fuse(cfg.fuse, cfg.task)
 
 
 def _check_numbers(cfg: TrainConfig) -> None:

@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from codiemb.data.collator import TaskSpec
 from codiemb.encoder.spec import ModelSpec
+from codiemb.fusion.spec import FusionSpec
 
 
 @dataclass
@@ -98,6 +99,25 @@ class ExportConfig:
 
 
 @dataclass
+class FuseConfig(FusionSpec):
+    """What to fuse, and how (FusionSpec).
+
+    Attributes:
+        checkpoints: exports, run folders, Hugging Face folders or LoRA adapters.
+        base: the model that all of them were trained from.
+        search: choose on the dev side of the builtin tasks: with method=delta exponent and granularity, with
+            method=weighted the weights.
+        search_exponents, search_granularities: the grid.
+    """
+
+    checkpoints: list[str] = field(default_factory=list)
+    base: str | None = None
+    search: bool = False
+    search_exponents: list[float] = field(default_factory=list)
+    search_granularities: list[str] = field(default_factory=list)
+
+
+@dataclass
 class RunConfig:
     """What training and evaluation share."""
 
@@ -121,6 +141,7 @@ class TrainConfig(RunConfig):
         trainer: arguments of pytorch_lightning.Trainer.
         strategy: `_target_` and its arguments, or a Lightning strategy name under `name`.
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
+        fuse: of stage=fuse, which fuses checkpoints instead of training one.
     """
 
     stage: str = MISSING
@@ -139,6 +160,7 @@ class TrainConfig(RunConfig):
     callbacks: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    fuse: FuseConfig | None = None
 
 
 @dataclass

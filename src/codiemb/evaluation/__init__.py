@@ -9,7 +9,7 @@ from codiemb.evaluation.protocol import TextEncoder
 from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
 from codiemb.evaluation.run import evaluate
 from codiemb.evaluation.sheet import Sheet
-from codiemb.evaluation.table import missing_sheet, prompts_sheet, results_sheet, save
+from codiemb.evaluation.table import comparison_sheet, missing_sheet, prompts_sheet, results_sheet, save
 
 __all__ = [
     "CmtebTable",
@@ -24,6 +24,7 @@ __all__ = [
     "builtin_tasks",
     "cmteb_table",
     "cmteb_tasks",
+    "comparison_sheet",
     "default_instructions",
     "evaluate",
     "missing_sheet",

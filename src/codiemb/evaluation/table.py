@@ -1,7 +1,7 @@
 """Shows an evaluation as tables, and writes it to a folder as JSON and Markdown."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -26,6 +26,20 @@ def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> S
         notes=(f"{num_missing} left out, because their datasets cannot be had.",) if num_missing else (),
         text_columns=2,
     )
+
+
+def comparison_sheet(title: str, columns: Mapping[str, Evaluation], notes: Sequence[str] = ()) -> Sheet:
+    """One column of scores per model, in the rows and on the data of the last one."""
+    last = list(columns.values())[-1]
+    scores = {name: _comparable(last, evaluation) for name, evaluation in columns.items()}
+    rows = [
+        (r.task, r.metric.replace("_at_", "@"), *(percent(s.get(r.task)) for s in scores.values()))
+        for r in last.results
+    ]
+    if len(rows) > 1 and not last.missing:
+        means = [fmean(s.values()) if len(s) == len(last.results) else None for s in scores.values()]
+        rows.append(("Mean", "", *map(percent, means)))
+    return Sheet(title, ("Task", "Metric", *columns), tuple(rows), tuple(notes), text_columns=2)
 
 
 def prompts_sheet(evaluation: Evaluation) -> Sheet:

@@ -64,7 +64,7 @@ def open_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
     """
     folder = Path(path)
     try:
-        if (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG_FILE).is_file():
+        if is_adapter(folder):
             return _with_adapter(folder, str(path), base)
         folder = model_folder(folder)
         files = _files(folder)
@@ -74,6 +74,11 @@ def open_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a model: {error}") from error
     return Checkpoint(str(path), folder, tensors, files)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a LoRA adapter without its model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG_FILE).is_file()
 
 
 def model_folder(folder: Path) -> Path:

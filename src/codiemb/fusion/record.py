@@ -44,15 +44,15 @@ def fusion_record(
     _warn_of_strangers(rows, origin.name)
     return {
         "method": spec.method,
-        "options": _options(spec),
+        "options": fusion_options(spec),
         "origin": origin.name,
         "checkpoints": rows,
         "tensors": {name: [round(w, 6) for w in r.weight_K.tolist()] for name, r in reports.items()},
     }
 
 
-def _options(spec: FusionSpec) -> dict[str, Any]:
-    """Those that the method reads; an infinite exponent as a string, because JSON has no such number."""
+def fusion_options(spec: FusionSpec) -> dict[str, Any]:
+    """The options that the method reads; an infinite exponent as a string, for JSON has none."""
     if spec.method == "weighted":
         return {"weights": list(spec.weights)}
     if spec.method == "uniform":

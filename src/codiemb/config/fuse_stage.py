@@ -1,0 +1,94 @@
+"""stage=fuse: fuse checkpoints into an export and evaluate it beside them. No data, no trainer."""
+
+import json
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from codiemb.config import run_folder
+from codiemb.config.evaluation import console, run_evaluation, show_and_save
+from codiemb.config.fuse_search import search
+from codiemb.config.schema import FuseConfig, TrainConfig
+from codiemb.config.sweep import RESULT_FILE
+from codiemb.encoder import load_encoder
+from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
+
+if TYPE_CHECKING:
+    from codiemb.evaluation import Evaluation, Sheet
+
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
+    """Fuse, evaluate, print the tables; leaves what a training run leaves: export/, evaluation/, result.json.
+
+    Raises:
+        UserError: the checkpoints cannot be fused.
+    """
+    started = time.perf_counter()
+    run_dir = Path(cfg.run_dir)
+    run_folder.record_run(config, run_dir)
+    sheets = []
+    if spec.search:
+        dev = replace(cfg, task=replace(cfg.task, split="dev", baseline=False))
+        spec, trials = search(spec, run_dir, lambda folder: fmean(_evaluate(dev, folder).scores.values()))
+        sheets.append(trials)
+    folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
+    _tell_weights(folder)
+    scores: dict[str, float] = {}
+    if cfg.evaluate.after:
+        columns = _checkpoints(cfg, spec) if cfg.evaluate.before else {}
+        fused = _evaluate(cfg, folder)
+        scores = fused.scores
+        sheets += _save(cfg, spec, fused, columns)
+    for sheet in sheets:
+        console().print(sheet.rich())
+    seconds = round(time.perf_counter() - started, 1)
+    (run_dir / RESULT_FILE).write_text(
+        json.dumps({"scores": scores, "seconds": seconds}, indent=2) + "\n", "utf-8"
+    )
+    run_folder.link_latest(folder, run_dir)
+    log.info("finished in %.0f s: %s", seconds, folder)
+
+
+def _checkpoints(cfg: TrainConfig, spec: FuseConfig) -> "dict[str, Evaluation]":
+    """By number, the checkpoints that are models by themselves."""
+    numbered = {str(number): Path(path) for number, path in enumerate(spec.checkpoints, 1)}
+    return {n: _evaluate(cfg, model_folder(path)) for n, path in numbered.items() if not is_adapter(path)}
+
+
+def _evaluate(cfg: TrainConfig, folder: Path) -> "Evaluation":
+    """A folder with its own settings; those of `model` where it states none."""
+    spec = replace(cfg.model, name=str(folder), path=str(folder), weights=None, tokenizer=None)
+    log.info("evaluating %s", folder)
+    return run_evaluation(cfg.task, load_encoder(spec), str(folder), report=log.info, baseline=False)
+
+
+def _save(
+    cfg: TrainConfig, spec: FuseConfig, fused: "Evaluation", columns: "dict[str, Evaluation]"
+) -> "list[Sheet]":
+    """Write evaluation/; return what to print, the checkpoints beside their fusion first."""
+    from codiemb.evaluation import comparison_sheet
+
+    folder = Path(cfg.run_dir) / "evaluation"
+    _, *published = show_and_save(cfg.task, folder, fused)
+    title = f"fusion of {len(spec.checkpoints)} checkpoints (mteb {fused.mteb_version})"
+    notes = [f"{number}: {spec.checkpoints[int(number) - 1]}" for number in columns]
+    sheet = comparison_sheet(title, columns | {"Fused": fused}, notes)
+    (folder / "comparison.md").write_text(sheet.markdown(), "utf-8")
+    for number, evaluation in columns.items():
+        (folder / f"checkpoint_{number}.json").write_text(evaluation.to_json(), "utf-8")
+    return [sheet, *published]
+
+
+def _tell_weights(folder: Path) -> None:
+    for row in json.loads((folder / FUSION_FILE).read_text("utf-8"))["checkpoints"]:
+        log.info(
+            "weight %.3f (per tensor %.3f to %.3f), moved by %.3f: %s",
+            *(row[key] for key in ("weight", "lowest", "highest", "moved", "path")),
+        )
