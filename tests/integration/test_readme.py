@@ -77,7 +77,8 @@ def test_the_command_runs(command: str, run: Run, run_process: Run, world: Path,
             assert "0 of 31" in result.stdout
             assert re.search(r"Youtu-Embedding.*77\.60", result.stdout)
     elif "-m" not in overrides:
-        assert (world / "outputs/finetune/export/modules.json").is_file()
+        stage = "fuse" if "stage=fuse" in overrides else "finetune"
+        assert (world / f"outputs/{stage}/export/modules.json").is_file()
 
 
 @pytest.mark.parametrize("command", [c for c in commands("console") if c.startswith("python")])
