@@ -15,7 +15,7 @@ from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_e
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
-from codiemb.config.sweep import RESULT_FILE
+from codiemb.config.sweep import RESULT_FILE, recorded_metric
 from codiemb.encoder import Encoder, load_encoder
 from codiemb.export import export_cosine, export_sentence_transformer
 
@@ -29,8 +29,8 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @run_folder.user_errors_without_traceback
-def main(config: DictConfig) -> None:
-    """Check everything, then train, evaluate before and after, and export."""
+def main(config: DictConfig) -> float | None:
+    """Check everything, then train, evaluate before and after, and export; return what a sweep maximises."""
     started = time.perf_counter()
     quiet_libraries()
     cfg = build.typed_train(config)
@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse)
-        return
+        return recorded_metric(run_dir)
 
     data = build.build_data(cfg)
     trainer = build.build_trainer(cfg)
@@ -68,13 +68,14 @@ def main(config: DictConfig) -> None:
         before = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info, baseline=False)
     trainer.fit(module, datamodule=data)
     if not trainer.is_global_zero:
-        return
+        return None
 
     encoder.to(trainer.strategy.root_device)
     if cfg.export.enabled:
         export(cfg, encoder, data.instructions(), before)
     after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
     finish(cfg, before, after, seconds=time.perf_counter() - started)
+    return recorded_metric(run_dir)
 
 
 def export(

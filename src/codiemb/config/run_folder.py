@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -65,21 +66,29 @@ def link_latest(export: Path, run_dir: Path) -> None:
     os.replace(temporary, link)
 
 
-def user_errors_without_traceback(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def user_errors_without_traceback(
+    main: Callable[[DictConfig], float | None],
+) -> Callable[[DictConfig], float | None]:
     """Print a UserError as one message and exit with 2; anything else keeps its traceback.
 
-    In a sweep the other jobs go on; its table shows the gap, and SweepTable sets the exit code.
+    In a sweep the other jobs go on, whatever the error; its table shows the gap, and SweepTable sets the
+    exit code.
     """
 
     @functools.wraps(main)
-    def wrapped(cfg: DictConfig) -> None:
+    def wrapped(cfg: DictConfig) -> float | None:
         try:
-            main(cfg)
+            return main(cfg)
         except UserError as error:
             if is_main_process():
                 sys.stderr.write(f"\nerror: {error}\n")
             if not _in_sweep():
                 sys.exit(2)
+        except Exception:
+            if not _in_sweep():
+                raise
+            traceback.print_exc()
+        return None
 
     return wrapped
 
