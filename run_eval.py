@@ -13,7 +13,7 @@ from codiemb.config.evaluation import check_task, console, run_evaluation, show_
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import register
 from codiemb.config.sweep import RESULT_FILE
-from codiemb.encoder import load_encoder
+from codiemb.encoder import check_path, load_encoder
 
 log = logging.getLogger("codiemb")
 register()
@@ -26,6 +26,7 @@ def main(config: DictConfig) -> None:
     quiet_libraries()
     cfg = build.typed_eval(config)
     check_task(cfg.task)
+    check_path(cfg.model)
     run_dir = Path(cfg.run_dir)
     run_folder.record_run(config, run_dir)
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,7 +16,7 @@ from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE, recorded_metric
-from codiemb.encoder import Encoder, load_encoder
+from codiemb.encoder import Encoder, check_path, load_encoder
 from codiemb.export import export_cosine, export_sentence_transformer
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def main(config: DictConfig) -> float | None:
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse)
         return recorded_metric(run_dir)
+    check_path(cfg.model)
 
     data = build.build_data(cfg)
     trainer = build.build_trainer(cfg)

@@ -1,4 +1,4 @@
-"""Prepare the builtin data: `python -m data_prep --out data/builtin` (docs, frames, tokenizer, manifest)."""
+"""Prepare the builtin data: `python -m data_prep`, and what the other stages train on: `--all`."""
 
 import argparse
 import hashlib
@@ -14,32 +14,47 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.docs.build import build_docs
+from data_prep.docs.extra import build_docs_extra
 from data_prep.frames.build import build_frames
+from data_prep.frames.extra import build_frames_extra
 from data_prep.tokenizer import train_tokenizer
 
 SEED = 49
 MANIFEST = "manifest.json"
+EXTRA_MANIFEST = "manifest_extra.json"
 
 
 def main() -> None:
-    """Build into a temporary folder, then rename: an interrupted run leaves no half-made data."""
+    """Build what is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/builtin"))
     parser.add_argument("--force", action="store_true", help="rebuild even if the folder is there")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also raw text (stage=pretrain), weak pairs (stage=align) and more tasks (data=builtin_all)",
+    )
     options = parser.parse_args()
     if (options.out / MANIFEST).is_file() and not options.force:
         print(f"{options.out} is there already; --force rebuilds it")
-        return
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=options.out.parent, prefix=".builtin-"))
+    else:
+        build_whole(options.out)
+    if options.all and not (options.out / EXTRA_MANIFEST).is_file():
+        build_extra(options.out)
+
+
+def build_whole(out: Path) -> None:
+    """Build into a temporary folder, then rename: an interrupted run leaves no half-made data."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=".builtin-"))
     try:
         build(temporary)
-        shutil.rmtree(options.out, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
         os.chmod(temporary, 0o755)
-        os.replace(temporary, options.out)
+        os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"builtin data: {options.out}")
+    print(f"builtin data: {out}")
 
 
 def build(out: Path) -> None:
@@ -49,16 +64,28 @@ def build(out: Path) -> None:
     print("training the tokenizer ...", file=sys.stderr)
     counts["tokenizer"] = {"vocab_size": train_tokenizer(training_texts(out / "train"), out / "tokenizer")}
     files = sorted(path for path in out.rglob("*") if path.is_file())
+    _write_manifest(out / MANIFEST, counts, files, start)
+
+
+def build_extra(out: Path) -> None:
+    """Add the training files that the default run does not need, and manifest_extra.json, written last."""
+    start = time.perf_counter()
+    counts = build_docs_extra(out) | build_frames_extra(out, SEED)
+    _write_manifest(out / EXTRA_MANIFEST, counts, [out / name for name in counts], start)
+    print(f"builtin data of all stages: {out}")
+
+
+def _write_manifest(path: Path, counts: dict[str, Any], files: list[Path], start: float) -> None:
     manifest = {
         "seed": SEED,
         "counts": counts,
-        "sha256": {str(path.relative_to(out)): _sha256(path) for path in files},
+        "sha256": {str(file.relative_to(path.parent)): _sha256(file) for file in files},
         "packages": {
             name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")
         },
         "seconds": round(time.perf_counter() - start, 1),
     }
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
 
 
 def training_texts(train: Path) -> Iterator[str]:

@@ -4,12 +4,12 @@ import gc
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import packages_distributions, version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from data_prep.docs.clean import normalise
 from data_prep.docs.negatives import Siblings
@@ -33,16 +33,20 @@ NUM_QUERIES: dict[Split, int] = {"dev": 600, "test": 1000}
 NUM_HARD_NEGATIVES = 8
 MIN_FILES_FOR_WORKERS = 500  # below it, starting processes costs more than parsing
 
+Item = tuple[str, str, str]  # package, module, path
+Parsed = TypeVar("Parsed")
 
-def _parse(items: Sequence[tuple[str, str, str]], workers: int) -> list[Entry]:
+
+def parse_all(parse: Callable[[Item], Parsed], items: Sequence[Item], workers: int) -> list[Parsed]:
+    """Parse all files in order, in processes if they are many."""
     if workers < 2 or len(items) < MIN_FILES_FOR_WORKERS:
-        return [entry for item in items for entry in parse_file(item)]
+        return [parse(item) for item in items]
     # syntax trees hold no cycles: without the collector parsing takes a third less time
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
-        return [entry for entries in pool.map(parse_file, items, chunksize=64) for entry in entries]
+        return list(pool.map(parse, items, chunksize=64))
 
 
-def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Written beside its place and renamed: a run that stops half-way leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
@@ -103,7 +107,7 @@ def build_docs(
     The same seed and the same package versions give the same bytes. A missing package is left out.
     """
     items = [item for package in packages for item in source_files(package, max_files)]
-    parsed = _parse(items, workers)
+    parsed = [entry for entries in parse_all(parse_file, items, workers) for entry in entries]
     entries = unique_entries(parsed)
     print(f"docs: {len(items)} files, {len(parsed)} docstrings, {len(entries)} without copies")
     sides: dict[Split, list[Entry]] = {"train": [], "dev": [], "test": []}
@@ -114,12 +118,12 @@ def build_docs(
     siblings = Siblings(sides["train"])
     records = [_record(e, siblings.hard_negatives(e, NUM_HARD_NEGATIVES)) for e in chosen["train"]]
     _check_no_leak(records, chosen["dev"] + chosen["test"])
-    _write_jsonl(out / "train" / "docs_ir.jsonl", records)
+    write_jsonl(out / "train" / "docs_ir.jsonl", records)
     counts: dict[str, Any] = {"train": {"records": len(records), "files": ["train/docs_ir.jsonl"]}}
     for split, num_queries in NUM_QUERIES.items():
         tables = _retrieval(chosen[split], num_queries, seed)
         for name, rows in tables.items():
-            _write_jsonl(out / "eval" / split / "DocsRetrieval" / f"{name}.jsonl", rows)
+            write_jsonl(out / "eval" / split / "DocsRetrieval" / f"{name}.jsonl", rows)
         counts[split] = {name: len(rows) for name, rows in tables.items()}
     counts["entries_per_package"] = dict(
         Counter(e.package for side in chosen.values() for e in side).most_common()

@@ -3,6 +3,7 @@
 Shape letters, used as suffixes all over the package (the one legend):
     B queries on this rank     N documents on this rank     M documents on all ranks
     S sequences (unique texts) T packed tokens              D embedding width
+    P predicted tokens         V vocabulary                 (language-model batches)
 """
 
 from typing import NamedTuple
@@ -43,6 +44,24 @@ class Batch(NamedTuple):
     document_hash_N: Int[Tensor, " N"]
 
 
+class LanguageBatch(NamedTuple):
+    """A batch of the language-model task of one rank: raw text, some tokens of which are to be predicted.
+
+    Documents, or windows of long ones, are the sequences of the stream, so attention stays inside each. The
+    state at `predictor_P` predicts `target_P`, the token that follows it: all tokens (causal) or masked ones.
+    """
+
+    task: str
+    source: str
+    texts: PackedTexts
+    predictor_P: Int[Tensor, " P"]  # places in the stream, 0..T-1
+    target_P: Int[Tensor, " P"]  # token ids, before masking
+    mean_targets: float  # predicted tokens of this rank per micro-batch, averaged over the optimizer step
+
+
+AnyBatch = Batch | LanguageBatch
+
+
 class EmbeddedBatch(NamedTuple):
     """What a loss sees: embeddings and the structure of the batch, never a model.
 
@@ -58,3 +77,12 @@ class EmbeddedBatch(NamedTuple):
     document_hash_N: Int[Tensor, " N"]
     middle_query_BD: Float[Tensor, "B D"] | None = None
     middle_document_ND: Float[Tensor, "N D"] | None = None
+
+
+class TokenStates(NamedTuple):
+    """What the loss of the language-model task sees: states, their targets, and the weight of the head."""
+
+    state_PD: Float[Tensor, "P D"]
+    target_P: Int[Tensor, " P"]
+    head_VD: Float[Tensor, "V D"]
+    mean_targets: float

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch
 
 
 class Speed(pl.Callback):
@@ -38,7 +38,7 @@ class Speed(pl.Callback):
         self._reset(self._batch_end)
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """The time between two batches is waiting for data."""
         self._waited += time.perf_counter() - self._batch_end
@@ -48,7 +48,7 @@ class Speed(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: object,
-        batch: Batch,
+        batch: AnyBatch,
         batch_idx: int,
     ) -> None:
         """Count this batch's tokens and log every `every_n_batches`."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
@@ -142,7 +142,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             except UserError as error:
                 raise UserError(f"source {source.name}: {error}") from error
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[AnyBatch]:
         """One item is one finished batch; the order is the plan's."""
         trainer = self.trainer
         assert trainer is not None

@@ -40,8 +40,8 @@ def gather_rows(rows: Shaped[Tensor, "n ..."]) -> Shaped[Tensor, "m ..."]:
     return _GatherRows.apply(rows, counts) if rows.is_floating_point() else _gather(rows, counts)
 
 
-def sum_over_ranks(value: Num[Tensor, ""]) -> Num[Tensor, ""]:
-    """Sum of a scalar over ranks, without gradient (counts and log values)."""
+def sum_over_ranks(value: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
+    """Elementwise sum over ranks, without gradient (counts and log values)."""
     if world_size() == 1:
         return value.detach()
     total = value.detach().clone()

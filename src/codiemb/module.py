@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch, Batch, EmbeddedBatch, LanguageBatch, TokenStates
 from codiemb.encoder.encoder import Encoder
+from codiemb.encoder.head import LanguageHead
 from codiemb.losses import LossOutput
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
@@ -21,9 +22,10 @@ class EmbeddingModule(pl.LightningModule):
 
     Args:
         encoder: what is trained.
-        losses: by task name; each returns a LossOutput for an EmbeddedBatch.
+        losses: by task name; each returns a LossOutput for an EmbeddedBatch, or for TokenStates (task lm).
         optimizer: builds the optimizer from the trainable parameters.
         schedule: builds the learning-rate schedule, stepped after every optimizer step.
+        head: of the language-model task; None in a run without it.
     """
 
     def __init__(
@@ -32,22 +34,33 @@ class EmbeddingModule(pl.LightningModule):
         losses: Mapping[str, nn.Module],
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
+        head: LanguageHead | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.head = head
         self.losses = nn.ModuleDict(losses)
         self._optimizer = optimizer
         self._schedule = schedule
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch; the gather over ranks happens inside the loss."""
-        output: LossOutput = self.losses[batch.task](self.encoder.embed(batch))
+        output: LossOutput = self.losses[batch.task](self._encoded(batch))
         self._log_loss(batch, output)
         return output.value
 
-    def _log_loss(self, batch: Batch, output: LossOutput) -> None:
+    def _encoded(self, batch: AnyBatch) -> EmbeddedBatch | TokenStates:
+        """What the batch's loss sees: embeddings of texts, or states of tokens."""
+        if isinstance(batch, LanguageBatch):
+            assert self.head is not None, "a language-model batch needs a head"
+            return self.head(self.encoder, batch)
+        return self.encoder.embed(batch)
+
+    def _log_loss(self, batch: AnyBatch, output: LossOutput) -> None:
         """`train/loss/<task>` and `train/<term>/<task>`, averaged over ranks."""
-        size = len(batch.query_sequence_B)
+        size = len(batch.texts.sequence_lengths)
+        if isinstance(batch, Batch):
+            size = len(batch.query_sequence_B)
         sync = self.trainer.world_size > 1
         name = f"train/loss/{batch.task}"
         self.log(name, output.value.detach(), prog_bar=True, batch_size=size, sync_dist=sync)

@@ -18,6 +18,7 @@ NEEDS = {
     "model": {"pretrained": ["model.path=some/folder"]},
     "data": {"files": ["data.files=[ir.jsonl,sts.jsonl]"]},
     "stage": {"fuse": ["fuse.checkpoints=[a,b]", "fuse.base=c"]},
+    "losses": {"lm": ["stage=pretrain"]},
     "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
 }
 
@@ -46,7 +47,7 @@ def test_the_options_were_found():
 def test_every_option_of_every_group_composes_for_training_and_passes_preflight(train, group, option):
     cfg = train(f"{group}={option}", *NEEDS.get(group, {}).get(option, []))
     assert isinstance(cfg, TrainConfig)
-    assert build.source_files(cfg.data)
+    assert cfg.fuse is not None or build.source_files(cfg.data)  # fusing reads no data
 
 
 @pytest.mark.parametrize(("group", "option"), EVAL_OPTIONS, ids=map("=".join, EVAL_OPTIONS))
@@ -67,6 +68,12 @@ def test_every_model_and_task_composes_for_evaluation(composed, group, option):
         "debug=default",
         "logger=local callbacks.checkpoint=null",
         "seed=3 epochs=0.5 max_steps=100 tasks.ir.global_batch_size=128",
+        "stage=pretrain",
+        "stage=pretrain model=youtu2b data=files data.files=[raw.jsonl]",
+        "stage=pretrain model.attention=causal tasks.lm.mask_share=null",
+        "stage=align model.path=outputs/pretrain/export",
+        "stage=align data=files data.files=[pairs.jsonl] tasks.ir.global_batch_size=4096",
+        "stage=finetune data=builtin_all model.path=outputs/align/export",
     ],
 )
 def test_what_a_user_types_to_train_composes(train, command):
@@ -151,6 +158,44 @@ def test_defaults_follow_the_model_and_the_data(train):
     cfg = train("data=cmteb", "model=bge_large_zh")
     assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (4, 512, 2)
     assert cfg.optimizer["lr"] == 5e-5
+
+
+# Stages
+
+
+def test_every_stage_brings_its_tasks_losses_and_the_sources_of_the_builtin_data(train):
+    sources = {
+        "pretrain": ["docs_lm", "frames_lm"],
+        "align": ["docs_name", "docs_body", "docs_methods", "frames_pairs"],
+        "finetune": ["docs_ir", "frames_ir", "frames_sts"],
+    }
+    for stage, names in sources.items():
+        cfg = train(f"stage={stage}")
+        assert cfg.stage == stage
+        assert list(cfg.data.sources) == names
+        assert set(cfg.tasks) <= set(cfg.losses)
+        assert set(cfg.tasks) == {"pretrain": {"lm"}, "align": {"ir"}, "finetune": {"ir", "sts"}}[stage]
+
+
+def test_own_files_take_the_place_of_the_builtin_sources_in_every_stage(train):
+    for stage in ("pretrain", "align", "finetune"):
+        data = train(f"stage={stage}", "data=files", "data.files=[a.jsonl]").data
+        assert [file.name for file in build.source_files(data)] == ["a"]
+
+
+def test_alignment_mixes_by_size_unless_told_otherwise_and_has_no_hard_negatives(train):
+    cfg = train("stage=align")
+    assert cfg.sampler["_target_"] == "codiemb.data.SizePower"
+    assert cfg.tasks["ir"].num_negatives == 0
+    assert cfg.encoder.max_tokens_per_chunk
+    assert train("stage=align", "sampler=alternate").sampler["_target_"] == "codiemb.data.Alternate"
+
+
+def test_an_experiment_overrules_what_a_stage_chooses(experiment):
+    text = "defaults:\n  - override /stage: align\n  - override /sampler: alternate\nepochs: 3\n"
+    cfg = experiment(text)
+    assert (cfg.stage, cfg.epochs, cfg.sampler["_target_"]) == ("align", 3, "codiemb.data.Alternate")
+    assert "docs_name" in cfg.data.sources
 
 
 # Model and data from the command line

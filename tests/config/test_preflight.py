@@ -1,5 +1,6 @@
 """A typo or an impossible value dies before anything is built, in one error that names the key."""
 
+import json
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from codiemb.config import build
 from codiemb.config.nodes import build_node, check_node
 from codiemb.config.preflight import preflight
+from codiemb.encoder.spec import SETTINGS_FILE
 from codiemb.errors import UserError
 
 
@@ -101,8 +103,8 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("losses.sts.pro=null", "losses.sts.pro needs a _target_"),
         ("losses.ir=null", "losses.ir needs at least one term"),
         ("~losses.sts", "tasks.sts has no losses.sts; add it"),
-        ("+losses.rerank.info_nce.weight=1", "losses.rerank: unknown task; known tasks: ir, sts"),
-        ("+tasks={rerank: {global_batch_size: 8}}", "tasks.rerank: unknown task; known tasks: ir, sts"),
+        ("+losses.rerank.info_nce.weight=1", "losses.rerank: unknown task; known tasks: ir, lm, sts"),
+        ("+tasks={rerank: {global_batch_size: 8}}", "tasks.rerank: unknown task; known tasks: ir, lm, sts"),
         ("model.middle_layer=null", "losses.sts.mid_nce needs model.middle_layer=middle, or losses.sts.m"),
         ("model.attention=causla", "model.attention='causla' is none of bidirectional, causal"),
         ("data.on_error=ignore", "data.on_error='ignore' must be raise or skip"),
@@ -112,6 +114,9 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("tasks.sts.max_query_tokens=0", "tasks.sts.max_query_tokens=0 must be at least 1"),
         ("tasks.ir.num_positives=0", "tasks.ir.num_positives=0 must be at least 1"),
         ("tasks.ir.num_negatives=-1", "tasks.ir.num_negatives=-1 must be at least 0"),
+        ("tasks.ir.mask_share=0.2", "tasks.ir.mask_share says nothing about task ir; set it to null"),
+        ("+losses.lm.a._target_=codiemb.losses.InfoNCE", "losses.lm.a: codiemb.losses.InfoNCE is no loss"),
+        ("+losses.ir.a._target_=codiemb.losses.TokenPrediction", "is no loss for task ir; see conf/losses"),
         ("seed=-1", "seed=-1 must be at least 0"),
         ("seed=5000000000", "seed=5000000000 must be below 2**32"),
         ("epochs=0", "epochs=0.0 must be a finite number above 0"),
@@ -134,6 +139,37 @@ def test_an_impossible_value_is_named_with_what_is_possible(refused, override, m
     if override.startswith("sampler="):
         override = "+" + override  # on top of the group's own choice
     assert message in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks.lm.mask_share=0.0", "tasks.lm.mask_share=0.0 must be a share above 0"),
+        ("tasks.lm.mask_share=1.5", "tasks.lm.mask_share=1.5 must be a share above 0"),
+        ("tasks.lm.num_windows=0", "tasks.lm.num_windows=0 must be at least 1"),
+        ("tasks.lm.num_negatives=3", "tasks.lm.num_negatives says nothing about task lm"),
+        (
+            "tasks.lm.mask_share=null",
+            "which bidirectional attention has seen already: set tasks.lm.mask_share",
+        ),
+        ("losses=codiemb", "tasks.lm has no losses.lm; add it, see conf/losses"),
+        ("encoder.max_tokens_per_chunk=64", "tasks.lm.max_document_tokens=128 exceeds"),
+    ],
+)
+def test_an_impossible_language_task_is_named(refused, override, message):
+    assert message in refused("stage=pretrain", override)
+
+
+def test_what_a_folder_says_about_its_attention_decides_whether_every_token_can_be_predicted(
+    refused, composed, tmp_path
+):
+    for attention in ("causal", "bidirectional"):
+        (tmp_path / SETTINGS_FILE).write_text(json.dumps({"model": {"attention": attention}}), "utf-8")
+        said = ("stage=pretrain", "tasks.lm.mask_share=null", f"model.path={tmp_path}")
+        if attention == "causal":
+            preflight(build.typed_train(composed(*said)))
+        else:
+            assert "has seen already" in refused(*said, "model.attention=causal")
 
 
 def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -163,7 +164,7 @@ BAD_LINES = {
     "deep": ("[" * 100_000, "not a record"),
     "endless number": ('{"task_type": ' + "9" * 5_000 + "}", "not a record"),
     "no task": (without(RELEASED_IR, "task_type"), "task_type is missing"),
-    "unknown task": (ir(task_type="sst"), "task_type is 'sst'; known tasks: ir, sts"),
+    "unknown task": (ir(task_type="sst"), "task_type is 'sst'; known tasks: ir, lm, sts"),
     "task is a list": (ir(task_type=["ir"]), r"task_type is \['ir'\]; known tasks"),
     "no query": (without(RELEASED_IR, "query"), "query is missing"),
     "query null": (ir(query=None), "query must be .* not null"),
@@ -248,3 +249,34 @@ def test_a_missing_file_is_an_error_with_a_remedy(tmp_path):
 def test_a_score_range_must_be_a_range(write_lines, score_range):
     with pytest.raises(UserError, match=r"score_range=.* must be \[lowest, highest\]"):
         list(read_records(write_lines([RELEASED_STS]), score_range=score_range))
+
+
+# Raw text
+
+
+def test_raw_text_is_one_string_and_nothing_else(write_lines):
+    lines = [
+        {"task_type": "lm", "text": "  Raw, 原文\nin two lines. "},
+        {"task_type": "lm", "text": "b", "id": 7},
+    ]
+    records = list(read_records(write_lines(lines)))
+    assert records[0] == Record("lm", Text("", "Raw, 原文\nin two lines."), [], [], [], [])
+    assert records[1].query.text == "b"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({}, "text is missing"),
+        ({"query": "a"}, "text is missing"),
+        ({"text": None}, "text must be a string, not null"),
+        ({"text": ["", "", "a"]}, "text must be a string, not a list of 3"),
+        ({"text": 3}, "text must be a string, not a number"),
+        ({"text": " \u200b "}, "text is empty"),
+        ({"text": "\ud800"}, "text has half of a surrogate pair"),
+    ],
+)
+def test_bad_raw_text_is_named_with_file_and_line(write_lines, fields, problem):
+    path = write_lines([{"task_type": "lm", "text": "a"}, json.dumps({"task_type": "lm", **fields})])
+    with pytest.raises(UserError, match=re.escape(f"{path}:2: {problem}")):
+        list(read_records(path))

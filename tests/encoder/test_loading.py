@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from codiemb.config.schema import register
-from codiemb.encoder import LoraSpec, ModelSpec, check_spec, load_encoder, loading, pack_texts
+from codiemb.encoder import LoraSpec, ModelSpec, check_path, check_spec, load_encoder, loading, pack_texts
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 
@@ -170,13 +170,28 @@ def test_a_folder_without_weights_or_with_damaged_ones_is_a_user_error(folder):
     with pytest.raises(UserError, match="cannot load a model from the folder"):
         load_encoder(ModelSpec(path=str(folder)))
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no file named model\.safetensors"):
+    with pytest.raises(UserError, match=r"has a config\.json but no weights"):
         load_encoder(ModelSpec(path=str(folder)))
 
 
-def test_an_empty_folder_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="cannot load a tokenizer from the folder"):
-        load_encoder(ModelSpec(path=str(tmp_path)))
+def test_a_path_that_is_no_model_folder_is_refused_with_what_was_probably_meant(folder, tmp_path):
+    run = tmp_path / "outputs" / "run"
+    shutil.copytree(folder, run / "export")
+    checkpoint = run / "last.ckpt"
+    checkpoint.write_bytes(b"")
+    for path, message in (
+        (tmp_path, "is no model folder: it has no config.json"),
+        (run, rf"is no model folder: it has no config\.json; did you mean model\.path={run}/export\?"),
+        (checkpoint, "is a file; it must be a folder with config.json and weights, or a hub id"),
+        (run / "exprt", "no such folder. A stage leaves its model in outputs/STAGE/export when it is done"),
+        ("outputs/pretrain/export", "model.path=outputs/pretrain/export: no such folder"),
+    ):
+        for check in (check_path, load_encoder):
+            with pytest.raises(UserError, match=message):
+                check(ModelSpec(path=str(path)))
+    check_path(ModelSpec(path=str(run / "export")))
+    check_path(ModelSpec(path="owner/name"))  # the hub decides
+    check_path(ModelSpec(path="no/such/folder", weights="random"))  # not read
 
 
 def test_a_folder_that_states_nonsense_is_a_user_error(folder):

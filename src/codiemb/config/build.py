@@ -16,9 +16,10 @@ from torch import nn
 from codiemb import optim
 from codiemb.config.nodes import build_node, check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
+from codiemb.data.records import RAW_TASKS
 from codiemb.data.source import SourceFile
 from codiemb.datamodule import EmbeddingDataModule
-from codiemb.encoder import Encoder, ModelSpec
+from codiemb.encoder import Encoder, ModelSpec, load_head
 from codiemb.errors import UserError
 from codiemb.losses import WeightedSum
 from codiemb.module import EmbeddingModule
@@ -107,6 +108,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
         build_losses(cfg.losses),
         optimizer=build_node("optimizer", cfg.optimizer, partial=True),
         schedule=functools.partial(optim.schedule, **cfg.schedule),
+        head=load_head(cfg.model, encoder) if RAW_TASKS & set(cfg.tasks) else None,
     )
 
 

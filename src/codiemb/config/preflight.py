@@ -12,12 +12,13 @@ from codiemb import optim
 from codiemb.config.fuse_search import check_fuse
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
-from codiemb.data.records import KNOWN_TASKS
-from codiemb.encoder import check_spec
+from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
+from codiemb.encoder import ModelSpec, check_spec
+from codiemb.encoder.spec import with_folder_settings
 from codiemb.errors import UserError
-from codiemb.losses import MidLayerInfoNCE
+from codiemb.losses import MidLayerInfoNCE, TokenPrediction
 
-_LOSS_HINT = "see conf/losses/codiemb.yaml"
+_LOSS_HINT = "see conf/losses"
 # Arguments of the trainer that the code passes itself, and the keys that decide them.
 _TRAINER_GIVEN = {
     "strategy": "the group strategy (strategy=ddp)",
@@ -41,7 +42,7 @@ def preflight(cfg: TrainConfig) -> None:
     _check_tasks(cfg)
     _check_chunks(cfg)
     for task, terms in cfg.losses.items():
-        _check_losses(f"losses.{task}", terms, has_middle_layer=cfg.model.middle_layer is not None)
+        _check_losses(task, terms, has_middle_layer=cfg.model.middle_layer is not None)
     check_node("sampler", cfg.sampler)
     build_node("sampler", cfg.sampler)
     check_node("optimizer", cfg.optimizer, given=frozenset({"params"}))
@@ -75,10 +76,17 @@ def _check_numbers(cfg: TrainConfig) -> None:
         "max_document_tokens": 1,
         "num_positives": 1,
         "num_negatives": 0,
+        "num_windows": 1,
     }
     for task, spec in cfg.tasks.items():
         for key, value in least.items():
             _at_least(f"tasks.{task}.{key}", getattr(spec, key), value)
+        foreign = ("num_positives", "num_negatives") if task in RAW_TASKS else ("num_windows", "mask_share")
+        for key in foreign:
+            if getattr(spec, key) is not None:
+                raise UserError(f"tasks.{task}.{key} says nothing about task {task}; set it to null")
+        if spec.mask_share is not None and not 0 < spec.mask_share <= 1:
+            raise UserError(f"tasks.{task}.mask_share={spec.mask_share} must be a share above 0")
 
 
 def _at_least(key: str, value: int | None, least: int) -> None:
@@ -93,9 +101,21 @@ def _check_tasks(cfg: TrainConfig) -> None:
                 raise UserError(
                     f"{group}.{task}: unknown task; known tasks: {', '.join(sorted(KNOWN_TASKS))}"
                 )
-    for task in cfg.tasks:
+    for task, spec in cfg.tasks.items():
         if task not in cfg.losses:
             raise UserError(f"tasks.{task} has no losses.{task}; add it, {_LOSS_HINT}")
+        if task in RAW_TASKS and spec.mask_share is None:
+            _check_next_token(task, cfg.model)
+
+
+def _check_next_token(task: str, model: ModelSpec) -> None:
+    """A state that has seen the next token learns nothing by predicting it."""
+    attention = with_folder_settings(model)[0].attention
+    if attention != "causal":
+        raise UserError(
+            f"tasks.{task}.mask_share=null predicts every next token, which {attention} attention has seen "
+            f"already: set tasks.{task}.mask_share=0.2, or model.attention=causal"
+        )
 
 
 def _check_chunks(cfg: TrainConfig) -> None:
@@ -105,7 +125,7 @@ def _check_chunks(cfg: TrainConfig) -> None:
         return
     _at_least("encoder.max_tokens_per_chunk", budget, 1)
     for task, spec in cfg.tasks.items():
-        for key in ("max_query_tokens", "max_document_tokens"):
+        for key in ("max_query_tokens", "max_document_tokens")[task in RAW_TASKS :]:
             if getattr(spec, key) > budget:
                 raise UserError(
                     f"tasks.{task}.{key}={getattr(spec, key)} exceeds encoder.max_tokens_per_chunk={budget}: "
@@ -113,7 +133,8 @@ def _check_chunks(cfg: TrainConfig) -> None:
                 )
 
 
-def _check_losses(path: str, terms: object, *, has_middle_layer: bool) -> None:
+def _check_losses(task: str, terms: object, *, has_middle_layer: bool) -> None:
+    path = f"losses.{task}"
     if not isinstance(terms, Mapping) or not terms:
         raise UserError(f"{path} needs at least one term; {_LOSS_HINT}")
     for term, node in terms.items():
@@ -123,6 +144,8 @@ def _check_losses(path: str, terms: object, *, has_middle_layer: bool) -> None:
         check_node(f"{path}.{term}", node, extra=frozenset({"weight"}))
         arguments = {key: value for key, value in node.items() if key != "weight"}
         loss = build_node(f"{path}.{term}", arguments)  # cheap, and refuses values such as temperature=0
+        if isinstance(loss, TokenPrediction) != (task in RAW_TASKS):
+            raise UserError(f"{path}.{term}: {node['_target_']} is no loss for task {task}; {_LOSS_HINT}")
         if isinstance(loss, MidLayerInfoNCE) and node.get("weight", 1.0) and not has_middle_layer:
             raise UserError(f"{path}.{term} needs model.middle_layer=middle, or {path}.{term}.weight=0")
     if not any(node.get("weight", 1.0) for node in terms.values()):

@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Int
 from torch.utils.data import Dataset
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.collator import Collator
 from codiemb.data.plan import Plan, micro_batch_size
 from codiemb.data.source import Source
 
 
-class PlannedBatches(Dataset[Batch]):
+class PlannedBatches(Dataset[AnyBatch]):
     """`batches[micro_step]` is this rank's batch; a pure function of the plan, the rank and the step.
 
     An optimizer step consists of `accumulation` micro-steps that share out its global batch: rank r and
@@ -45,7 +45,18 @@ class PlannedBatches(Dataset[Batch]):
     def __len__(self) -> int:
         return self.num_steps * self.accumulation
 
-    def __getitem__(self, micro_step: int) -> Batch:
+    def __getitem__(self, micro_step: int) -> AnyBatch:
+        batch = self._batch(micro_step)
+        if not isinstance(batch, LanguageBatch) or self.accumulation == 1:
+            return batch
+        # Cost: a micro-batch is tokenised `accumulation` times. The reason: every predicted token of the
+        # optimizer step must weigh the same, and the first micro-batch cannot wait for the last one's count.
+        first = micro_step - micro_step % self.accumulation
+        others = [self._batch(i) for i in range(first, first + self.accumulation) if i != micro_step]
+        counts = [len(other.target_P) for other in (batch, *others) if isinstance(other, LanguageBatch)]
+        return batch._replace(mean_targets=sum(counts) / self.accumulation)
+
+    def _batch(self, micro_step: int) -> AnyBatch:
         source_number, epoch, indices = self.shard(micro_step)
         source = self.sources[source_number]
         examples = indices.tolist()

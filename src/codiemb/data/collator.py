@@ -10,9 +10,10 @@ import numpy as np
 import torch
 import xxhash
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch, Batch, LanguageBatch
+from codiemb.data.language import choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, mix
-from codiemb.data.records import Record, Text
+from codiemb.data.records import RAW_TASKS, Record, Text
 from codiemb.encoder.encoder import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
 
@@ -22,11 +23,14 @@ class TaskSpec:
     """What a task fixes about its batches; None for `num_*` means all that a record has.
 
     Attributes:
-        global_batch_size: queries per optimizer step over all ranks.
+        global_batch_size: queries (raw texts, for lm) per optimizer step over all ranks.
         max_query_tokens: prompt and special tokens included.
         max_document_tokens: likewise, for documents.
         num_positives: sampled per query, at most.
         num_negatives: hard negatives sampled per query, at most.
+        num_windows: lm only: windows of `max_document_tokens` sampled per raw text, at most.
+        mask_share: lm only: share of a window's tokens that is masked and predicted (MNTP); None predicts
+            every next token, which takes causal attention.
     """
 
     global_batch_size: int = 32
@@ -34,6 +38,8 @@ class TaskSpec:
     max_document_tokens: int = 512
     num_positives: int | None = None
     num_negatives: int | None = None
+    num_windows: int | None = None
+    mask_share: float | None = None
 
 
 class Collator:
@@ -46,9 +52,11 @@ class Collator:
 
     def __call__(
         self, records: Sequence[Record], *, source: str, epoch: int, indices: Sequence[int]
-    ) -> Batch:
+    ) -> AnyBatch:
         """Pack `records`, whose example numbers in their source are `indices`."""
         task = records[0].task
+        if task in RAW_TASKS:
+            return self._language_batch(records, source, epoch, indices)
         spec = self.tasks[task]
         documents: list[_Document] = []
         for owner, (record, index) in enumerate(zip(records, indices, strict=True)):
@@ -69,6 +77,25 @@ class Collator:
             query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
             document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
         )
+
+    def _language_batch(
+        self, records: Sequence[Record], source: str, epoch: int, indices: Sequence[int]
+    ) -> LanguageBatch:
+        task = records[0].task
+        spec = self.tasks[task]
+        examples = [
+            example
+            for record, index in zip(records, indices, strict=True)
+            for example in choose_windows(
+                self.tokenizer,
+                record.query.text,
+                max_tokens=spec.max_document_tokens,
+                num_windows=spec.num_windows,
+                mask_share=spec.mask_share,
+                key=mix(self.seed, 3, epoch, index),
+            )
+        ]
+        return pack_examples(examples, task, source)
 
     def _choose(self, record: Record, spec: TaskSpec, owner: int, key: int) -> list["_Document"]:
         """This epoch's positives and negatives of one record, in random order."""

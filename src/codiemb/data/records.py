@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from codiemb.errors import UserError
 
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
-KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS
+RAW_TASKS = frozenset({"lm"})  # one text and nothing else: language-model training
+KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | RAW_TASKS
 MAX_REPORTED = 20
-NO_FILE_HINT = "check data.files, or prepare the builtin data with `make data`"
+NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for all stages `make data-all`"
 
 
 class Text(NamedTuple):
@@ -23,7 +24,10 @@ class Text(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One query with its documents. Scores are normalised to [0, 1] for graded tasks, empty otherwise."""
+    """One query with its documents. Scores are normalised to [0, 1] for graded tasks, empty otherwise.
+
+    A record of raw text has its text as the query, and no documents.
+    """
 
     task: str
     query: Text
@@ -115,6 +119,8 @@ def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
     if not isinstance(task, str) or task not in KNOWN_TASKS:
         known = ", ".join(sorted(KNOWN_TASKS))
         raise _Problem(f"task_type is {task!r}; known tasks: {known}" if task else "task_type is missing")
+    if task in RAW_TASKS:
+        return Record(task, _raw_text(fields), [], [], [], [])
     if "query" not in fields:
         raise _Problem("query is missing")
     query = _text(fields["query"], "query")
@@ -129,6 +135,16 @@ def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
         positives = [Text("", text) for _, text in positives]
         negatives = [Text("", text) for _, text in negatives]
     return Record(task, query, positives, negatives, positive_scores, negative_scores)
+
+
+def _raw_text(fields: dict[str, Any]) -> Text:
+    if "text" not in fields:
+        raise _Problem("text is missing")
+    if not isinstance(fields["text"], str):
+        raise _Problem(f"text must be a string, not {_kind(fields['text'])}")
+    if not any(map(_is_visible, fields["text"])):
+        raise _Problem("text is empty")
+    return _text(fields["text"], "text")
 
 
 def _texts(fields: dict[str, Any], key: str) -> list[Text]:

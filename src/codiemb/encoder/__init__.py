@@ -1,7 +1,8 @@
 """The encoder: tokenisation, packed attention, pooling, loading and checks."""
 
-from codiemb.encoder.check import check_spec
+from codiemb.encoder.check import check_path, check_spec
 from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates, pack_texts
+from codiemb.encoder.head import LanguageHead, load_head
 from codiemb.encoder.loading import load_encoder
 from codiemb.encoder.spec import LoraSpec, ModelSpec, PromptSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
@@ -10,12 +11,15 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "HiddenStates",
+    "LanguageHead",
     "LoraSpec",
     "ModelSpec",
     "PromptSpec",
     "PromptTemplate",
     "TextTokenizer",
+    "check_path",
     "check_spec",
     "load_encoder",
+    "load_head",
     "pack_texts",
 ]

@@ -1,6 +1,7 @@
 """Refuse a model's impossible settings before anything is built."""
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
@@ -42,6 +43,36 @@ def check_spec(spec: ModelSpec) -> None:
     PromptTemplate(spec.prompt.query, spec.prompt.document)
     if spec.weights == "random" or spec.path is None:
         _check_architecture(spec.architecture)
+
+
+def check_path(spec: ModelSpec) -> None:
+    """Refuse a `model.path` on this machine that is no model folder; hub ids are left to the hub.
+
+    Raises:
+        UserError: what is there instead, and what was probably meant.
+    """
+    if spec.path is None or spec.weights == "random":
+        return
+    folder, key = Path(spec.path), f"model.path={spec.path}"
+    if folder.is_dir():
+        _check_folder(folder, key)
+    elif folder.exists():
+        raise UserError(f"{key} is a file; it must be a folder with config.json and weights, or a hub id")
+    elif spec.path.startswith((".", "/", "~")) or spec.path.count("/") > 1:  # a hub id is NAME or OWNER/NAME
+        raise UserError(
+            f"{key}: no such folder. A stage leaves its model in outputs/STAGE/export when it is done"
+        )
+
+
+def _check_folder(folder: Path, key: str) -> None:
+    if not (folder / "config.json").is_file():
+        inside = [
+            child for child in ("export", "0_Transformer") if (folder / child / "config.json").is_file()
+        ]
+        meant = f"; did you mean {key}/{inside[0]}?" if inside else ""
+        raise UserError(f"{key} is no model folder: it has no config.json{meant}")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise UserError(f"{key} has a config.json but no weights (*.safetensors)")
 
 
 def _check_architecture(architecture: dict[str, Any]) -> None:

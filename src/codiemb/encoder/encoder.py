@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -125,6 +125,25 @@ class Encoder(nn.Module):
             middle_query_BD=None if middle is None else middle[query_B],
             middle_document_ND=None if middle is None else middle[document_N],
         )
+
+    def token_states(self, texts: PackedTexts, position_P: Int[Tensor, " P"]) -> Float[Tensor, "P D"]:
+        """Last-layer states at ascending places of the stream, in chunks as in `forward`.
+
+        Of a chunk only the states asked for are kept.
+        """
+        if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
+            return self.hidden_states(texts).last_TD[position_P]
+
+        def states(chunk: PackedTexts, position_p: Tensor) -> Tensor:
+            return self.hidden_states(chunk).last_TD[position_p]
+
+        parts, start = [], 0
+        for chunk in split_by_tokens(texts, self.max_tokens_per_chunk):
+            end = start + len(chunk.input_ids_T)
+            inside_p = position_P[(position_P >= start) & (position_P < end)] - start
+            parts.append(checkpoint(states, chunk, inside_p, use_reentrant=False))
+            start = end
+        return torch.cat(parts)
 
     def hidden_states(self, texts: PackedTexts) -> HiddenStates:
         """Token states of the packed stream, computed packed or padded."""

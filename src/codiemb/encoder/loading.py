@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from codiemb.encoder.check import check_spec
+from codiemb.encoder.check import check_path, check_spec
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.spec import ModelSpec, with_folder_settings
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
@@ -45,6 +45,7 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         UserError: the model is not to be had, or is not what the settings say.
     """
     check_spec(spec)
+    check_path(spec)
     spec, changed = with_folder_settings(spec)
     check_spec(spec)
     for change in changed:
@@ -91,7 +92,7 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     if path is None:
         raise UserError(f"model.tokenizer is not set, and model={spec.name} has no path to take one from")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **_source(path, spec))
+        tokenizer = AutoTokenizer.from_pretrained(path, **source_of(path, spec))
     except _LOAD_ERRORS as error:
         if fallback is not None:
             log.warning("no tokenizer at %r; using %s (the weights are random anyway)", path, fallback)
@@ -105,7 +106,7 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
 def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
     path = cast(str, spec.path)
     try:
-        source = _source(path, spec)
+        source = source_of(path, spec)
         config = AutoConfig.from_pretrained(path, **source)
         _state_attention(config, spec)
         backbone, report = AutoModel.from_pretrained(
@@ -122,7 +123,7 @@ def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
     return backbone
 
 
-def _source(path: str, spec: ModelSpec) -> dict[str, bool]:
+def source_of(path: str, spec: ModelSpec) -> dict[str, bool]:
     """From where, and with whose code: local files only if the hub does not answer.
 
     Without that, huggingface_hub retries for 47 seconds before it says that there is no network.

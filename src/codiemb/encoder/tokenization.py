@@ -45,6 +45,13 @@ class TokenizedText(NamedTuple):
     prompt_length: int
 
 
+class Window(NamedTuple):
+    """A stretch of a raw text, and which of its tokens are text, not special tokens."""
+
+    input_ids: list[int]
+    is_text: list[bool]
+
+
 class TextTokenizer:
     """Tokenises prompt and text as one string, and finds where the text begins by character offsets.
 
@@ -95,6 +102,50 @@ class TextTokenizer:
         )
         rows = zip(encodings["input_ids"], encodings["offset_mapping"], prompts, strict=True)
         return [self._tokenized(ids, offsets, prompt, max_tokens) for ids, offsets, prompt in rows]
+
+    def windows(self, text: str, max_tokens: int) -> list[Window]:
+        """A raw text, without prompt, in consecutive windows of at most `max_tokens` tokens.
+
+        Each has the special tokens that the tokenizer puts around a text. A text without any token has one
+        window of an EOS or padding token.
+
+        Raises:
+            UserError: the special tokens alone fill `max_tokens`.
+        """
+        max_tokens = min(max_tokens, self.max_positions or max_tokens)
+        if max_tokens <= self.hf.num_special_tokens_to_add():
+            raise UserError(
+                f"tasks.lm.max_document_tokens={max_tokens} leaves no room for a token of the text"
+            )
+        encodings = self.hf(
+            text,
+            truncation=True,
+            max_length=max_tokens,
+            return_overflowing_tokens=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        rows = zip(encodings["input_ids"], encodings["special_tokens_mask"], strict=True)
+        windows = [Window(ids, [not special for special in mask]) for ids, mask in rows if ids]
+        return windows or [Window([self._blank_id()], [False])]
+
+    @property
+    def mask_id(self) -> int:
+        """What stands in for a masked token: the tokenizer's mask, or else "_", as in LLM2Vec.
+
+        Raises:
+            UserError: the tokenizer has neither.
+        """
+        if self.hf.mask_token_id is not None:
+            return self.hf.mask_token_id
+        ids = self.hf("_", add_special_tokens=False)["input_ids"]
+        if len(ids) != 1 or ids[0] == self.hf.unk_token_id:
+            raise UserError(
+                'the tokenizer has no mask token, and "_" is not one token of it: masked prediction needs '
+                "one. tasks.lm.mask_share=null with model.attention=causal predicts every next token instead"
+            )
+        return ids[0]
 
     def _tokenized(
         self, ids: list[int], offsets: list[tuple[int, int]], prompt: str, max_tokens: int

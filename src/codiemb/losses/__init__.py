@@ -1,8 +1,9 @@
-"""The losses: modules that take an EmbeddedBatch, never a model, and return a scalar and its logs."""
+"""The losses: modules that take an EmbeddedBatch, or TokenStates, never a model; a scalar and its logs."""
 
 from codiemb.losses.base import LossOutput
 from codiemb.losses.graded import CoSENT, ListNet, Pearson, RankKL
 from codiemb.losses.info_nce import InfoNCE
+from codiemb.losses.lm import TokenPrediction
 from codiemb.losses.mid_layer import MidLayerInfoNCE
 from codiemb.losses.pro import PRO
 from codiemb.losses.wrappers import Matryoshka, WeightedSum
@@ -17,5 +18,6 @@ __all__ = [
     "MidLayerInfoNCE",
     "Pearson",
     "RankKL",
+    "TokenPrediction",
     "WeightedSum",
 ]

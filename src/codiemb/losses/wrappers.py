@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from codiemb.batch import EmbeddedBatch
+from codiemb.batch import EmbeddedBatch, TokenStates
 from codiemb.losses.base import LossOutput, full_precision, map_embeddings, require_weights
 
 
@@ -23,7 +23,7 @@ class WeightedSum(nn.Module):
         self.weights = require_weights({name: float(weight) for name, (weight, _) in terms.items()})
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
 
-    def forward(self, batch: EmbeddedBatch) -> LossOutput:
+    def forward(self, batch: EmbeddedBatch | TokenStates) -> LossOutput:
         """The weighted sum; its mean over ranks is that of the global batch if every term's is."""
         return _weighted_sum({name: (self.weights[name], self.terms[name], batch) for name in self.terms})
 
@@ -67,7 +67,9 @@ def _truncated(batch: EmbeddedBatch, dim: int) -> EmbeddedBatch:
     return map_embeddings(batch, lambda embedding: normalize(embedding[:, :dim], dim=1))
 
 
-def _weighted_sum(terms: Mapping[str, tuple[float, nn.Module, EmbeddedBatch]]) -> LossOutput:
+def _weighted_sum(
+    terms: Mapping[str, tuple[float, nn.Module, EmbeddedBatch | TokenStates]],
+) -> LossOutput:
     values: list[Tensor] = []
     logs: dict[str, Tensor] = {}
     for name, (weight, term, batch) in terms.items():

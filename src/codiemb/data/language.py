@@ -1,0 +1,90 @@
+"""From raw texts to a batch of the language-model task: windows, masks, and what each state must predict."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from codiemb.batch import LanguageBatch
+from codiemb.data.permutation import Permutation, mix
+from codiemb.encoder.encoder import pack_texts
+from codiemb.encoder.tokenization import TextTokenizer, Window
+
+
+class LanguageExample(NamedTuple):
+    """One window as the model sees it, and the tokens to predict, each from the state one place before it."""
+
+    input_ids: list[int]
+    places: list[int]  # of the predicted tokens, ascending, 1..len - 1
+    targets: list[int]
+
+
+def choose_windows(
+    tokenizer: TextTokenizer,
+    text: str,
+    *,
+    max_tokens: int,
+    num_windows: int | None,
+    mask_share: float | None,
+    key: int,
+) -> list[LanguageExample]:
+    """This epoch's windows of one raw text, masked or not: a pure function of its arguments.
+
+    Args:
+        tokenizer: of the model.
+        text: the whole document; a long one is cut into windows without overlap.
+        max_tokens: of a window, special tokens included.
+        num_windows: sampled without replacement; None takes all.
+        mask_share: share of the tokens that is masked, all of them by the mask token (80/10/10 is no better,
+            arXiv 2202.08005); None predicts every next token.
+        key: chooses windows and masks, from (seed, epoch, example).
+    """
+    windows = tokenizer.windows(text, max_tokens)
+    chosen = list(range(len(windows)))
+    if num_windows is not None and num_windows < len(windows):
+        chosen = sorted(Permutation(len(windows), mix(key, 0))(np.arange(num_windows)).tolist())
+    if mask_share is None:
+        return [_every_next_token(windows[i]) for i in chosen]
+    return [_masked(windows[i], mask_share, tokenizer.mask_id, mix(key, 1, i)) for i in chosen]
+
+
+def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -> LanguageBatch:
+    """One stream, shortest first (long runs for the attention)."""
+    ordered = sorted(examples, key=lambda example: len(example.input_ids))
+    predictors: list[int] = []
+    targets: list[int] = []
+    start = 0
+    for example in ordered:
+        predictors += [start + place - 1 for place in example.places]
+        targets += example.targets
+        start += len(example.input_ids)
+    return LanguageBatch(
+        task=task,
+        source=source,
+        texts=pack_texts([(example.input_ids, 0) for example in ordered]),
+        predictor_P=torch.tensor(predictors, dtype=torch.int64),
+        target_P=torch.tensor(targets, dtype=torch.int64),
+        mean_targets=float(len(targets)),
+    )
+
+
+def _every_next_token(window: Window) -> LanguageExample:
+    """Every token but the first, special ones included: a causal model learns where a text ends."""
+    ids = window.input_ids
+    return LanguageExample(ids, list(range(1, len(ids))), ids[1:])
+
+
+def _masked(window: Window, mask_share: float, mask_id: int, key: int) -> LanguageExample:
+    """At least one token of the text is masked; never the first, which no state stands before."""
+    ids = list(window.input_ids)
+    places = [i for i, is_text in enumerate(window.is_text) if is_text and i > 0]
+    if not places:
+        return LanguageExample(ids, [], [])
+    count = max(1, round(mask_share * len(places)))
+    drawn = Permutation(len(places), key)(np.arange(count))
+    masked = sorted(places[i] for i in drawn.tolist())
+    targets = [ids[place] for place in masked]
+    for place in masked:
+        ids[place] = mask_id
+    return LanguageExample(ids, masked, targets)

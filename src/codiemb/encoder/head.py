@@ -1,0 +1,77 @@
+"""The language-model head: a checkpoint's own output matrix or a new one; trained with, never exported."""
+
+import logging
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from codiemb.batch import LanguageBatch, TokenStates
+from codiemb.encoder.encoder import Encoder
+from codiemb.encoder.loading import source_of
+from codiemb.encoder.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+
+
+class LanguageHead(nn.Module):
+    """Maps token states to logits over the vocabulary.
+
+    Args:
+        weight_VD: the matrix; None ties it to the token embedding, which then learns from both its uses.
+    """
+
+    def __init__(self, weight_VD: Float[Tensor, "V D"] | None = None) -> None:
+        super().__init__()
+        self.weight = None if weight_VD is None else nn.Parameter(weight_VD)
+
+    def forward(self, encoder: Encoder, batch: LanguageBatch) -> TokenStates:
+        """The states that predict, their targets, and the matrix: all that a loss needs."""
+        return TokenStates(
+            encoder.token_states(batch.texts, batch.predictor_P),
+            batch.target_P,
+            _embedding(encoder) if self.weight is None else self.weight,
+            batch.mean_targets,
+        )
+
+
+def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:
+    """The head of the checkpoint at `spec.path` if that is a causal language model, else a new one.
+
+    A new head starts at zero: all tokens are equally likely, and the loss at ln(vocabulary), whatever the
+    scale of the states. With LoRA a loaded head stays frozen, as all weights of the checkpoint do.
+    """
+    loaded = None if spec.weights == "random" or spec.path is None else _pretrained_head(spec, encoder)
+    if loaded is not None:
+        return loaded.requires_grad_(spec.lora.r == 0)
+    return LanguageHead(torch.zeros_like(_embedding(encoder)))
+
+
+def _pretrained_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead | None:
+    """Tied or not, as the checkpoint's config says; None where the checkpoint has no head of its own.
+
+    An untied one costs a second load of the whole model, dropped at once: where a checkpoint keeps its head
+    differs from architecture to architecture, and transformers knows.
+    """
+    path, config = cast(str, spec.path), encoder.backbone.config
+    if not any(name.endswith("ForCausalLM") for name in config.architectures or ()):
+        return None
+    if config.tie_word_embeddings:
+        return LanguageHead()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path, dtype=encoder.backbone.dtype, output_loading_info=True, **source_of(path, spec)
+    )
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    output = cast(nn.Linear, model.get_output_embeddings())
+    if output.bias is not None:
+        log.warning("%s: the head's bias is left out in language-model training", path)
+    name = next(name for name, module in model.named_modules() if module is output)
+    if f"{name}.weight" in report["missing_keys"]:
+        return None
+    return LanguageHead(output.weight.detach().to(_embedding(encoder).device))
+
+
+def _embedding(encoder: Encoder) -> Tensor:
+    return cast(nn.Embedding, encoder.backbone.get_input_embeddings()).weight
