@@ -11,7 +11,13 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from codiemb.config import build, fuse_stage, run_folder
-from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_evaluation, show_and_save
+from codiemb.config.evaluation import (
+    UNTRAINED_FILE,
+    check_evaluations,
+    console,
+    run_evaluation,
+    show_and_save,
+)
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
@@ -37,8 +43,7 @@ def main(config: DictConfig) -> None:
     preflight(cfg)
     run_dir = Path(cfg.run_dir)
     main_process = run_folder.is_main_process()
-    if cfg.evaluate.before or cfg.evaluate.after:
-        check_task(cfg.task)
+    check_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse)
@@ -48,6 +53,7 @@ def main(config: DictConfig) -> None:
     trainer = build.build_trainer(cfg)
     if main_process:
         run_folder.record_run(config, run_dir)
+        build.log_config(trainer, cfg)
         data.prepare_data()
         data.setup()
         log.info(
