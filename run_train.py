@@ -24,6 +24,7 @@ from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import Encoder, load_encoder
 from codiemb.export import export_cosine, export_sentence_transformer
+from codiemb.report import write_report
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation
@@ -111,7 +112,7 @@ def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | N
             console().print(table.rich())
     result = {"scores": scores, "seconds": round(seconds, 1)}
     (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    log.info("finished in %.0f s: %s", seconds, run_dir)
+    log.info("finished in %.0f s: %s", seconds, write_report(run_dir))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Probe(NamedTuple):
 
 
 class Similarities(NamedTuple):
-    """Cosines of queries with documents: their positives, their hard negatives, and all other queries' own."""
+    """Cosines of queries with their positives, their hard negatives, and the other queries' documents."""
 
     positive: Float[Tensor, " _"]
     hard_negative: Float[Tensor, " _"]
