@@ -11,13 +11,20 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from codiemb.config import build, fuse_stage, run_folder
-from codiemb.config.evaluation import UNTRAINED_FILE, check_task, console, run_evaluation, show_and_save
+from codiemb.config.evaluation import (
+    UNTRAINED_FILE,
+    check_evaluations,
+    console,
+    run_evaluation,
+    show_and_save,
+)
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE, recorded_metric
 from codiemb.encoder import Encoder, check_path, load_encoder
 from codiemb.export import export_cosine, export_sentence_transformer
+from codiemb.report import write_report
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation
@@ -37,8 +44,7 @@ def main(config: DictConfig) -> float | None:
     preflight(cfg)
     run_dir = Path(cfg.run_dir)
     main_process = run_folder.is_main_process()
-    if cfg.evaluate.before or cfg.evaluate.after:
-        check_task(cfg.task)
+    check_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse)
@@ -49,6 +55,7 @@ def main(config: DictConfig) -> float | None:
     trainer = build.build_trainer(cfg)
     if main_process:
         run_folder.record_run(config, run_dir)
+        build.log_config(trainer, cfg)
         data.prepare_data()
         data.setup()
         log.info(
@@ -107,7 +114,7 @@ def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | N
             console().print(table.rich())
     result = {"scores": scores, "seconds": round(seconds, 1)}
     (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    log.info("finished in %.0f s: %s", seconds, run_dir)
+    log.info("finished in %.0f s: %s", seconds, write_report(run_dir))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,24 @@ LAYERS = [
     ["codiemb.losses", "codiemb.pooling", "codiemb.metrics", "codiemb.optim"],
     ["codiemb.encoder"],
     ["codiemb.data"],
-    ["codiemb.evaluation", "codiemb.export", "codiemb.fusion"],
-    ["codiemb.module", "codiemb.datamodule", "codiemb.callbacks"],
+    ["codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.probe", "codiemb.report"],
+    [
+        "codiemb.module",
+        "codiemb.datamodule",
+        "codiemb.callbacks",
+        "codiemb.diagnostics",
+        "codiemb.evaluating",
+    ],
     ["codiemb.config"],
 ]
-LIGHTNING_RIM = ("codiemb.module", "codiemb.datamodule", "codiemb.callbacks", "codiemb.config")
+LIGHTNING_RIM = (
+    "codiemb.module",
+    "codiemb.datamodule",
+    "codiemb.callbacks",
+    "codiemb.diagnostics",
+    "codiemb.evaluating",
+    "codiemb.config",
+)
 
 
 def imports(source: str, module: str) -> Iterator[str]:

@@ -1,8 +1,13 @@
 """Pure functions that judge scores and embeddings, for validation and dashboards."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from codiemb.batch import EmbeddedBatch
+
+MATCHING = 0.8  # gold score from which a graded pair counts as positive: 4 of 5, as in arXiv 2104.08821
+UNRELATED = 0.2  # gold score up to which it counts as negative
 
 
 def average_ranks(values_n: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -52,3 +57,46 @@ def effective_rank(x_nD: Float[Tensor, "n D"]) -> Float[Tensor, ""]:
     singular_r = torch.linalg.svdvals(x_nD.double())
     share_r = singular_r / singular_r.sum()
     return torch.special.entr(share_r).sum().exp()
+
+
+def cosine(x_n: Float[Tensor, " n"], y_n: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Cosine in float64, of two gradients for example: below 0 they pull apart; NaN when one is zero."""
+    x_n, y_n = x_n.double(), y_n.double()
+    return (x_n @ y_n) / (x_n.norm() * y_n.norm())
+
+
+def positive_documents(batch: EmbeddedBatch) -> Int[Tensor, " P"]:
+    """Rows of the documents that match their query: positives, if graded those scored MATCHING or more."""
+    score_N = batch.document_score_N
+    return (batch.document_is_positive_N & ~(score_N < MATCHING)).nonzero().squeeze(1)
+
+
+def hard_negative_documents(batch: EmbeddedBatch) -> Int[Tensor, " P"]:
+    """Rows of the hard negatives, and of graded documents scored UNRELATED or less."""
+    return (~batch.document_is_positive_N | (batch.document_score_N <= UNRELATED)).nonzero().squeeze(1)
+
+
+def first_of_each(hash_N: Int[Tensor, " N"]) -> Int[Tensor, " u"]:
+    """One row of every distinct text, the first; in the order of the hashes, which is as good as random."""
+    distinct_u, group_N = torch.unique(hash_N, return_inverse=True)
+    row_N = torch.arange(len(hash_N), device=hash_N.device)
+    return torch.full_like(distinct_u, len(hash_N)).scatter_reduce_(0, group_N, row_N, "amin")
+
+
+@torch.no_grad()
+def embedding_statistics(batch: EmbeddedBatch, max_texts: int = 256) -> dict[str, Tensor]:
+    """`alignment` of the positive pairs; `uniformity` and `effective_rank` of up to `max_texts` documents.
+
+    Repeated documents count once. What a batch cannot tell (no positive pair, fewer than two documents) is
+    left out.
+    """
+    statistics = {}
+    positive_P = positive_documents(batch)
+    if len(positive_P):
+        query_PD = batch.query_BD[batch.document_owner_N[positive_P].long()]
+        statistics["alignment"] = alignment(query_PD, batch.document_ND[positive_P])
+    document_uD = batch.document_ND[first_of_each(batch.document_hash_N)[:max_texts]]
+    if len(document_uD) >= 2:
+        statistics["uniformity"] = uniformity(document_uD)
+        statistics["effective_rank"] = effective_rank(document_uD)
+    return statistics

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from codiemb import optim
+from codiemb.config.evaluation import dev_scores, dev_task
 from codiemb.config.nodes import build_node, check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.data.records import RAW_TASKS
@@ -21,6 +22,7 @@ from codiemb.data.source import SourceFile
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import Encoder, ModelSpec, load_head
 from codiemb.errors import UserError
+from codiemb.evaluating import DevMetrics
 from codiemb.losses import WeightedSum
 from codiemb.module import EmbeddingModule
 
@@ -131,10 +133,25 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
         **cfg.trainer,
         strategy=strategy or cfg.strategy.get("name", "auto"),
         logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
-        callbacks=[build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
+        callbacks=build_dev_metrics(cfg)
+        + [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,
     )
+
+
+def build_dev_metrics(cfg: TrainConfig) -> list[DevMetrics]:
+    """The evaluation during training, if asked for."""
+    if cfg.evaluate.every_n_steps is None:
+        return []
+    task = dev_task(cfg.task, cfg.evaluate.dev_tasks)
+    return [DevMetrics(functools.partial(dev_scores, task), cfg.evaluate.every_n_steps)]
+
+
+def log_config(trainer: pl.Trainer, cfg: TrainConfig) -> None:
+    """The resolved config to every logger: searchable columns in W&B, hparams.yaml beside metrics.csv."""
+    for logger in trainer.loggers:
+        logger.log_hyperparams(asdict(cfg))
 
 
 def use_offline_wandb() -> None:

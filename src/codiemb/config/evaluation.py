@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rich.console import Console
 
-from codiemb.config.schema import EvaluationTaskConfig
+from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
 from codiemb.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +45,23 @@ def check_task(task: EvaluationTaskConfig) -> None:
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
     importlib.import_module("codiemb.evaluation")
+
+
+def check_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> None:
+    """`check_task` for every evaluation that a training run will do.
+
+    Raises:
+        UserError: as `check_task`, or a name in `evaluate.dev_tasks` that is no builtin task.
+    """
+    if when.before or when.after:
+        check_task(task)
+    if when.every_n_steps is not None:
+        dev = dev_task(task, when.dev_tasks)
+        check_task(dev)
+        try:
+            evaluation_tasks(dev)
+        except UserError as error:
+            raise UserError(str(error).replace("task.tasks", "evaluate.dev_tasks", 1)) from error
 
 
 def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
@@ -89,6 +106,20 @@ def run_evaluation(
         progress=True,
         report=report,
     )
+
+
+def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:
+    """Builtin tasks on their dev side, with the instructions of `task` where it has any for them."""
+    data = task.data if task.name == "builtin" else EvaluationTaskConfig.data
+    return EvaluationTaskConfig("builtin", data, "dev", names, task.instructions, baseline=False)
+
+
+def dev_scores(task: EvaluationTaskConfig, encoder: "TextEncoder") -> dict[str, float]:
+    """`<dataset>/<metric>`: main score, as the loggers name it."""
+    from codiemb.evaluation import evaluate
+
+    result = evaluate(encoder, evaluation_tasks(task), task.instructions, bm25=False)
+    return {f"{entry.task}/{entry.metric.replace('_at_', '@')}": entry.score for entry in result.results}
 
 
 def console() -> Console:

@@ -68,6 +68,7 @@ def _check_numbers(cfg: TrainConfig) -> None:
     if not 0 < cfg.epochs < math.inf:
         raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
     _at_least("max_steps", cfg.max_steps, 1)
+    _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)
     _at_least("data.num_workers", cfg.data.num_workers, 0)
     _at_least("data.prefetch", cfg.data.prefetch, 1)
     least = {

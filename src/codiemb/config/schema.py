@@ -77,10 +77,19 @@ class EncoderConfig:
 
 @dataclass
 class EvaluateConfig:
-    """When a training run evaluates on `task`."""
+    """When a training run evaluates on `task`, and on the builtin dev split.
+
+    Attributes:
+        before: on `task`, before training.
+        after: on `task`, after training.
+        every_n_steps: on `dev_tasks` of the builtin dev split, every so many optimizer steps; null never.
+        dev_tasks: names of builtin tasks.
+    """
 
     before: bool = True
     after: bool = True
+    every_n_steps: int | None = None
+    dev_tasks: list[str] = field(default_factory=lambda: ["FramesRetrieval", "FramesSTS"])
 
 
 @dataclass

@@ -162,8 +162,15 @@ class Plan:
         source = self.sources[k]
         epoch, batch = divmod(draw, source.num_batches)
         positions = np.arange(source.global_batch_size) + batch * source.global_batch_size
-        order = Permutation(source.num_examples, mix(self.seed, 1, k, epoch))
-        return PlannedStep(k, epoch, order(positions))
+        return PlannedStep(k, epoch, self._order(k, epoch)(positions))
+
+    def last_examples(self, source: int, count: int) -> Int[np.ndarray, " n"]:
+        """The examples that a source's first epoch ends with: a run of less than an epoch meets them last."""
+        size = self.sources[source].num_examples
+        return self._order(source, epoch=0)(np.arange(max(0, size - count), size))
+
+    def _order(self, source: int, epoch: int) -> Permutation:
+        return Permutation(self.sources[source].num_examples, mix(self.seed, 1, source, epoch))
 
     def _permute(self, n: int, position: int, cycle: int) -> int:
         return int(Permutation(n, mix(self.seed, 0, cycle))(np.array([position]))[0])

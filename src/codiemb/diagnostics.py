@@ -1,0 +1,170 @@
+"""Lightning callbacks that watch training without touching it: embedding statistics, gradient conflict."""
+
+import functools
+import itertools
+import logging
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from codiemb.batch import Batch, EmbeddedBatch
+from codiemb.metrics import cosine, embedding_statistics
+from codiemb.module import EmbeddingModule
+
+log = logging.getLogger(__name__)
+
+
+class Windows:
+    """Is it this task's turn? Once in every window of `trainer.log_every_n_steps`, at its first chance."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def due(self, task: str, trainer: pl.Trainer) -> bool:
+        """True the first time that the task asks in the window of the present optimizer step."""
+        window = trainer.global_step // trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self._last.get(task) == window:
+            return False
+        self._last[task] = window
+        return True
+
+
+class EmbeddingStatistics(pl.Callback):
+    """Logs alignment, uniformity and effective rank of each task's batches.
+
+    Looks at one batch per task and window of `trainer.log_every_n_steps`, at what the loss of that task
+    sees, hence at this rank's embeddings (the loggers show rank 0's). A task whose loss sees no embeddings
+    is passed over.
+
+    Args:
+        max_texts: documents of a batch that uniformity and effective rank are computed from.
+    """
+
+    def __init__(self, max_texts: int = 256) -> None:
+        self.max_texts = max_texts
+        self._windows = Windows()
+        self._hooks: list[RemovableHandle] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A hook on each loss: it leaves the module's code and the strategy's wrapping alone."""
+        assert isinstance(pl_module, EmbeddingModule)
+        for task, loss in pl_module.losses.items():
+            look = functools.partial(self._look, trainer, pl_module, task)
+            self._hooks.append(loss.register_forward_hook(look))
+
+    def _look(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        task: str,
+        loss: nn.Module,
+        inputs: tuple[Any, ...],
+        output: object,
+    ) -> None:
+        batch = inputs[0]
+        if not isinstance(batch, EmbeddedBatch):
+            return
+        if self._windows.due(task, trainer):
+            for name, value in embedding_statistics(batch, self.max_texts).items():
+                pl_module.log(f"train/{name}/{task}", value, batch_size=1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the module as it was."""
+        self._unhook()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Likewise."""
+        self._unhook()
+
+    def _unhook(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+
+class GradientCosine(pl.Callback):
+    """Logs the cosine between the tasks' gradients, `train/gradient_cosine/<task>_<task>`: 0 is no conflict.
+
+    Compares the last gradient taken of each task, one per window of `trainer.log_every_n_steps`, so a few
+    steps apart, on a fixed random sample of the parameters: enough to tell -0.1 from 0.1 (the standard error
+    of a cosine over n independent entries is n^-1/2). Gradients are those of a whole optimizer step: after
+    accumulation and averaging over ranks, before clipping.
+
+    Args:
+        num_entries: size of the sample.
+    """
+
+    def __init__(self, num_entries: int = 65_536) -> None:
+        self.num_entries = num_entries
+        self._enabled = True
+        self._task = ""
+        self._windows = Windows()
+        self._places: list[tuple[nn.Parameter, Int[Tensor, " s"]]] = []
+        self._last: dict[str, Float[Tensor, " n"]] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the sample; a strategy that shards gradients has none to show."""
+        self._enabled = not is_sharded(trainer)
+        if not self._enabled:
+            name = type(trainer.strategy).__name__
+            log.info("train/gradient_cosine is off: %s keeps gradients in shards", name)
+            return
+        trained = [p for p in pl_module.parameters() if p.requires_grad]
+        self._places = sample_places(trained, self.num_entries)
+        self._last.clear()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """All micro-batches of an optimizer step have the same task."""
+        self._task = batch.task
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Copy the sample of this task's gradient; once every task has one of this window, compare."""
+        if not self._enabled or not self._windows.due(self._task, trainer):
+            return
+        self._last[self._task] = sampled_gradient(self._places)
+        for first, second in itertools.combinations(sorted(self._last), 2):
+            if self._task in (first, second):
+                value = cosine(self._last[first], self._last[second])
+                pl_module.log(f"train/gradient_cosine/{first}_{second}", value, batch_size=1)
+
+
+def is_sharded(trainer: pl.Trainer) -> bool:
+    """Whether a rank holds but a part of the weights or gradients."""
+    return isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy)
+
+
+def sample_places(
+    parameters: list[nn.Parameter], num_entries: int
+) -> list[tuple[nn.Parameter, Int[Tensor, " s"]]]:
+    """The same random entries of each parameter at every call, in proportion to its size; with repetition."""
+    generator = torch.Generator().manual_seed(0)  # of our own: the global one belongs to training
+    total = sum(p.numel() for p in parameters)
+    places = []
+    for parameter in parameters:
+        count = -(-num_entries * parameter.numel() // total)
+        entries_s = torch.randint(parameter.numel(), (count,), generator=generator)
+        places.append((parameter, entries_s.to(parameter.device)))
+    return places
+
+
+def sampled_gradient(places: list[tuple[nn.Parameter, Int[Tensor, " s"]]]) -> Float[Tensor, " n"]:
+    """The gradient at these places, fp32; 0 where a parameter has none."""
+    parts = []
+    for parameter, entries_s in places:
+        if parameter.grad is None:
+            parts.append(torch.zeros(len(entries_s), device=parameter.device))
+        else:
+            parts.append(parameter.grad.flatten()[entries_s].float())
+    return torch.cat(parts)

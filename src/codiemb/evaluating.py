@@ -1,0 +1,216 @@
+"""Lightning callbacks that evaluate while a run goes on: the probe of its sources, and dev tasks."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+
+from codiemb.batch import Batch
+from codiemb.data.collator import Collator
+from codiemb.datamodule import EmbeddingDataModule
+from codiemb.diagnostics import is_sharded
+from codiemb.encoder import Encoder
+from codiemb.module import EmbeddingModule
+from codiemb.probe import Probe, look, make_probe
+
+log = logging.getLogger(__name__)
+PROBE_FILE = "probe.jsonl"
+_BATCH = 8  # records embedded at once: small beside any training batch
+
+
+class ProbeSources(pl.Callback):
+    """Embeds a few records of every source before and after training: similarities, quality, neighbours.
+
+    The records are the last of each source's first epoch, so a run of less than one epoch has not trained
+    on them. Numbers go to the loggers as `probe/<source>/<name>`, neighbours to W&B as tables, all of it
+    to `probe.jsonl` in the run folder, one line per source and look. All ranks look (a sharded model needs
+    them), rank 0 writes.
+
+    Args:
+        num_records: of each source.
+        every_n_steps: optimizer steps between two looks; null looks only at the start and the end.
+        num_queries: queries of each source whose neighbours are shown.
+        num_neighbours: of each query.
+    """
+
+    def __init__(
+        self,
+        num_records: int = 96,
+        every_n_steps: int | None = None,
+        num_queries: int = 3,
+        num_neighbours: int = 3,
+    ) -> None:
+        self.num_records = num_records
+        self.every_n_steps = every_n_steps
+        self.num_queries = num_queries
+        self.num_neighbours = num_neighbours
+        self._probes: list[Probe] = []
+        self._looked_at = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose the records; look before the first step. A resumed run keeps its earlier looks."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._probes = _probes(data, _encoder(pl_module), self.num_records)
+        if trainer.is_global_zero:
+            cut(Path(trainer.default_root_dir) / PROBE_FILE, trainer.global_step)
+        if trainer.global_step == 0:
+            self._look(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Look every `every_n_steps`."""
+        if is_due(trainer.global_step, self.every_n_steps):
+            self._look(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look after the last step."""
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._looked_at == trainer.global_step:
+            return
+        self._looked_at = trainer.global_step
+        for probe in self._probes:
+            batches = [_to_device(batch, pl_module.device) for batch in probe.batches]
+            with trainer.precision_plugin.forward_context():
+                seen = look(
+                    _encoder(pl_module),
+                    probe,
+                    batches,
+                    num_queries=self.num_queries,
+                    k=self.num_neighbours,
+                )
+            if trainer.is_global_zero:
+                _write(trainer, seen)
+
+
+class DevMetrics(pl.Callback):
+    """Evaluates on dev tasks every so many optimizer steps, and at both ends: `val/<dataset>/<metric>`.
+
+    On rank 0 while the others wait; a sharded model, which no rank can run alone, is not evaluated.
+
+    Args:
+        evaluate: scores an encoder: {`<dataset>/<metric>`: value}. Must leave the random state alone.
+        every_n_steps: optimizer steps between two evaluations.
+    """
+
+    def __init__(self, evaluate: Callable[[Encoder], Mapping[str, float]], every_n_steps: int) -> None:
+        self.evaluate = evaluate
+        self.every_n_steps = every_n_steps
+        self._enabled = True
+        self._evaluated_at = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before the first step; not again where a run goes on."""
+        self._enabled = not is_sharded(trainer)
+        if not self._enabled:
+            log.info("evaluate.every_n_steps is off: %s shards the model", type(trainer.strategy).__name__)
+        if trainer.global_step == 0:
+            self._evaluate(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Every `every_n_steps`."""
+        if is_due(trainer.global_step, self.every_n_steps):
+            self._evaluate(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After the last step."""
+        self._evaluate(trainer, pl_module)
+
+    def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._enabled or self._evaluated_at == trainer.global_step:
+            return
+        self._evaluated_at = trainer.global_step
+        if trainer.is_global_zero:
+            scores = self.evaluate(_encoder(pl_module))
+            _log(trainer, {f"val/{name}": value for name, value in scores.items()})
+        trainer.strategy.barrier("evaluated")
+
+
+def is_due(step: int, every_n_steps: int | None) -> bool:
+    """Whether a multiple of `every_n_steps` steps is done; asked again within a step, still true."""
+    return every_n_steps is not None and step > 0 and step % every_n_steps == 0
+
+
+def cut(path: Path, step: int) -> None:
+    """Drop the looks that a run going on from `step` will take again; a fresh run (step 0) drops all."""
+    if not path.is_file():
+        return
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if step and json.loads(line)["step"] <= step]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(kept), "utf-8")
+    os.replace(partial, path)
+
+
+def _encoder(module: pl.LightningModule) -> Encoder:
+    assert isinstance(module, EmbeddingModule)
+    return module.encoder
+
+
+def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> list[Probe]:
+    """One probe of each source whose batches are embedded: raw text for language modelling has none."""
+    assert data.plan is not None
+    collator = Collator(encoder.tokenizer, data.tasks, data.seed)
+    probes = []
+    for number, source in enumerate(data.sources):
+        examples = data.plan.last_examples(number, num_records).tolist()
+        batches = []
+        for start in range(0, len(examples), _BATCH):
+            indices = examples[start : start + _BATCH]
+            records = [source[index] for index in indices]
+            batches.append(collator(records, source=source.name, epoch=0, indices=indices))
+        if all(isinstance(batch, Batch) for batch in batches):
+            probes.append(make_probe(encoder, batches))
+    return probes
+
+
+def _to_device(batch: Batch, device: Any) -> Batch:  # noqa: ANN401  torch.device or its name
+    moved: Batch = apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
+    return moved
+
+
+def _write(trainer: pl.Trainer, seen: dict[str, Any]) -> None:
+    """One line in the run folder, the numbers to every logger, the neighbours to W&B."""
+    path = Path(trainer.default_root_dir) / PROBE_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": trainer.global_step, **seen}, ensure_ascii=False) + "\n")
+    _log(trainer, {f"probe/{seen['source']}/{name}": value for name, value in seen["metrics"].items()})
+    columns = ["step", "query", "rank", "document", "similarity", "is_positive"]
+    rows = [
+        [trainer.global_step, entry["query"], rank, found["text"], found["similarity"], found["is_positive"]]
+        for entry in seen["neighbours"]
+        for rank, found in enumerate(entry["documents"], 1)
+    ]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_table(f"probe/{seen['source']}/neighbours", columns=columns, data=rows)
+
+
+def _log(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    """To every logger, now; `self.log` is not allowed at the end of training."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    for logger in trainer.loggers:
+        logger.log_metrics(finite, step=trainer.global_step)

@@ -1,0 +1,169 @@
+"""Fill the template: facts, tables and charts of one run, in one file that needs no network."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from codiemb.report import sections
+from codiemb.report.axes import short
+from codiemb.report.run import Run, read_run
+
+REPORT_FILE = "report.html"
+Row = dict[str, Any]
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a run folder; returns its path.
+
+    Raises:
+        UserError: the folder holds no run, or a file in it cannot be read.
+    """
+    path = folder / REPORT_FILE
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(read_run(folder)), "utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def render(run: Run) -> str:
+    """The page. Every text of the run is escaped: a document may hold any markup."""
+    environment = Environment(
+        loader=PackageLoader("codiemb.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html").render(
+        run=run,
+        title=_title(run),
+        facts=_facts(run),
+        evaluation=evaluation_table(run.before, run.after),
+        charts={
+            "Dev metrics": sections.development(run),
+            "Losses": sections.losses(run),
+            "Contrast": sections.contrast(run),
+            "Geometry of the embeddings": sections.geometry(run),
+            "Similarity before and after": sections.histograms(run),
+            "Optimisation and speed": sections.optimisation(run),
+        },
+        captions=CAPTIONS,
+        probe_sources=[first["source"] for first, _ in first_and_last(run.looks)],
+        probes=probe_rows(run.looks),
+        neighbours=neighbour_rows(run.looks),
+    )
+
+
+CAPTIONS = {
+    "Losses": "Each task's loss and its unweighted terms. Thick: smoothed; faint: as logged.",
+    "Contrast": "Cosine of queries with their positives and with the hardest negative left after masking.",
+    "Geometry of the embeddings": (
+        "Alignment (mean squared distance of positive pairs) and uniformity (spread over the sphere): lower "
+        "is better. Effective rank: dimensions in use. The path runs from the hollow to the full point. "
+        "Gradients that pull apart have a cosine below 0."
+    ),
+    "Similarity before and after": (
+        "Cosines in the probe: records from the end of each source's first epoch (a run of less than one "
+        "epoch has not trained on them). For graded pairs positive means a score of 0.8 or more, hard "
+        "negative 0.2 or less; other is every pair of a query with another query's document."
+    ),
+}
+
+
+def evaluation_table(before: list[Row], after: list[Row]) -> list[Row]:
+    """Task, metric, before, after, gain and BM25 as fractions; the mean last, of columns without a gap."""
+    tests = {_test(row) for row in after or before}
+    earlier = {row["task"]: row["score"] for row in before if _test(row) in tests}
+    rows: list[Row] = [
+        {
+            "task": row["task"],
+            "metric": row["metric"].replace("_at_", "@"),
+            "before": earlier.get(row["task"]),
+            "after": row["score"] if after else None,
+            "bm25": row.get("bm25"),
+        }
+        for row in after or before
+    ]
+    if len(rows) > 1:
+        mean = {name: _mean([row[name] for row in rows]) for name in ("before", "after", "bm25")}
+        rows.append({"task": "Mean", "metric": "", **mean})
+    return [row | {"gain": _gain(row["before"], row["after"])} for row in rows]
+
+
+def _test(row: Row) -> tuple[str, str, str]:
+    """Scores compare only on the same data with the same metric."""
+    return row["task"], row["metric"], row["revision"]
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _gain(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def probe_rows(looks: list[Row]) -> list[Row]:
+    """Every number of the probe: at the first and the last look of each source, None where there is none."""
+    pairs = first_and_last(looks)
+    names = dict.fromkeys(name for first, _ in pairs for name in first["metrics"])
+    return [
+        {
+            "name": name.replace("_", " "),
+            "values": [look["metrics"].get(name) for pair in pairs for look in pair],
+        }
+        for name in names
+    ]
+
+
+def neighbour_rows(looks: list[Row]) -> list[Row]:
+    """Queries with their nearest documents at the first and the last look."""
+    rows = []
+    for first, last in first_and_last(looks):
+        later = {entry["query"]: entry["documents"] for entry in last["neighbours"]}
+        for entry in first["neighbours"]:
+            found = [(first["step"], entry["documents"])]
+            if last is not first:
+                found.append((last["step"], later.get(entry["query"], [])))
+            rows.append({"source": first["source"], "query": entry["query"], "looks": found})
+    return rows
+
+
+def first_and_last(looks: list[Row]) -> list[tuple[Row, Row]]:
+    """Of each source; the same look twice where there was one."""
+    by_source: dict[str, list[Row]] = {}
+    for look in looks:
+        by_source.setdefault(look["source"], []).append(look)
+    return [(found[0], found[-1]) for found in by_source.values()]
+
+
+def _title(run: Run) -> str:
+    return f"{run.config.get('stage', 'run')} · {(run.config.get('model') or {}).get('name', 'model')}"
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """The line of numbers under the title."""
+    facts = [("status", "unfinished" if run.seconds is None else "finished")]
+    if run.seconds is not None:
+        facts.append(("wall clock", str(timedelta(seconds=round(run.seconds)))))
+    steps = [step for task in run.tasks for step, _ in run.curves[f"train/loss/{task}"]]
+    if steps:
+        facts.append(("steps logged", f"{max(steps) + 1:,.0f}"))
+    speeds = [value for _, value in run.curves.get("perf/tokens_per_second", [])]
+    if speeds:
+        facts.append(("tokens per second", f"{median(speeds):,.0f}"))
+    memory = [value for _, value in run.curves.get("perf/peak_memory_mib", [])]
+    if memory:
+        facts.append(("peak memory", f"{max(memory) / 1024:.2f} GiB"))
+    facts.append(("seed", str(run.config.get("seed", "–"))))
+    commit = str(run.environment.get("git_commit") or "")[:10]
+    if commit:
+        facts.append(("commit", commit + (", modified" if run.environment.get("git_dirty") else "")))
+    if run.num_left_out:
+        facts.append(("values not finite", short(run.num_left_out)))
+    return facts

@@ -1,0 +1,99 @@
+"""What lies in a run folder, read back: metrics as curves, looks at the probe, evaluations, config."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from codiemb.errors import UserError
+
+Curve = list[tuple[float, float]]  # (optimizer step, value), finite values only
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; whatever a run did not get to is empty."""
+
+    folder: Path
+    config_text: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    curves: dict[str, Curve]  # by metric name
+    num_left_out: int  # values that are not finite
+    looks: list[dict[str, Any]]  # at the probe, oldest first
+    before: list[dict[str, Any]]  # results of an Evaluation, as JSON: importing it would import mteb
+    after: list[dict[str, Any]]
+    seconds: float | None  # None: the run has not finished
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that were trained, as their losses were logged."""
+        names = (name.split("/") for name in self.curves)
+        return sorted({parts[2] for parts in names if parts[:2] == ["train", "loss"] and len(parts) == 3})
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UserError: it holds no run, or a file in it cannot be read.
+    """
+    config_file = folder / "config.yaml"
+    if not config_file.is_file():
+        raise UserError(f"{folder} is no run folder: it has no config.yaml; give outputs/STAGE/TIME")
+    text = config_file.read_text("utf-8")
+    curves, num_left_out = _curves(folder / "metrics.jsonl")
+    result = _json(folder / "result.json")
+    return Run(
+        folder=folder,
+        config_text=text,
+        config=yaml.safe_load(text) or {},
+        environment=_json(folder / "environment.json"),
+        curves=curves,
+        num_left_out=num_left_out,
+        looks=[look for _, look in _lines(folder / "probe.jsonl")],
+        before=_json(folder / "evaluation" / "before.json").get("results", []),
+        after=_json(folder / "evaluation" / "results.json").get("results", []),
+        seconds=result.get("seconds"),
+    )
+
+
+def _curves(path: Path) -> tuple[dict[str, Curve], int]:
+    """Curves by name; a step logged twice (a run that was continued) keeps its last value."""
+    values: dict[str, dict[float, float]] = {}
+    left_out = 0
+    for place, row in _lines(path):
+        if not isinstance(row.get("step"), int):
+            raise UserError(f"{place}: no step; every line of the metrics needs one")
+        for name, value in row.items():
+            if name in ("step", "time", "epoch") or not isinstance(value, int | float):
+                continue
+            if math.isfinite(value):
+                values.setdefault(name, {})[row["step"]] = float(value)
+            else:
+                left_out += 1
+    return {name: sorted(points.items()) for name, points in values.items()}, left_out
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Objects of a JSON-lines file with their places; a last line cut short by a crash is passed over."""
+    if not path.is_file():
+        return
+    lines = path.read_text("utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            yield f"{path}:{number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise UserError(f"{path}:{number}: not valid JSON ({error.msg}); delete the line") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error.msg}); delete the file") from error
