@@ -176,12 +176,14 @@ def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> li
     probes = []
     for number, source in enumerate(data.sources):
         examples = data.plan.last_examples(number, num_records).tolist()
-        batches = []
+        batches: list[Batch] = []
         for start in range(0, len(examples), _BATCH):
             indices = examples[start : start + _BATCH]
             records = [source[index] for index in indices]
-            batches.append(collator(records, source=source.name, epoch=0, indices=indices))
-        if all(isinstance(batch, Batch) for batch in batches):
+            batch = collator(records, source=source.name, epoch=0, indices=indices)
+            if isinstance(batch, Batch):
+                batches.append(batch)
+        if batches:
             probes.append(make_probe(encoder, batches))
     return probes
 
