@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Int
 from torch.utils.data import Dataset
 
 from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.collator import Collator
-from codiemb.data.plan import Plan, micro_batch_size
+from codiemb.data.plan import Plan, PlannedStep, micro_batch_size
 from codiemb.data.source import Source
 
 
@@ -57,18 +55,18 @@ class PlannedBatches(Dataset[AnyBatch]):
         return batch._replace(mean_targets=sum(counts) / self.accumulation)
 
     def _batch(self, micro_step: int) -> AnyBatch:
-        source_number, epoch, indices = self.shard(micro_step)
-        source = self.sources[source_number]
-        examples = indices.tolist()
+        shard = self.shard(micro_step)
+        source = self.sources[shard.source]
+        examples = shard.indices.tolist()
         records = [source[i] for i in examples]
-        return self.collator(records, source=source.name, epoch=epoch, indices=examples)
+        return self.collator(records, source=source.name, epoch=shard.epoch, indices=examples)
 
-    def shard(self, micro_step: int) -> tuple[int, int, Int[np.ndarray, " b"]]:
-        """Source number, its epoch, and the example numbers of this rank in this micro-step."""
+    def shard(self, micro_step: int) -> PlannedStep:
+        """The plan of this rank's part of an optimizer step: its source, epoch and example numbers."""
         if not 0 <= micro_step < len(self):
             raise IndexError(micro_step)
         step, part = divmod(micro_step, self.accumulation)
         planned = self.plan[step]
         size = self._sizes[planned.source]
         start = (part * self.num_ranks + self.rank) * size
-        return planned.source, planned.epoch, planned.indices[start : start + size]
+        return planned._replace(indices=planned.indices[start : start + size])
