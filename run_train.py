@@ -10,11 +10,12 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from codiemb.config import build, fuse_stage, run_folder
+from codiemb.config import build, fuse_stage, resume, run_folder
 from codiemb.config.evaluation import (
     UNTRAINED_FILE,
     check_evaluations,
     console,
+    evaluate_before,
     run_evaluation,
     show_and_save,
 )
@@ -43,6 +44,10 @@ def main(config: DictConfig) -> float | None:
     cfg = build.typed_train(config)
     preflight(cfg)
     run_dir = Path(cfg.run_dir)
+    start = resume.starting_point(config, run_dir)
+    if resume.has_finished(config, run_dir):
+        log.info("%s has finished, there is nothing to resume", run_dir)
+        return recorded_metric(run_dir)
     main_process = run_folder.is_main_process()
     check_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -72,9 +77,8 @@ def main(config: DictConfig) -> float | None:
 
     before = None
     if main_process and cfg.evaluate.before:
-        log.info("evaluating before training")
-        before = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info, baseline=False)
-    trainer.fit(module, datamodule=data)
+        before = evaluate_before(cfg.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info)
+    trainer.fit(module, datamodule=data, ckpt_path=start and start.path, weights_only=True)
     if not trainer.is_global_zero:
         return None
 

@@ -18,6 +18,7 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 # Lower layers first; a module imports its own layer or lower ones. The first prefix that fits decides.
 LAYERS = [
     ["codiemb.errors", "codiemb.folders", "codiemb.hub", "codiemb.batch", "codiemb.distributed"],
+    ["codiemb.checkpoint", "codiemb.signals"],
     ["codiemb.losses", "codiemb.pooling", "codiemb.metrics", "codiemb.optim"],
     ["codiemb.encoder"],
     ["codiemb.data"],
@@ -28,17 +29,12 @@ LAYERS = [
         "codiemb.callbacks",
         "codiemb.diagnostics",
         "codiemb.evaluating",
+        "codiemb.nonfinite",
+        "codiemb.saving",
     ],
     ["codiemb.config"],
 ]
-LIGHTNING_RIM = (
-    "codiemb.module",
-    "codiemb.datamodule",
-    "codiemb.callbacks",
-    "codiemb.diagnostics",
-    "codiemb.evaluating",
-    "codiemb.config",
-)
+LIGHTNING_RIM = (*LAYERS[-2], "codiemb.config")
 
 
 def imports(source: str, module: str) -> Iterator[str]:

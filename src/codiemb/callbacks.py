@@ -1,6 +1,7 @@
 """Lightning callbacks and the metrics file: speed, memory, a plain progress bar, JSON-lines metrics."""
 
 import json
+import os
 import resource
 import sys
 import time
@@ -74,6 +75,12 @@ def peak_memory_mib() -> float:
 class ProgressBar(TQDMProgressBar):
     """Lightning's bar with the loss per task, tokens per second and the time left; names without prefixes."""
 
+    def on_train_start(self, trainer: pl.Trainer, *args: Any) -> None:  # noqa: ANN401  Lightning's signature
+        """A continued run starts in mid-epoch, where Lightning's bar knows no total."""
+        super().on_train_start(trainer, *args)
+        bar, done = self.train_progress_bar, trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        bar.total, bar.initial, bar.n = int(self.total_train_batches), done, done
+
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
@@ -100,6 +107,18 @@ class JsonlLogger(Logger):
     def version(self) -> str:
         """One file per run folder."""
         return "0"
+
+    def cut(self, step: int) -> None:
+        """Keep the lines of the first `step` optimizer steps (counted from 0); a half-written line goes."""
+        if not self._path.is_file():
+            return
+        kept = []
+        for line in self._path.read_text("utf-8").splitlines(keepends=True):
+            if line.endswith("\n") and (json.loads(line)["step"] or 0) < step:
+                kept.append(line)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join(kept), "utf-8")
+        os.replace(partial, self._path)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401

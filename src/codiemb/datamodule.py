@@ -1,12 +1,12 @@
 """The Lightning data module: convert files once, plan the run, serve this rank's single-task batches."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from codiemb.batch import AnyBatch
 from codiemb.data.batches import PlannedBatches
@@ -16,6 +16,7 @@ from codiemb.data.records import GRADED_TASKS
 from codiemb.data.source import Source, SourceFile, convert, open_sources
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError
+from codiemb.signals import leave_signals_to_the_trainer
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 raise UserError(f"source {source.name}: {error}") from error
 
     def train_dataloader(self) -> DataLoader[AnyBatch]:
-        """One item is one finished batch; the order is the plan's."""
+        """One item is one finished batch; the order is the plan's, from the trainer's step on."""
         trainer = self.trainer
         assert trainer is not None
         batches = self.batches(
@@ -151,15 +152,59 @@ class EmbeddingDataModule(pl.LightningDataModule):
             num_ranks=trainer.world_size,
             accumulation=trainer.accumulate_grad_batches,
         )
-        return DataLoader(
+        return PlannedLoader(
             batches,
             batch_size=None,
             collate_fn=_as_it_is,
-            shuffle=False,
+            sampler=_From(trainer.global_step * trainer.accumulate_grad_batches, len(batches)),
+            worker_init_fn=leave_signals_to_the_trainer,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sources as the plan sees them, for the check on resuming."""
+        assert self.plan is not None
+        return {source.name: [source.task, source.num_examples] for source in self.plan.sources}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A plan over other data is another order.
+
+        Raises:
+            UserError: the sources are not those that the checkpoint was trained on.
+        """
+        now = self.state_dict()
+        if now != state_dict:
+            raise UserError(
+                f"the training files have changed since the checkpoint: it was trained on {state_dict}, now "
+                f"there is {now} (task and number of examples by source); restore them, or start a new run"
+            )
+
+
+class PlannedLoader(DataLoader[AnyBatch]):
+    """Tells Lightning that it can start in mid-epoch. Its position is the trainer's step: it has no state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the order is a function of the step."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class _From(Sampler[int]):
+    """`start` up to the end of the run; counts as the whole run, as Lightning's progress does."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.start, self.end)
+
+    def __len__(self) -> int:
+        return self.end
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  the loader types it as a list

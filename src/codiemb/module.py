@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from codiemb.batch import AnyBatch, Batch, EmbeddedBatch, LanguageBatch, TokenStates
+from codiemb.data.permutation import mix
+from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.head import LanguageHead
 from codiemb.losses import LossOutput
@@ -26,6 +29,7 @@ class EmbeddingModule(pl.LightningModule):
         optimizer: builds the optimizer from the trainable parameters.
         schedule: builds the learning-rate schedule, stepped after every optimizer step.
         head: of the language-model task; None in a run without it.
+        seed: of dropout, together with the step and the rank.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class EmbeddingModule(pl.LightningModule):
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory,
         head: LanguageHead | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -42,6 +47,18 @@ class EmbeddingModule(pl.LightningModule):
         self.losses = nn.ModuleDict(losses)
         self._optimizer = optimizer
         self._schedule = schedule
+        self._seed = seed
+
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
+        """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""
+        torch.manual_seed(mix(self._seed, 3, batch_idx, self.global_rank))
+        self._forget_last_step()
+
+    def _forget_last_step(self) -> None:
+        """Lightning would log a task's last loss again on every later step, until the task's next turn."""
+        for metric in (self.trainer._results or {}).values():
+            if not metric.meta.on_epoch:
+                metric.reset()
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch; the gather over ranks happens inside the loss."""
@@ -71,5 +88,11 @@ class EmbeddingModule(pl.LightningModule):
         """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
         trainable = [p for p in self.parameters() if p.requires_grad]
         optimizer = self._optimizer(trainable)
-        schedule = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        schedule = self._schedule(optimizer, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _num_steps(self) -> int:
+        """Optimizer steps of the run, from the plan: Lightning counts by starting the loader, at step 0."""
+        data = getattr(self.trainer, "datamodule", None)
+        planned = data.num_steps if isinstance(data, EmbeddingDataModule) else None
+        return planned or int(self.trainer.estimated_stepping_batches)

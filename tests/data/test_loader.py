@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Subset
 
 from codiemb.batch import Batch
 from codiemb.data import Proportional, SourceFile, TaskSpec
@@ -41,7 +40,7 @@ def make_data(write_lines, tmp_path, tokenizer):
 
 
 def loader(data, **trainer):
-    trainer = {"global_rank": 0, "world_size": 1, "accumulate_grad_batches": 1} | trainer
+    trainer = {"global_step": 0, "global_rank": 0, "world_size": 1, "accumulate_grad_batches": 1} | trainer
     data.trainer = SimpleNamespace(**trainer)
     return data.train_dataloader()
 
@@ -63,13 +62,18 @@ def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
     assert alone == [flat(batches[step]) for step in range(12)]  # untouched by the loader, types included
 
 
-def test_resuming_at_a_step_gives_the_same_remaining_batches(make_data):
-    batches = make_data(max_steps=15).batches()
-    whole = [flat(batches[step]) for step in range(len(batches))]
-    for k in (1, 7, 14):
-        rest = Subset(make_data(max_steps=15).batches(), range(k, 15))
-        resumed = DataLoader(rest, batch_size=None, collate_fn=lambda batch: batch)
-        assert [flat(batch) for batch in resumed] == whole[k:]
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_loader_starts_at_the_trainer_s_step_and_counts_as_the_whole_run(
+    make_data, num_workers, accumulation
+):
+    data = make_data(max_steps=15, num_workers=num_workers)
+    batches = data.batches(accumulation=accumulation)
+    whole = [flat(batches[micro_step]) for micro_step in range(len(batches))]
+    for step in (1, 7, 14, 15):
+        rest = loader(data, global_step=step, accumulate_grad_batches=accumulation)
+        assert len(rest) == len(batches)
+        assert [flat(batch) for batch in rest] == whole[step * accumulation :]
 
 
 def test_ranks_and_micro_steps_share_out_the_batch_of_one_process(make_data):

@@ -25,6 +25,7 @@ from codiemb.errors import UserError
 from codiemb.evaluating import DevMetrics
 from codiemb.losses import WeightedSum
 from codiemb.module import EmbeddingModule
+from codiemb.saving import CheckpointFile
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
         optimizer=build_node("optimizer", cfg.optimizer, partial=True),
         schedule=functools.partial(optim.schedule, **cfg.schedule),
         head=load_head(cfg.model, encoder) if RAW_TASKS & set(cfg.tasks) else None,
+        seed=cfg.seed,
     )
 
 
@@ -129,12 +131,14 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     """A Lightning trainer; the loader's length, not `max_steps`, ends the run."""
     use_offline_wandb()
     strategy: Any = build_node("strategy", cfg.strategy) if "_target_" in cfg.strategy else None
+    arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
     return pl.Trainer(
-        **cfg.trainer,
+        **arguments,
         strategy=strategy or cfg.strategy.get("name", "auto"),
         logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
         callbacks=build_dev_metrics(cfg)
         + [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
+        plugins=[CheckpointFile()],
         default_root_dir=cfg.run_dir,
         use_distributed_sampler=False,
     )

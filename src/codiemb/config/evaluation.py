@@ -122,6 +122,24 @@ def dev_scores(task: EvaluationTaskConfig, encoder: "TextEncoder") -> dict[str, 
     return {f"{entry.task}/{entry.metric.replace('_at_', '@')}": entry.score for entry in result.results}
 
 
+def evaluate_before(
+    task: EvaluationTaskConfig, encoder: "TextEncoder", model: str, folder: Path, *, report: Report
+) -> "Evaluation":
+    """The scores before training, kept in `folder` at once, so that a resumed run need not repeat them."""
+    from codiemb.evaluation import Evaluation
+
+    file = folder / "before.json"
+    if file.is_file():
+        return Evaluation.load(file)
+    report("evaluating before training")
+    before = run_evaluation(task, encoder, model, report=report, baseline=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(before.to_json(), "utf-8")
+    partial.replace(file)
+    return before
+
+
 def console() -> Console:
     """A console as wide as the terminal, or as our widest table where the output is not one (a log file)."""
     return Console(width=None if sys.stdout.isatty() else 100)

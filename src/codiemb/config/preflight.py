@@ -24,6 +24,7 @@ _TRAINER_GIVEN = {
     "strategy": "the group strategy (strategy=ddp)",
     "logger": "the group logger",
     "callbacks": "the group callbacks",
+    "plugins": "codiemb.saving.CheckpointFile",
     "default_root_dir": "run_dir",
     "use_distributed_sampler": "the plan, which shards the data itself",
 }
@@ -172,7 +173,7 @@ def _check_schedule(cfg: TrainConfig) -> None:
 
 
 def _check_trainer(cfg: TrainConfig) -> None:
-    check_keys("trainer", cfg.trainer, inspect.signature(pl.Trainer).parameters)
+    check_keys("trainer", cfg.trainer, [*inspect.signature(pl.Trainer).parameters, "on_nan"])
     for key in cfg.trainer:
         if key in _TRAINER_GIVEN:
             raise UserError(f"trainer.{key} is decided by {_TRAINER_GIVEN[key]}")

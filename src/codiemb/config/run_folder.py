@@ -16,7 +16,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from codiemb.checkpoint import FULL, describe_disk_error
+from codiemb.config import resume
 from codiemb.errors import UserError
+from codiemb.signals import Stopped
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _PACKAGES = (
@@ -39,8 +42,14 @@ def is_main_process() -> bool:
 
 
 def record_run(cfg: DictConfig, run_dir: Path) -> None:
-    """Write config.yaml (resolved) and environment.json; a dirty work tree is recorded as such."""
+    """Write config.yaml (resolved) and environment.json; a dirty work tree is recorded as such.
+
+    A resumed run's earlier environments stay, under `earlier`, oldest first.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
+    file = run_dir / "environment.json"
+    before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    earlier = [*before.pop("earlier", []), before] if before else []
     (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
     environment = {
         "command": shlex.join(sys.argv),
@@ -48,8 +57,8 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
         "git_dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
-    }
-    (run_dir / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+    } | ({"earlier": earlier} if earlier else {})
+    file.write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
 
 
 def link_latest(export: Path, run_dir: Path) -> None:
@@ -69,8 +78,9 @@ def link_latest(export: Path, run_dir: Path) -> None:
 def user_errors_without_traceback(
     main: Callable[[DictConfig], float | None],
 ) -> Callable[[DictConfig], float | None]:
-    """Print a UserError as one message and exit with 2; anything else keeps its traceback.
+    """Print a UserError or a full disk as one message and exit with 2; anything else keeps its traceback.
 
+    A run that was stopped on request says how to continue it.
     In a sweep the other jobs go on, whatever the error; its table shows the gap, and SweepTable sets the
     exit code.
     """
@@ -79,18 +89,33 @@ def user_errors_without_traceback(
     def wrapped(cfg: DictConfig) -> float | None:
         try:
             return main(cfg)
-        except UserError as error:
-            if is_main_process():
-                sys.stderr.write(f"\nerror: {error}\n")
+        except Stopped as stop:
+            if not is_main_process():
+                sys.exit(0)
+            sys.stderr.write(f"\n{stop.message}\ncontinue with: {resume.command(Path(cfg.run_dir))}\n")
+            raise
+        except Exception as error:
+            message = _for_users(error, Path(cfg.run_dir))
+            if message is None:
+                if not _in_sweep():
+                    raise
+                traceback.print_exc()
+            elif is_main_process():
+                sys.stderr.write(f"\nerror: {message}\n")
             if not _in_sweep():
                 sys.exit(2)
-        except Exception:
-            if not _in_sweep():
-                raise
-            traceback.print_exc()
         return None
 
     return wrapped
+
+
+def _for_users(error: Exception, run_dir: Path) -> str | None:
+    """The message of an error that the user can mend; None for any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return describe_disk_error(error, run_dir)
+    return None
 
 
 def _in_sweep() -> bool:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
+from codiemb.config.resume import new_or_unfinished_run
 from codiemb.data.collator import TaskSpec
 from codiemb.encoder.spec import ModelSpec
 from codiemb.fusion.spec import FusionSpec
@@ -151,9 +152,11 @@ class TrainConfig(RunConfig):
         strategy: `_target_` and its arguments, or a Lightning strategy name under `name`.
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
         fuse: of stage=fuse, which fuses checkpoints instead of training one.
+        resume: continue the run in the run folder from its last good checkpoint.
     """
 
     stage: str = MISSING
+    resume: bool = False
     epochs: float = 1.0
     max_steps: int | None = None
     data: DataConfig = field(default_factory=DataConfig)
@@ -178,7 +181,8 @@ class EvalConfig(RunConfig):
 
 
 def register() -> None:
-    """Make the roots known to Hydra as `train_schema` and `eval_schema`."""
+    """Make the roots known to Hydra, as `train_schema` and `eval_schema`, and `run_folder` of train.yaml."""
+    OmegaConf.register_new_resolver("run_folder", new_or_unfinished_run, use_cache=True, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)

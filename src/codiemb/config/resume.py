@@ -1,0 +1,139 @@
+"""`resume=true`: which run, from which checkpoint, and whether the configuration is still the run's."""
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from codiemb.checkpoint import Saved, committed, last_good
+from codiemb.config.sweep import RESULT_FILE
+from codiemb.errors import UserError
+
+log = logging.getLogger("codiemb")
+
+# What a continued run may change: where and how it runs and what it reports, not what it computes.
+_MAY_DIFFER = (
+    "resume",
+    "run_dir",
+    "strategy",
+    "logger",
+    "callbacks",
+    "evaluate",
+    "export",
+    "encoder.max_tokens_per_chunk",
+    "data.cache",
+    "data.num_workers",
+    "data.prefetch",
+    "trainer",
+)
+_BUT_NOT = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
+
+
+def new_or_unfinished_run(stage: str, resume: bool) -> str:
+    """Folder of a run that names none: a new one or, to resume, the stage's newest unfinished one.
+
+    Unfinished means: with a checkpoint and without a result. Hydra asks once, before it makes the folder.
+    """
+    stage_dir = Path("outputs") / stage
+    if resume:
+        folders = {path.parents[1] for path in stage_dir.glob("*/checkpoints/step-*.json")}
+        unfinished = [folder for folder in folders if not (folder / RESULT_FILE).is_file()]
+        if unfinished:
+            return str(max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime))
+    return str(stage_dir / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
+    """The checkpoint to go on from; None to start from the beginning.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is off, or the run was started with another config.
+    """
+    folder = run_dir / "checkpoints"
+    if not cfg.resume:
+        if saved := committed(folder):
+            raise UserError(
+                f"{run_dir} holds a run already ({saved[-1].path.name}): resume=true continues it, another "
+                "hydra.run.dir starts a new one"
+            )
+        return None
+    _check_same_run(cfg, run_dir)
+    start = last_good(folder)
+    if start is None:
+        log.info("resume=true: no checkpoint in %s yet, starting from the beginning", run_dir)
+    else:
+        _check_strategy(cfg, run_dir, start)
+        log.info("resuming %s after step %d", run_dir, start.step)
+    return start
+
+
+def has_finished(cfg: DictConfig, run_dir: Path) -> bool:
+    """Whether there is nothing left to resume."""
+    return bool(cfg.resume) and (run_dir / RESULT_FILE).is_file()
+
+
+def command(run_dir: Path) -> str:
+    """What to type to continue this run: its overrides, its folder, and resume=true."""
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+    place = f"hydra.sweep.dir={run_dir.parent}" if in_sweep else f"hydra.run.dir={run_dir}"
+    chosen = ("hydra.run.dir=", "hydra.sweep.dir=", "resume=")
+    overrides = [override for override in sys.argv[1:] if not override.startswith(chosen)]
+    return shlex.join(["python", sys.argv[0], *overrides, place, "resume=true"])
+
+
+def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        return
+    recorded, now = dict(_flat(OmegaConf.load(file))), dict(_flat(cfg))
+    lines = [
+        f"  {key}: {recorded.get(key, '(not set)')} then, {now.get(key, '(not set)')} now"
+        for key in sorted(recorded.keys() | now.keys())
+        if recorded.get(key) != now.get(key) and _matters(key)
+    ]
+    if lines:
+        environment = run_dir / "environment.json"
+        then = json.loads(environment.read_text("utf-8"))["command"] if environment.is_file() else "unknown"
+        raise UserError(
+            f"{run_dir} was started with another configuration:\n" + "\n".join(lines) + "\n"
+            f"Repeat its overrides (its command was: {then}), or start a new run without resume=true"
+        )
+
+
+def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
+    """A folder holds the shards of one strategy; a file is everybody's."""
+    file = run_dir / "config.yaml"
+    if not start.path.is_dir() or not file.is_file():
+        return
+    then, now = OmegaConf.load(file).strategy, cfg.strategy
+    if dict(_flat(then)) != dict(_flat(now)):
+        raise UserError(
+            f"{start.path} holds the shards of strategy {OmegaConf.to_container(then)}, which "
+            f"{OmegaConf.to_container(now)} cannot read; resume with the same strategy"
+        )
+
+
+def _matters(key: str) -> bool:
+    return not _is_under(key, _MAY_DIFFER) or _is_under(key, _BUT_NOT)
+
+
+def _is_under(key: str, roots: tuple[str, ...]) -> bool:
+    return any(key == root or key.startswith(root + ".") for root in roots)
+
+
+def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401  any container
+    """Dotted keys and values; empty mappings and lists are values."""
+    node = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+    if not isinstance(node, Mapping) or not node:
+        yield prefix.removesuffix("."), node
+        return
+    for key, value in cast(Mapping[str, object], node).items():
+        yield from _flat(value, f"{prefix}{key}.")
