@@ -35,5 +35,7 @@ def pool(
     )
     position_T = torch.arange(len(owner_T), device=hidden_TD.device) - starts_S[owner_T]
     weight_T = (position_T >= prompt_lengths_S[owner_T]) / pooled_counts_S[owner_T]
-    pooled_SD = hidden_TD.new_zeros(len(sequence_lengths_S), hidden_TD.shape[1])
-    return pooled_SD.index_add(0, owner_T, hidden_TD * weight_T[:, None])
+    # on CUDA index_add adds in the order in which threads arrive; segment_reduce has one order, everywhere.
+    # unsafe=True: the lengths need no check, which would wait for the device
+    weighted_TD = hidden_TD * weight_T[:, None]
+    return torch.segment_reduce(weighted_TD, "sum", lengths=sequence_lengths_S, unsafe=True)

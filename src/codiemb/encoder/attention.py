@@ -1,22 +1,25 @@
 """Attention over a packed stream: one function registered with transformers, no padding, no mask.
 
-Tokens of all sequences lie in one row (1, H, T, d). Runs of sequences of equal length are viewed, without a
-copy, as a dense (n, H, L, d) batch and handed to SDPA, so no score between two sequences is ever computed.
-Cost: one SDPA call per distinct length and layer; the collator sorts a batch by length to make runs long.
+Tokens of all sequences lie in one row (1, H, T, d), and no score between two sequences is ever computed:
+- on CUDA in half precision, torch's variable-length FlashAttention takes the whole row at once;
+- elsewhere, runs of sequences of equal length are viewed, without a copy, as a dense (n, H, L, d) batch. That
+  is one call per distinct length and layer; the collator sorts a batch by length to make runs long.
 """
 
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 PACKED_ATTENTION = "codiemb_packed"
 _VARIANTS = ("sliding_window", "softcap", "position_bias", "s_aux")  # keywords that change the result
+_MAX_PLAIN_TOKENS = 1_024
 
 
 @dataclass
@@ -24,13 +27,17 @@ class Packing:
     """Where the sequences of a packed stream lie, computed once per forward pass and shared by all layers."""
 
     runs: list[tuple[int, int]]  # (number of consecutive sequences, their common length in tokens)
+    offsets_Z: Int[Tensor, " Z"]  # Z = S + 1 borders between sequences, int32, on the stream's device
+    longest: int  # tokens
     causal: bool
     calls: int = field(default=0)  # attention calls seen; 0 after a forward means the model bypassed us
 
     @classmethod
-    def of(cls, sequence_lengths: tuple[int, ...], *, causal: bool) -> "Packing":
+    def of(cls, sequence_lengths: tuple[int, ...], device: torch.device, *, causal: bool) -> "Packing":
         """Group consecutive sequences of equal length."""
-        return cls([(len(list(run)), length) for length, run in groupby(sequence_lengths)], causal)
+        runs = [(len(list(run)), length) for length, run in groupby(sequence_lengths)]
+        offsets_Z = torch.tensor([0, *accumulate(sequence_lengths)], dtype=torch.int32, device=device)
+        return cls(runs, offsets_Z, max(sequence_lengths), causal)
 
 
 def position_ids(sequence_lengths: tuple[int, ...], device: torch.device) -> Int[Tensor, "1 T"]:
@@ -62,24 +69,113 @@ def packed_attention(
     if unknown:
         raise RuntimeError(f"{type(module).__name__} uses {', '.join(unknown)}")
     packing.calls += 1
-    num_groups = query.shape[1] // key.shape[1]
+    device = query.device.type
+    if torch.is_autocast_enabled(device):  # it knows neither kernel, and rotary embeddings return fp32
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if has_varlen_kernel(query, value, dropout):
+        return _varlen(query[0], key[0], value[0], packing, scale)[None], None
+    return _by_runs(query[0], key[0], value[0], packing, scale, dropout)[None], None
+
+
+def has_varlen_kernel(query: Tensor, value: Tensor, dropout: float) -> bool:
+    """What torch's variable-length kernel can do: CUDA from Ampere on, half precision, heads up to 256.
+
+    It has no dropout, so a model that trains with attention dropout goes by runs.
+    """
+    width = max(query.shape[-1], value.shape[-1])
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and dropout == 0
+        and width <= 256
+        and width % 8 == 0
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def _varlen(
+    query: Float[Tensor, "H T d"],
+    key: Float[Tensor, "K T d"],
+    value: Float[Tensor, "K T v"],
+    packing: Packing,
+    scale: float,
+) -> Float[Tensor, "T H v"]:
+    """One kernel for the whole stream. It wants one width: the narrower side is filled up with zeros.
+
+    Youtu's queries and keys are 192 wide, its values 128. Zeros change no score and add no output.
+    """
+    width = max(query.shape[-1], value.shape[-1])
+    query_THd, key_TKd, value_TKd = (
+        F.pad(x, [0, width - x.shape[-1]]).transpose(0, 1) for x in (query, key, value)
+    )
+    out: Any = varlen_attn(  # a tuple only if asked for more
+        query_THd,
+        key_TKd,
+        value_TKd,
+        packing.offsets_Z,
+        packing.offsets_Z,
+        packing.longest,
+        packing.longest,
+        scale=scale,
+        window_size=(-1, 0) if packing.causal else (-1, -1),
+        enable_gqa=query.shape[0] != key.shape[0],
+    )
+    return out[..., : value.shape[-1]]
+
+
+def _by_runs(
+    query: Float[Tensor, "H T d"],
+    key: Float[Tensor, "K T d"],
+    value: Float[Tensor, "K T v"],
+    packing: Packing,
+    scale: float,
+    dropout: float,
+) -> Float[Tensor, "T H v"]:
+    """One dense call per run of equal lengths."""
+    num_groups = query.shape[0] // key.shape[0]
     if num_groups > 1:
-        key, value = key.repeat_interleave(num_groups, 1), value.repeat_interleave(num_groups, 1)
+        key, value = key.repeat_interleave(num_groups, 0), value.repeat_interleave(num_groups, 0)
     # split, not slices: its backward is one concatenation instead of one zero-filled stream per run
     sizes = [count * length for count, length in packing.runs]
-    streams = (x[0].split(sizes, dim=1) for x in (query, key, value))
+    streams = [x.split(sizes, dim=1) for x in (query, key, value)]
     outputs = []
-    for (count, _), *qkv in zip(packing.runs, *streams, strict=True):
-        q, k, v = (_as_batch(x, count) for x in qkv)
-        out = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scaling
-        )
+    for (count, length), q, k, v in zip(packing.runs, *streams, strict=True):
+        attend = _plain if _flash_is_slow(query, length) else F.scaled_dot_product_attention
+        q, k, v = (_as_batch(x, count) for x in (q, k, v))
+        out = attend(q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scale)
         outputs.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(outputs)[None], None
+    return torch.cat(outputs)
 
 
 def _as_batch(rows: Float[Tensor, "H nL d"], count: int) -> Float[Tensor, "n H L d"]:
     return rows.unflatten(1, (count, -1)).transpose(0, 1)
+
+
+def _flash_is_slow(query: Tensor, length: int) -> bool:
+    """SDPA on CPU in half precision: 2 to 5 times the time of plain products (experiments/LOG.md).
+
+    Plain products keep the probabilities for the backward pass, which long sequences cannot afford.
+    """
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return half and query.device.type == "cpu" and length <= _MAX_PLAIN_TOKENS
+
+
+def _plain(
+    query: Float[Tensor, "n H L d"],
+    key: Float[Tensor, "n H L d"],
+    value: Float[Tensor, "n H L v"],
+    *,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float,
+) -> Float[Tensor, "n H L v"]:
+    """Attention by its formula, with the arguments of `scaled_dot_product_attention`."""
+    score = (query * scale) @ key.mT
+    if is_causal:
+        later = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).triu(1)
+        score = score.masked_fill(later, -torch.inf)
+    return F.dropout(score.softmax(dim=-1), dropout_p) @ value
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

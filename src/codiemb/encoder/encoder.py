@@ -151,8 +151,8 @@ class Encoder(nn.Module):
 
     def _packed_states(self, texts: PackedTexts) -> HiddenStates:
         self._use_attention(PACKED_ATTENTION)
-        packing = Packing.of(texts.sequence_lengths, causal=self.attention == "causal")
         ids_1T = texts.input_ids_T[None]
+        packing = Packing.of(texts.sequence_lengths, ids_1T.device, causal=self.attention == "causal")
         positions_1T = position_ids(texts.sequence_lengths, ids_1T.device) + self._position_offset
         output = self.backbone(
             input_ids=ids_1T,
