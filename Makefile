@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := data/builtin/manifest.json
 
-.PHONY: train test test-fast setup data lint bench clean
+.PHONY: train test test-fast setup data data-all lint bench clean
 .DEFAULT_GOAL := train
 
 train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
@@ -19,6 +19,9 @@ test-fast: $(VENV)/installed  ## without the tests marked slow
 setup: $(VENV)/installed  ## install only
 
 data: $(VENV)/installed $(DATA)  ## prepare the builtin data
+
+data-all: data         ## and what the stages pretrain and align, and data=builtin_all, train on
+	$(BIN)/python -m data_prep --out data/builtin --all
 
 lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import pytest
 from harness import ENVIRONMENT, ROOT, Finished, Run, run_here
 
 from data_prep.frames.build import build_frames
+from data_prep.frames.extra import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.tokenizer import train_tokenizer
 
@@ -20,9 +21,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     data = folder / "data" / "builtin"
     build_frames(data, seed=1, size=Sizes(ir=300, sts=300, test=EvalSizes().divided(20)))
+    build_frames_extra(data, seed=1, size=ExtraSizes(300, 300, 100, 100, 40))
     for split in ("dev", "test"):  # the docs corpus takes a minute to build: frames stand in for it
         shutil.copytree(data / "eval" / split / "FramesRetrieval", data / "eval" / split / "DocsRetrieval")
-    shutil.copy(data / "train" / "frames_ir.jsonl", data / "train" / "docs_ir.jsonl")
+    stand_ins = {"ir": ["ir"], "lm": ["lm"], "pairs": ["name", "body", "methods"]}
+    for name, docs in stand_ins.items():
+        for doc in docs:
+            shutil.copy(data / "train" / f"frames_{name}.jsonl", data / "train" / f"docs_{doc}.jsonl")
     texts = (data / "train" / "frames_ir.jsonl").read_text("utf-8").splitlines()
     train_tokenizer(texts, data / "tokenizer", vocab_size=2_000)
     return folder

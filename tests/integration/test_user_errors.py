@@ -74,3 +74,31 @@ def test_a_prompt_that_fills_its_token_limit_stops_before_training(run: Run) -> 
         *UNEVALUATED,
         says=("source frames_ir", "fills all of max_tokens=4"),
     )
+
+
+@pytest.mark.parametrize("script", ["run_train.py", "run_eval.py"])
+def test_a_stage_started_on_a_folder_that_is_none_stops_before_any_work(
+    run: Run, world: Path, script: str
+) -> None:
+    (world / "unfinished" / "export").mkdir(parents=True, exist_ok=True)
+    runs = sorted(world.glob("outputs/*/*"))
+    for path, says in (
+        ("outputs/pretrian/export", ("outputs/pretrian/export: no such folder", "when it is done")),
+        ("unfinished", ("is no model folder: it has no config.json",)),
+    ):
+        message = expect_error(run, script, f"model.path={path}", says=("error: ", "model.path=", *says))
+        assert message.count("error:") == 1
+        assert "examples" not in message
+    new = [path for path in world.glob("outputs/*/*") if path not in runs]
+    assert not any((folder / "config.yaml").exists() for folder in new)  # nothing was begun
+
+
+def test_a_stage_whose_data_is_not_prepared_names_the_command(run: Run) -> None:
+    expect_error(
+        run,
+        "run_train.py",
+        "stage=pretrain",
+        "data.sources.docs_lm.path=data/nowhere/docs_lm.jsonl",
+        *UNEVALUATED,
+        says=("data/nowhere/docs_lm.jsonl: no such file", "make data-all"),
+    )

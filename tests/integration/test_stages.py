@@ -1,0 +1,169 @@
+"""Three stages, each one task of the same trainer, chained by folder: pretrain -> align -> finetune."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from harness import UNEVALUATED, Run
+
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    "model.architecture.hidden_size=64",
+    "model.architecture.intermediate_size=128",
+    "model.prompt.query='Task: {instruction} Query: '",  # not the default: the chain must keep it
+    "data.num_workers=0",
+    "trainer.log_every_n_steps=1",
+    "trainer.accelerator=cpu",
+    "logger=local",
+)
+PRETRAIN = ("stage=pretrain", *SMALL, *UNEVALUATED, "tasks.lm.global_batch_size=16")
+NEXT = ("data.num_workers=0", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu", "logger=local")
+
+
+def metrics(folder: Path, name: str) -> list[float]:
+    """One value a step."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+@pytest.fixture
+def pretrained(run: Run, world: Path) -> Path:
+    """A short pretraining run, made once."""
+    folder = world / "outputs" / "pretrain" / "first"
+    if not folder.is_dir():
+        where = "hydra.run.dir=outputs/pretrain/first"
+        result = run("run_train.py", *PRETRAIN, "max_steps=60", "model.learning_rate=3e-3", where)
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_masked_prediction_from_random_weights_starts_at_ln_vocabulary_and_falls(pretrained: Path) -> None:
+    loss = metrics(pretrained, "train/loss/lm")
+    vocabulary = json.loads((pretrained / "export" / "config.json").read_text("utf-8"))["vocab_size"]
+    assert len(loss) == 60
+    assert loss[0] == pytest.approx(np.log(vocabulary), rel=1e-5)
+    assert np.mean(loss[-5:]) < loss[0] - 0.5
+    accuracy = metrics(pretrained, "train/loss/lm/tokens/accuracy")
+    assert np.mean(accuracy[-20:]) > 10 / vocabulary
+    assert metrics(pretrained, "train/loss/lm/tokens/perplexity")[0] == pytest.approx(vocabulary, rel=1e-3)
+
+
+def test_the_head_is_trained_and_kept_in_the_checkpoint_but_not_in_the_export(pretrained: Path) -> None:
+    from safetensors import safe_open
+
+    state = torch.load(pretrained / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state["head.weight"].any()
+    with safe_open(pretrained / "export" / "model.safetensors", "pt") as file:
+        names = list(file.keys())
+    assert len(names) == len(state) - 1
+
+
+def test_the_stages_chain_by_folder_and_keep_prompts_and_weights(
+    pretrained: Path, run: Run, world: Path
+) -> None:
+    stages = (
+        ("align", "pretrain", ("encoder.max_tokens_per_chunk=256", "tasks.ir.global_batch_size=64")),
+        ("finetune", "align", ("~data.sources.docs_ir",)),
+    )
+    for stage, before, more in stages:
+        path = f"outputs/{before}/export"
+        result = run(
+            "run_train.py", f"stage={stage}", f"model.path={path}", *NEXT, *UNEVALUATED, "max_steps=3", *more
+        )
+        assert result.returncode == 0, result.stderr
+        assert "model.prompt" in result.stdout  # told that the folder's prompt wins
+        export = world / "outputs" / stage / "export"
+        settings = json.loads((export / "codiemb.json").read_text("utf-8"))["model"]
+        assert settings["prompt"]["query"] == "Task: {instruction} Query: "
+        run_dir = export.resolve().parent
+        assert np.isfinite(metrics(run_dir, "train/loss/ir")).all()
+
+    from safetensors.torch import load_file
+
+    weights = [
+        load_file(world / f"outputs/{s}/export/model.safetensors") for s in ("pretrain", "align", "finetune")
+    ]
+    for before, after in itertools.pairwise(weights):
+        for name in before:
+            used = slice(1, None) if name.startswith("embed") else slice(None)  # padding is zeroed at loading
+            moved = (after[name] - before[name])[used].abs().max()
+            assert 0 < moved < 0.01  # three steps of Adam at 1e-3: the stage went on from the one before
+
+
+def test_causal_pretraining_predicts_every_next_token(run: Run, world: Path) -> None:
+    folder = "outputs/causal/run"
+    result = run(
+        "run_train.py",
+        *PRETRAIN,
+        "model.attention=causal",
+        "tasks.lm.mask_share=null",
+        "max_steps=25",
+        "model.learning_rate=3e-3",
+        "export.enabled=false",
+        f"hydra.run.dir={folder}",
+    )
+    assert result.returncode == 0, result.stderr
+    loss = metrics(world / folder, "train/loss/lm")
+    assert loss[-1] < loss[0] - 0.5
+    assert min(metrics(world / folder, "train/loss/lm/tokens/num_targets")) > 150  # of about 16 x 15 tokens
+
+
+def test_two_gloo_ranks_with_accumulation_give_the_pretraining_of_one_process(
+    run: Run, run_process: Run, world: Path
+) -> None:
+    """Ranks and micro-batches hold different numbers of predicted tokens."""
+    ends = []
+    for ranks, start in ((1, run), (2, run_process)):
+        folder = f"outputs/lm_ranks/{ranks}"
+        result = start(
+            "run_train.py",
+            *PRETRAIN,
+            "max_steps=5",
+            "export.enabled=false",
+            "sampler=alternate",
+            f"trainer.devices={ranks}",
+            f"trainer.accumulate_grad_batches={ranks}",
+            f"strategy={'auto' if ranks == 1 else 'ddp'}",
+            f"hydra.run.dir={folder}",
+        )
+        assert result.returncode == 0, result.stderr
+        ends.append(torch.load(world / folder / "checkpoints/last.ckpt", weights_only=True))
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 5
+    for name, weight in ends[0]["state_dict"].items():
+        gap = (ends[1]["state_dict"][name] - weight).abs()
+        # Adam divides by the gradient's size: where that is rounding noise, steps of 1e-3 may differ
+        assert gap.median() < 1e-6
+        assert gap.max() < 2e-3
+
+
+def test_finetuning_takes_classification_pair_classification_and_reranking(run: Run, world: Path) -> None:
+    result = run(
+        "run_train.py",
+        "data=builtin_all",
+        *SMALL,
+        *UNEVALUATED,
+        "sampler=alternate",
+        "tasks.ir.global_batch_size=16",
+        "tasks.sts.global_batch_size=16",
+        "max_steps=6",
+        "hydra.run.dir=outputs/all/run",
+    )
+    assert result.returncode == 0, result.stderr
+    for name in (
+        "frames_classification: 100 ir",
+        "frames_pair_classification: 100 sts",
+        "frames_reranking: 40 ir",
+    ):
+        assert name in result.stdout
+    for task in ("ir", "sts"):
+        loss = metrics(world / "outputs/all/run", f"train/loss/{task}")
+        assert loss
+        assert np.isfinite(loss).all()
+    prompts = json.loads(
+        (world / "outputs/all/run/export/config_sentence_transformers.json").read_text("utf-8")
+    )
+    assert "frames_classification" in prompts["prompts"]
