@@ -222,7 +222,7 @@ def test_a_continued_run_keeps_earlier_looks_and_a_fresh_one_none(tmp_path: Path
     path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (0, 2, 4)), "utf-8")
     cut(path, 2)
     assert [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()] == [0, 2]
-    cut(path, 0)
+    cut(path, -1)
     assert path.read_text("utf-8") == ""
     cut(tmp_path / "missing.jsonl", 3)
 

@@ -9,12 +9,16 @@ from pickle import UnpicklingError
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
 from tiny_run import DDP, GOLDEN, KNOWN_WARNINGS, TinyRun, two_ranks
 
 from codiemb.checkpoint import committed, last_good
 from codiemb.data import SourceFile
 from codiemb.data.batches import PlannedBatches
+from codiemb.diagnostics import EmbeddingStatistics, GradientCosine
 from codiemb.errors import UserError
+from codiemb.evaluating import DevMetrics, ProbeSources
+from codiemb.nonfinite import NonFiniteSteps
 from codiemb.signals import Stopped, StopRequest
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in KNOWN_WARNINGS]
@@ -299,3 +303,69 @@ def test_a_checkpoint_that_would_run_code_is_not_opened(uninterrupted, tmp_path)
     torch.save(checkpoint, tmp_path / "evil.ckpt")
     with pytest.raises(UnpicklingError, match="Weights only load failed"):
         TinyRun(tmp_path / "run").fit(tmp_path / "evil.ckpt")
+
+
+# What other callbacks write
+
+
+def watched(folder: Path, *callbacks: pl.Callback) -> TinyRun:
+    """A run whose lines hold five steps each, with everything that looks at a run while it trains."""
+    watching = (
+        ProbeSources(num_records=16, every_n_steps=6),
+        DevMetrics(lambda encoder: {"Norm/x": float(next(encoder.parameters()).detach().norm())}, 3),
+        EmbeddingStatistics(),
+        GradientCosine(1000),
+        NonFiniteSteps(),
+        LearningRateMonitor("step"),
+    )
+    return TinyRun(folder, *watching, *callbacks, every_n_steps=6, log_every_n_steps=5)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("watched") / "whole"
+    watched(folder).fit()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("signum", "at"), [(0, 3), (0, 6), (0, 10), (signal.SIGTERM, 2), (signal.SIGTERM, 7)]
+)
+def test_lines_of_several_steps_and_looks_at_the_run_are_those_of_an_uninterrupted_one(
+    uninterrupted_watched, tmp_path, signum, at
+):
+    folder = tmp_path / "killed"
+    with pytest.raises((Killed, Stopped)):
+        watched(folder, StopBefore(at, signum)).fit()
+    saved = last_good(folder / "checkpoints")
+    watched(folder).fit(saved and saved.path)
+    assert_same_run(folder, uninterrupted_watched)
+    probes = [(path / "probe.jsonl").read_text("utf-8") for path in (folder, uninterrupted_watched)]
+    assert probes[0] == probes[1]
+
+
+def test_a_run_killed_while_it_is_looked_at_after_its_last_step_is_looked_at_once(
+    uninterrupted_watched, tmp_path
+):
+    class KillAtEnd(pl.Callback):
+        def on_train_end(self, trainer, pl_module) -> None:
+            raise Killed
+
+    folder = tmp_path / "killed"
+    with pytest.raises(Killed):
+        watched(folder, KillAtEnd()).fit()
+    saved = last_good(folder / "checkpoints")
+    assert saved.step == 12
+    watched(folder).fit(saved.path)
+    assert_same_run(folder, uninterrupted_watched)
+
+
+def test_a_line_holds_what_was_logged_since_the_line_before_it(uninterrupted_watched):
+    training = [line for line in lines(uninterrupted_watched) if "epoch" in line]
+    assert [line["step"] for line in training] == [4, 9]
+    run = watched(uninterrupted_watched.parent / "plan")
+    run.data.prepare_data()
+    run.data.setup()
+    for first, line in zip((0, 5), training, strict=True):
+        tasks = {run.data.sources[run.data.plan[step].source].task for step in range(first, first + 5)}
+        assert {task for task in ("ir", "sts") if f"train/loss/{task}" in line} == tasks

@@ -38,6 +38,7 @@ class TinyRun:
         num_workers: int = 0,
         batch: int = 8,
         every_n_steps: int = 4,
+        log_every_n_steps: int = 1,
         **trainer: Any,
     ) -> None:
         spec = tiny.tiny_spec("bert", GOLDEN / "tokenizer", max_tokens=32)
@@ -69,7 +70,7 @@ class TinyRun:
             max_epochs=1,
             gradient_clip_val=1.0,
             logger=[JsonlLogger(str(folder))],
-            log_every_n_steps=1,
+            log_every_n_steps=log_every_n_steps,
             callbacks=[Checkpoints(every_n_steps), *callbacks],
             plugins=[CheckpointFile()],
             enable_progress_bar=False,

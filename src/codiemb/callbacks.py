@@ -92,11 +92,16 @@ class ProgressBar(TQDMProgressBar):
 
 
 class JsonlLogger(Logger):
-    """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server."""
+    """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server.
+
+    A new run starts a new file; `go_on_from` continues one.
+    """
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
         self._path = Path(save_dir) / "metrics.jsonl"
+        self._started = False
+        self._pending: Mapping[str, float] = {}
 
     @property
     def name(self) -> str:
@@ -108,16 +113,29 @@ class JsonlLogger(Logger):
         """One file per run folder."""
         return "0"
 
-    def cut(self, step: int) -> None:
-        """Keep the lines of the first `step` optimizer steps (counted from 0); a half-written line goes."""
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self._path.stat().st_size if self._path.is_file() else 0
+
+    def go_on_from(self, step: int, size: int, pending: Mapping[str, float]) -> None:
+        """Drop the lines that a run going on after `step` steps writes again, or has half written.
+
+        Args:
+            step: optimizer steps done; the line of a step carries its number, from 0.
+            size: of the file at the end of the last step: what was written up to there stays.
+            pending: logged since the last training line, for the next one.
+        """
+        self._started, self._pending = True, pending
         if not self._path.is_file():
             return
-        kept = []
-        for line in self._path.read_text("utf-8").splitlines(keepends=True):
-            if line.endswith("\n") and (json.loads(line)["step"] or 0) < step:
+        kept, end = [], 0
+        for line in self._path.read_bytes().splitlines(keepends=True):
+            end += len(line)
+            if end <= size or (line.endswith(b"\n") and json.loads(line)["step"] < step):
                 kept.append(line)
         partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(kept), "utf-8")
+        partial.write_bytes(b"".join(kept))
         os.replace(partial, self._path)
 
     @rank_zero_only
@@ -127,6 +145,9 @@ class JsonlLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one line."""
+        if "epoch" in metrics:  # Lightning's line of a training step
+            metrics, self._pending = {**self._pending, **metrics}, {}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("a" if self._started else "w", encoding="utf-8") as file:
+            self._started = True
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")

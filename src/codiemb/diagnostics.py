@@ -26,6 +26,14 @@ class Windows:
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
+    def state_dict(self) -> dict[str, int]:
+        """Part of the callback's state: a resumed run looks no more often than an uninterrupted one."""
+        return dict(self._last)
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on in the same window."""
+        self._last = dict(state_dict)
+
     def due(self, task: str, trainer: pl.Trainer) -> bool:
         """True the first time that the task asks in the window of the present optimizer step."""
         window = trainer.global_step // trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -50,6 +58,14 @@ class EmbeddingStatistics(pl.Callback):
         self.max_texts = max_texts
         self._windows = Windows()
         self._hooks: list[RemovableHandle] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint."""
+        return self._windows.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in the same window."""
+        self._windows.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A hook on each loss: it leaves the module's code and the strategy's wrapping alone."""
@@ -118,6 +134,15 @@ class GradientCosine(pl.Callback):
         self._samples: list[Sample] = []
         self._last: dict[str, Float[Tensor, " n"]] = {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint: the next gradient is compared with these."""
+        return {"windows": self._windows.state_dict(), "last": dict(self._last)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing."""
+        self._windows.load_state_dict(state_dict["windows"])
+        self._last = dict(state_dict["last"])
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the sample; a strategy that shards gradients has none to show."""
         self._enabled = not is_sharded(trainer)
@@ -126,7 +151,7 @@ class GradientCosine(pl.Callback):
             log.info("train/gradient_cosine is off: %s keeps gradients in shards", name)
             return
         self._samples = draw_samples(pl_module, self.entries_per_parameter)
-        self._last.clear()
+        self._last = {task: gradient.to(pl_module.device) for task, gradient in self._last.items()}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int

@@ -55,12 +55,20 @@ class ProbeSources(pl.Callback):
         self._probes: list[Probe] = []
         self._looked_at = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint."""
+        return {"looked_at": self._looked_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Not twice at the same step."""
+        self._looked_at = state_dict["looked_at"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the records; look before the first step. A resumed run keeps its earlier looks."""
+        """Choose the records; look before the first step. A resumed run keeps the looks of its checkpoint."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._probes = _probes(data, _encoder(pl_module), self.num_records)
         if trainer.is_global_zero:
-            cut(Path(trainer.default_root_dir) / PROBE_FILE, trainer.global_step)
+            cut(Path(trainer.default_root_dir) / PROBE_FILE, self._looked_at)
         if trainer.global_step == 0:
             self._look(trainer, pl_module)
 
@@ -114,6 +122,14 @@ class DevMetrics(pl.Callback):
         self._enabled = True
         self._evaluated_at = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Part of the checkpoint."""
+        return {"evaluated_at": self._evaluated_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Not twice at the same step."""
+        self._evaluated_at = state_dict["evaluated_at"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Before the first step; not again where a run goes on."""
         self._enabled = not is_sharded(trainer)
@@ -154,11 +170,11 @@ def is_due(step: int, every_n_steps: int | None) -> bool:
 
 
 def cut(path: Path, step: int) -> None:
-    """Drop the looks that a run going on from `step` will take again; a fresh run (step 0) drops all."""
+    """Drop the looks after the one at `step`: a run going on takes them again. -1, a fresh run, drops all."""
     if not path.is_file():
         return
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if step and json.loads(line)["step"] <= step]
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(kept), "utf-8")
     os.replace(partial, path)

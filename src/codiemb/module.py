@@ -52,10 +52,12 @@ class EmbeddingModule(pl.LightningModule):
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""
         torch.manual_seed(mix(self._seed, 3, batch_idx, self.global_rank))
-        self._forget_last_step()
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if first and is_logged(self.trainer, self.trainer.global_step):
+            self._forget_logged_values()
 
-    def _forget_last_step(self) -> None:
-        """Lightning would log a task's last loss again on every later step, until the task's next turn."""
+    def _forget_logged_values(self) -> None:
+        """A line of metrics holds the steps since the line before it; Lightning would repeat older values."""
         for metric in (self.trainer._results or {}).values():
             if not metric.meta.on_epoch:
                 metric.reset()
@@ -96,3 +98,9 @@ class EmbeddingModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         planned = data.num_steps if isinstance(data, EmbeddingDataModule) else None
         return planned or int(self.trainer.estimated_stepping_batches)
+
+
+def is_logged(trainer: pl.Trainer, step: int) -> bool:
+    """Whether the loggers have a line that ends with the last of `step` optimizer steps."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0

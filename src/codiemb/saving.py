@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from codiemb import checkpoint as files
 from codiemb.callbacks import JsonlLogger
 from codiemb.errors import UserError
+from codiemb.module import is_logged
 from codiemb.signals import Stopped, StopRequest
 
 log = logging.getLogger(__name__)
@@ -81,15 +82,29 @@ class Checkpoints(Checkpoint):
         self.every_n_minutes = every_n_minutes
         self.keep = keep
         self._stop = StopRequest()
+        self._metrics_size = 0
         self._saved_step = 0
         self._saved_at = time.monotonic()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put Lightning's loops between two steps, whatever the accumulation was and is."""
-        loops = checkpoint["loops"]["fit_loop"]
-        loops |= _loops_after(checkpoint["global_step"], trainer.accumulate_grad_batches)
+        """Put Lightning's loops between two steps, whatever the accumulation was and is; cut the metrics."""
+        step = checkpoint["global_step"]
+        checkpoint["loops"]["fit_loop"] |= _loops_after(step, trainer.accumulate_grad_batches)
+        if trainer.is_global_zero and "metrics" in checkpoint:
+            for logger in _jsonl_loggers(trainer):
+                logger.go_on_from(step, **checkpoint["metrics"])
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """How far the metrics have come, and what the next line of them knows already."""
+        values = {}
+        if trainer._results is not None and not is_logged(trainer, trainer.global_step):
+            pending = trainer._results.metrics(on_step=True)["log"]
+            values = {name: float(value) for name, value in pending.items()}
+        checkpoint["metrics"] = {"size": self._metrics_size, "pending": values}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop what a continued run writes anew, and listen for signals until Lightning's fit ends.
@@ -101,9 +116,6 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:
             files.clear_after(_folder(trainer), self._saved_step)
-            for logger in trainer.loggers:
-                if isinstance(logger, JsonlLogger):
-                    logger.cut(self._saved_step)
         trainer.strategy.barrier("cleared")  # no rank writes before rank 0 has removed the leftovers
         self._stop.listen()
 
@@ -114,8 +126,19 @@ class Checkpoints(Checkpoint):
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._between_steps(trainer, due=self._is_due(trainer))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The last state is always saved: an interrupted export or evaluation needs no step again."""
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Lightning calls this callback last: what others have logged by now belongs to the steps done."""
+        self._metrics_size = max((logger.size for logger in _jsonl_loggers(trainer)), default=0)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The last state is always saved, before anything that takes time: evaluation, export."""
         self._between_steps(trainer, due=True)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
@@ -172,6 +195,10 @@ def _not_saved(folder: Path, step: int, problem: OSError | None) -> str:
     good = files.committed(folder)
     last = f"the last good checkpoint is {good[-1].path}" if good else "there is no earlier one"
     return f"the checkpoint of step {step} was not saved: {reason}. Make room and resume=true; {last}"
+
+
+def _jsonl_loggers(trainer: pl.Trainer) -> list[JsonlLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, JsonlLogger)]
 
 
 def _folder(trainer: pl.Trainer) -> Path:
