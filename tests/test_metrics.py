@@ -2,16 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
+from batches import graded_batch, make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codiemb.metrics import (
     alignment,
     average_ranks,
+    cosine,
     effective_rank,
+    embedding_statistics,
+    first_of_each,
     ndcg_at_k,
     pearson,
     spearman,
@@ -77,3 +82,44 @@ def test_effective_rank_counts_the_dimensions_in_use():
     assert effective_rank(torch.eye(8)[:, :5]).item() == pytest.approx(5)
     assert effective_rank(torch.ones(6, 4)).item() == pytest.approx(1)
     assert 1 < effective_rank(torch.diag(torch.tensor([1.0, 0.1, 0.1]))).item() < 2
+
+
+def test_embedding_statistics_equal_numpy_in_float64():
+    batch = make_batch([(2, 1), (1, 2), (1, 0)], document_hash=[5, 6, 7, 5, 8, 9, 10], dtype=torch.float32)
+    query, document = (x.double().numpy() for x in (batch.query_BD, batch.document_ND))
+    pairs = [(0, 0), (0, 1), (1, 3), (2, 6)]
+    expected_alignment = np.mean([((query[q] - document[d]) ** 2).sum() for q, d in pairs])
+    distinct = document[[0, 1, 2, 4, 5, 6]]  # the fourth repeats the first
+    squared = [((a - b) ** 2).sum() for i, a in enumerate(distinct) for b in distinct[:i]]
+    singular = np.linalg.svd(distinct, compute_uv=False)
+    share = singular / singular.sum()
+    found = embedding_statistics(batch)
+    assert found["alignment"].item() == pytest.approx(expected_alignment, rel=1e-6)
+    assert found["uniformity"].item() == pytest.approx(
+        np.log(np.mean(np.exp(-2 * np.array(squared)))), rel=1e-6
+    )
+    assert found["effective_rank"].item() == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-5)
+
+
+def test_embedding_statistics_leave_out_what_a_batch_cannot_tell():
+    assert embedding_statistics(graded_batch([0.1])) == {}
+    assert set(embedding_statistics(graded_batch([0.1, 0.2]))) == {"uniformity", "effective_rank"}
+    assert set(embedding_statistics(graded_batch([0.8]))) == {"alignment"}
+
+
+def test_embedding_statistics_of_large_batches_look_at_so_many_texts():
+    large = make_batch([(1, 1)] * 40)
+    cut = first_of_each(large.document_hash_N)[:16]
+    expected = effective_rank(large.document_ND[cut])
+    assert embedding_statistics(large, max_texts=16)["effective_rank"] == expected
+
+
+def test_the_first_of_each_text_is_found():
+    rows = first_of_each(torch.tensor([3, -5, 3, 9, -5]))
+    assert rows.tolist() == [1, 0, 3]
+
+
+def test_cosine_equals_the_formula_and_has_none_for_zero():
+    x, y = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([0.0, 3.0, -4.0])
+    assert cosine(x, y).item() == pytest.approx(-2 / 15)
+    assert cosine(x, torch.zeros(3)).isnan()

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -90,24 +90,32 @@ class EmbeddingStatistics(pl.Callback):
         self._hooks.clear()
 
 
+class Sample(NamedTuple):
+    """Entries of a parameter, and the factor that makes products of sampled gradients unbiased."""
+
+    parameter: nn.Parameter
+    entries: Int[Tensor, " _"]
+    scale: float
+
+
 class GradientCosine(pl.Callback):
     """Logs the cosine between the tasks' gradients, `train/gradient_cosine/<task>_<task>`: 0 is no conflict.
 
     Compares the last gradient taken of each task, one per window of `trainer.log_every_n_steps`, so a few
-    steps apart, on a fixed random sample of the parameters: enough to tell -0.1 from 0.1 (the standard error
-    of a cosine over n independent entries is n^-1/2). Gradients are those of a whole optimizer step: after
-    accumulation and averaging over ranks, before clipping.
+    steps apart. Gradients are those of a whole optimizer step: after accumulation and averaging over ranks,
+    before clipping. Large parameters are sampled. Token embeddings are left out: their gradient lives on the
+    few rows of the batch's words, so it tells which words two batches share, and no sample estimates it.
 
     Args:
-        num_entries: size of the sample.
+        entries_per_parameter: size of the sample of each parameter.
     """
 
-    def __init__(self, num_entries: int = 65_536) -> None:
-        self.num_entries = num_entries
+    def __init__(self, entries_per_parameter: int = 4_096) -> None:
+        self.entries_per_parameter = entries_per_parameter
         self._enabled = True
         self._task = ""
         self._windows = Windows()
-        self._places: list[tuple[nn.Parameter, Int[Tensor, " s"]]] = []
+        self._samples: list[Sample] = []
         self._last: dict[str, Float[Tensor, " n"]] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -117,8 +125,7 @@ class GradientCosine(pl.Callback):
             name = type(trainer.strategy).__name__
             log.info("train/gradient_cosine is off: %s keeps gradients in shards", name)
             return
-        trained = [p for p in pl_module.parameters() if p.requires_grad]
-        self._places = sample_places(trained, self.num_entries)
+        self._samples = draw_samples(pl_module, self.entries_per_parameter)
         self._last.clear()
 
     def on_train_batch_start(
@@ -133,7 +140,7 @@ class GradientCosine(pl.Callback):
         """Copy the sample of this task's gradient; once every task has one of this window, compare."""
         if not self._enabled or not self._windows.due(self._task, trainer):
             return
-        self._last[self._task] = sampled_gradient(self._places)
+        self._last[self._task] = sampled_gradient(self._samples)
         for first, second in itertools.combinations(sorted(self._last), 2):
             if self._task in (first, second):
                 value = cosine(self._last[first], self._last[second])
@@ -145,26 +152,29 @@ def is_sharded(trainer: pl.Trainer) -> bool:
     return isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy)
 
 
-def sample_places(
-    parameters: list[nn.Parameter], num_entries: int
-) -> list[tuple[nn.Parameter, Int[Tensor, " s"]]]:
-    """The same random entries of each parameter at every call, in proportion to its size; with repetition."""
+def draw_samples(module: nn.Module, entries_per_parameter: int) -> list[Sample]:
+    """The same random entries of each trained parameter at every call; all of a small one; no embeddings."""
     generator = torch.Generator().manual_seed(0)  # of our own: the global one belongs to training
-    total = sum(p.numel() for p in parameters)
-    places = []
-    for parameter in parameters:
-        count = -(-num_entries * parameter.numel() // total)
-        entries_s = torch.randint(parameter.numel(), (count,), generator=generator)
-        places.append((parameter, entries_s.to(parameter.device)))
-    return places
-
-
-def sampled_gradient(places: list[tuple[nn.Parameter, Int[Tensor, " s"]]]) -> Float[Tensor, " n"]:
-    """The gradient at these places, fp32; 0 where a parameter has none."""
-    parts = []
-    for parameter, entries_s in places:
-        if parameter.grad is None:
-            parts.append(torch.zeros(len(entries_s), device=parameter.device))
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    samples = []
+    for parameter in module.parameters():
+        if not parameter.requires_grad or id(parameter) in tables:
+            continue
+        size, count = parameter.numel(), entries_per_parameter
+        if size <= count:
+            samples.append(Sample(parameter, torch.arange(size, device=parameter.device), 1.0))
         else:
-            parts.append(parameter.grad.flatten()[entries_s].float())
+            entries = torch.randint(size, (count,), generator=generator).to(parameter.device)
+            samples.append(Sample(parameter, entries, (size / count) ** 0.5))
+    return samples
+
+
+def sampled_gradient(samples: list[Sample]) -> Float[Tensor, " n"]:
+    """The gradient at these entries, fp32; 0 where a parameter has none."""
+    parts = []
+    for parameter, entries, scale in samples:
+        if parameter.grad is None:
+            parts.append(torch.zeros(len(entries), device=parameter.device))
+        else:
+            parts.append(parameter.grad.flatten()[entries].float() * scale)
     return torch.cat(parts)

@@ -48,6 +48,8 @@ def test_a_run_leaves_config_environment_metrics_checkpoint_and_table(trained: P
         "config.yaml",
         "environment.json",
         "metrics.jsonl",
+        "probe.jsonl",
+        "report.html",
         "checkpoints",
         "export",
         "result.json",

@@ -7,20 +7,20 @@ from typing import NamedTuple
 class Axis(NamedTuple):
     """An interval of values on an interval of pixels, with its ticks."""
 
-    low: float
-    high: float
-    pixel_low: float
-    pixel_high: float
+    low: float | int
+    high: float | int
+    pixel_low: float | int
+    pixel_high: float | int
     ticks: list[float]
 
-    def pixel(self, value: float) -> float:
+    def pixel(self, value: float | int) -> float:
         """Where a value lies."""
         share = (value - self.low) / (self.high - self.low)
         return round(self.pixel_low + share * (self.pixel_high - self.pixel_low), 1)
 
 
 def fit_axis(
-    values: list[float], pixel_low: float, pixel_high: float, *, num_ticks: int, loose: bool
+    values: list[float], pixel_low: float | int, pixel_high: float | int, *, num_ticks: int, loose: bool
 ) -> Axis:
     """An axis around finite values; `loose` ends it on ticks, otherwise on the values themselves."""
     low, high = min(values), max(values)
@@ -35,13 +35,13 @@ def fit_axis(
 
 
 def tick_step(span: float, num_ticks: int) -> float:
-    """1, 2 or 5 times a power of ten, for about `num_ticks` intervals."""
+    """1, 2 or 5 times a power of ten: between half and one and a half times `num_ticks` intervals."""
     raw = span / num_ticks
     power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.7 * raw)
 
 
-def short(value: float) -> str:
+def short(value: float | int) -> str:
     """At most about six characters: 12000 -> 12k, 0.00035 -> 3.5e-4."""
     if abs(value) >= 10_000:
         scaled, unit = (value / 1e6, "M") if abs(value) >= 1e6 else (value / 1e3, "k")
@@ -49,4 +49,4 @@ def short(value: float) -> str:
     if value and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value:.4g}".replace("-0", "-0") if abs(value) > 1e-12 else "0"
+    return f"{value:.4g}" if abs(value) > 1e-12 else "0"

@@ -101,8 +101,8 @@ def smoothed(points: Points) -> list[tuple[float, float]]:
 def _both_smoothed(points: Points) -> list[tuple[float, float]]:
     if len(points) < SMOOTH_FROM:
         return list(points)
-    first = smoothed([(i, p[0]) for i, p in enumerate(points)])
-    second = smoothed([(i, p[1]) for i, p in enumerate(points)])
+    first = smoothed([(float(i), p[0]) for i, p in enumerate(points)])
+    second = smoothed([(float(i), p[1]) for i, p in enumerate(points)])
     return [(a, b) for (_, a), (_, b) in zip(first, second, strict=True)]
 
 
@@ -117,7 +117,7 @@ def _figure(title: str, body: Markup, legend: Sequence[tuple[str, str]]) -> Mark
         for label, colour in legend
     )
     return Markup(
-        "<figure><figcaption><b>{}</b>{}</figcaption>"
+        '<figure><figcaption><b>{}</b><div class="keys">{}</div></figcaption>'
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
     ).format(title, keys, WIDTH, HEIGHT, title, body)
 
@@ -127,18 +127,18 @@ def _grid(x: Axis, y: Axis, x_label: str) -> Markup:
     return Markup("").join(rows) + _x_ticks(x, HEIGHT - BOTTOM, x_label)
 
 
-def _x_ticks(x: Axis, bottom: float, label: str) -> Markup:
+def _x_ticks(x: Axis, bottom: float | int, label: str) -> Markup:
     ticks = [_text("x", x.pixel(t), bottom + 14, short(t)) for t in x.ticks]
     return Markup("").join(ticks) + _text("x", (LEFT + WIDTH - RIGHT) / 2, bottom + 30, label)
 
 
-def _rule(classes: str, y: float) -> Markup:
+def _rule(classes: str, y: float | int) -> Markup:
     return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
         classes, LEFT, WIDTH - RIGHT, y, y
     )
 
 
-def _text(classes: str, x: float, y: float, text: str) -> Markup:
+def _text(classes: str, x: float | int, y: float | int, text: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(classes, x, y, text)
 
 

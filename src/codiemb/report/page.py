@@ -1,5 +1,6 @@
 """Fill the template: facts, tables and charts of one run, in one file that needs no network."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -31,14 +32,14 @@ def write_report(folder: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page. Every text of the run is escaped: a document may hold any markup."""
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader("codiemb.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("template.html").render(
+    return templates.get_template("template.html").render(
         run=run,
         title=_title(run),
         facts=_facts(run),
@@ -52,6 +53,7 @@ def render(run: Run) -> str:
             "Optimisation and speed": sections.optimisation(run),
         },
         captions=CAPTIONS,
+        environment=json.dumps(run.environment, indent=2, ensure_ascii=False),
         probe_sources=[first["source"] for first, _ in first_and_last(run.looks)],
         probes=probe_rows(run.looks),
         neighbours=neighbour_rows(run.looks),

@@ -73,7 +73,7 @@ def _curves(path: Path) -> tuple[dict[str, Curve], int]:
             if name in ("step", "time", "epoch") or not isinstance(value, int | float):
                 continue
             if math.isfinite(value):
-                values.setdefault(name, {})[row["step"]] = float(value)
+                values.setdefault(name, {})[float(row["step"])] = float(value)
             else:
                 left_out += 1
     return {name: sorted(points.items()) for name, points in values.items()}, left_out
