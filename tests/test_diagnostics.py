@@ -105,7 +105,7 @@ def watched(tmp_path_factory) -> tuple[Path, pl.LightningModule, Kept]:
 
     settings = ("callbacks.probe.every_n_steps=2", "callbacks.probe.num_records=20")
     extra = (DevMetrics(evaluate, every_n_steps=3), kept)
-    module = train(folder, *(f"+{s}" for s in settings), extra=extra)
+    module = train(folder, *settings, extra=extra)
     return folder, module, kept
 
 
