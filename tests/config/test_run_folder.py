@@ -98,7 +98,7 @@ def fails(cfg):
 
 def test_a_user_error_is_one_message_and_exit_code_2(capsys):
     with pytest.raises(SystemExit) as stop:
-        fails(OmegaConf.create())
+        fails(OmegaConf.create({"run_dir": "outputs"}))
     assert stop.value.code == 2
     assert capsys.readouterr().err == "\nerror: tasks.ir: wrong\n"
 
@@ -107,7 +107,7 @@ def test_a_user_error_in_one_job_does_not_end_a_sweep(capsys, monkeypatch):
     hydra_config = OmegaConf.create({"mode": RunMode.MULTIRUN})
     monkeypatch.setattr(run_folder.HydraConfig, "initialized", lambda: True)
     monkeypatch.setattr(run_folder.HydraConfig, "get", lambda: hydra_config)
-    fails(OmegaConf.create())
+    fails(OmegaConf.create({"run_dir": "outputs"}))
     assert "tasks.ir: wrong" in capsys.readouterr().err
 
 
@@ -117,7 +117,7 @@ def test_other_errors_keep_their_traceback():
         raise KeyError("bug")
 
     with pytest.raises(KeyError):
-        crashes(OmegaConf.create())
+        crashes(OmegaConf.create({"run_dir": "outputs"}))
 
 
 # The table of a sweep
