@@ -23,9 +23,10 @@ from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.sweep import RESULT_FILE, recorded_metric
-from codiemb.encoder import Encoder, check_path, load_encoder
+from codiemb.encoder import Encoder, check_path
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
+from codiemb.sharding import whole_encoder
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation
@@ -67,8 +68,7 @@ def main(config: DictConfig) -> float | None:
             "%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches)
         )
 
-    encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
-    encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
+    encoder = build.build_encoder(cfg).to(trainer.strategy.root_device)
     data.tokenizer = encoder.tokenizer
     if main_process:
         data.try_every_source()
@@ -79,6 +79,7 @@ def main(config: DictConfig) -> float | None:
     if main_process and cfg.evaluate.before:
         before = evaluate_before(cfg.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info)
     trainer.fit(module, datamodule=data, ckpt_path=start and start.path, weights_only=True)
+    encoder = whole_encoder(encoder, cfg.model)
     if not trainer.is_global_zero:
         return None
 

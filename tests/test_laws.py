@@ -18,11 +18,18 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 # Lower layers first; a module imports its own layer or lower ones. The first prefix that fits decides.
 LAYERS = [
     ["codiemb.errors", "codiemb.folders", "codiemb.hub", "codiemb.batch", "codiemb.distributed"],
-    ["codiemb.checkpoint", "codiemb.signals"],
+    ["codiemb.checkpoint", "codiemb.rank_watch", "codiemb.signals"],
     ["codiemb.losses", "codiemb.pooling", "codiemb.metrics", "codiemb.optim"],
     ["codiemb.encoder"],
     ["codiemb.data"],
-    ["codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.probe", "codiemb.report"],
+    [
+        "codiemb.evaluation",
+        "codiemb.export",
+        "codiemb.fusion",
+        "codiemb.probe",
+        "codiemb.report",
+        "codiemb.sharding",
+    ],
     [
         "codiemb.module",
         "codiemb.datamodule",
@@ -31,6 +38,7 @@ LAYERS = [
         "codiemb.evaluating",
         "codiemb.nonfinite",
         "codiemb.saving",
+        "codiemb.strategies",
     ],
     ["codiemb.config"],
 ]

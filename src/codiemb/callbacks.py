@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from codiemb.batch import AnyBatch
+from codiemb.rank_watch import RankWatch, accept, call, listen
 
 
 class Speed(pl.Callback):
@@ -151,3 +152,42 @@ class JsonlLogger(Logger):
         with self._path.open("a" if self._started else "w", encoding="utf-8") as file:
             self._started = True
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
+
+
+class StopTogether(pl.Callback):
+    """When one rank dies or fails, the others name it and stop, instead of waiting in a collective.
+
+    Args:
+        timeout: seconds, as in RankWatch.
+    """
+
+    def __init__(self, timeout: float = 30.0) -> None:
+        self.timeout = timeout
+        self._watch: RankWatch | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Open the lines, once the ranks can talk."""
+        if trainer.world_size == 1:
+            return
+        door = listen() if trainer.is_global_zero else None
+        port = trainer.strategy.broadcast(door.getsockname()[1] if door else 0)
+        if door:
+            self._watch = accept(door, trainer.world_size, self.timeout)
+        else:
+            self._watch = call(port, trainer.global_rank, self.timeout)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Say who is to blame: in this rank's error, or to the others."""
+        if self._watch is None:
+            return
+        if isinstance(exception, SystemExit) and not exception.code:  # pre-emption, after saving
+            self._watch.leave()
+        elif verdict := self._watch.blame(exception):
+            exception.add_note(verdict)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The run is over."""
+        if self._watch is not None:
+            self._watch.leave()

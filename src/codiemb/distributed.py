@@ -49,6 +49,15 @@ def sum_over_ranks(value: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
     return total
 
 
+def max_over_ranks(value: int, device: torch.device) -> int:
+    """The largest of the ranks' numbers. One small collective."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor(value, device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
 def _gather(rows: Tensor, counts: list[int]) -> Tensor:
     """All ranks' rows; pads to the longest rank for the collective, then drops the padding."""
     longest = max(counts)

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -15,6 +16,7 @@ from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.head import LanguageHead
 from codiemb.losses import LossOutput
+from codiemb.sharding import shard
 
 OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler]  # (optimizer, optimizer steps in all)
@@ -48,6 +50,11 @@ class EmbeddingModule(pl.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._seed = seed
+
+    def configure_model(self) -> None:
+        """Shard the encoder over the mesh that FSDP2 has laid out; other strategies lay out none."""
+        if self.device_mesh is not None and not isinstance(self.encoder, FSDPModule):
+            shard(self.encoder, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""

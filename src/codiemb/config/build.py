@@ -5,12 +5,16 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch import nn
 
 from codiemb import optim
@@ -20,7 +24,7 @@ from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfi
 from codiemb.data.records import RAW_TASKS
 from codiemb.data.source import SourceFile
 from codiemb.datamodule import EmbeddingDataModule
-from codiemb.encoder import Encoder, ModelSpec, load_head
+from codiemb.encoder import Encoder, ModelSpec, load_encoder, load_head
 from codiemb.errors import UserError
 from codiemb.evaluating import DevMetrics
 from codiemb.losses import WeightedSum
@@ -103,6 +107,13 @@ def build_losses(losses: dict[str, Any]) -> dict[str, nn.Module]:
     return built
 
 
+def build_encoder(cfg: TrainConfig) -> Encoder:
+    """The encoder to train."""
+    encoder = load_encoder(cfg.model)
+    encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
+    return encoder
+
+
 def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     """The Lightning module around an encoder."""
     _warn_of_other_architecture(cfg.model, encoder)
@@ -128,20 +139,52 @@ def _warn_of_other_architecture(spec: ModelSpec, encoder: Encoder) -> None:
 
 
 def build_trainer(cfg: TrainConfig) -> pl.Trainer:
-    """A Lightning trainer; the loader's length, not `max_steps`, ends the run."""
+    """A Lightning trainer; the loader's length, not `max_steps`, ends the run.
+
+    Raises:
+        UserError: the trainer or the strategy refuses a value, or this machine.
+    """
     use_offline_wandb()
-    strategy: Any = build_node("strategy", cfg.strategy) if "_target_" in cfg.strategy else None
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
-    return pl.Trainer(
-        **arguments,
-        strategy=strategy or cfg.strategy.get("name", "auto"),
-        logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
-        callbacks=build_dev_metrics(cfg)
-        + [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
-        plugins=[CheckpointFile()],
-        default_root_dir=cfg.run_dir,
-        use_distributed_sampler=False,
-    )
+    try:
+        trainer = pl.Trainer(
+            **arguments,
+            strategy=build_strategy(cfg.strategy),
+            logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
+            callbacks=build_dev_metrics(cfg)
+            + [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
+            plugins=[CheckpointFile()],
+            default_root_dir=cfg.run_dir,
+            use_distributed_sampler=False,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer or strategy: {error}") from error
+    if isinstance(trainer.strategy, DeepSpeedStrategy):
+        _check_deepspeed(cfg, trainer)
+    return trainer
+
+
+def build_strategy(strategy: dict[str, Any]) -> Any:  # noqa: ANN401  a name, or what `_target_` builds
+    """A Lightning strategy; its `timeout` is in seconds."""
+    if "_target_" not in strategy:
+        return strategy.get("name", "auto")
+    arguments = {key: value for key, value in strategy.items() if key != "timeout"}
+    given = {"timeout": timedelta(seconds=strategy["timeout"])} if "timeout" in strategy else {}
+    return build_node("strategy", arguments, partial=True)(**given)
+
+
+def _check_deepspeed(cfg: TrainConfig, trainer: pl.Trainer) -> None:
+    if not isinstance(trainer.accelerator, CUDAAccelerator):
+        raise UserError(
+            "strategy=deepspeed_zero* needs CUDA GPUs, and this run would use "
+            f"{type(trainer.accelerator).__name__}; strategy=ddp and strategy=fsdp run on CPU, too"
+        )
+    precision = cfg.trainer.get("precision", "32-true")
+    if cfg.model.dtype == "bfloat16" and not str(precision).startswith("bf16"):
+        raise UserError(
+            f"model.dtype=bfloat16 with DeepSpeed needs trainer.precision=bf16-true, not {precision}: it "
+            "refuses weights of another type"
+        )
 
 
 def build_dev_metrics(cfg: TrainConfig) -> list[DevMetrics]:

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
+from codiemb.distributed import max_over_ranks
 from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.pooling import PoolingMode, pool
@@ -89,12 +90,18 @@ class Encoder(nn.Module):
         """
         if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
             return self._embeddings(texts)
-        parts = [
-            checkpoint(self._embeddings, chunk, use_reentrant=False)
-            for chunk in split_by_tokens(texts, self.max_tokens_per_chunk)
-        ]
+        chunks = list(split_by_tokens(texts, self.max_tokens_per_chunk))
+        # FSDP and ZeRO-3 gather weights in every pass, so all ranks must make equally many, or wait for ever:
+        # a rank with fewer chunks embeds its first text (the shortest) again and drops the result.
+        num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
+        chunks += [first_text(texts)] * (num_chunks - len(chunks))
+        parts = [checkpoint(self._embeddings, chunk, use_reentrant=False) for chunk in chunks]
+        num_texts = len(texts.sequence_lengths)
         middle = [part.middle_SD for part in parts if part.middle_SD is not None]
-        return Embeddings(torch.cat([part.last_SD for part in parts]), torch.cat(middle) if middle else None)
+        return Embeddings(
+            torch.cat([part.last_SD for part in parts])[:num_texts],
+            torch.cat(middle)[:num_texts] if middle else None,
+        )
 
     def _embeddings(self, texts: PackedTexts) -> Embeddings:
         hidden = self.hidden_states(texts)
@@ -263,6 +270,12 @@ def split_by_tokens(texts: PackedTexts, max_tokens: int) -> Iterator[PackedTexts
             yield PackedTexts(ids_T, lengths[rows], texts.prompt_lengths[rows])
             start, first, tokens = start + tokens, i, 0
         tokens += length
+
+
+def first_text(texts: PackedTexts) -> PackedTexts:
+    """The first text of a stream as a stream of its own."""
+    ids_T = texts.input_ids_T[: texts.sequence_lengths[0]]
+    return PackedTexts(ids_T, texts.sequence_lengths[:1], texts.prompt_lengths[:1])
 
 
 def pack_texts(texts: Sequence[tuple[list[int], int]], device: torch.device | str = "cpu") -> PackedTexts:

@@ -1,0 +1,83 @@
+"""Three worlds of 1, 2 and 4 ranks, each started once; everything in them runs at the same time."""
+
+import json
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks
+import recipe
+import torch
+import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessContext
+
+from codiemb.config.schema import TrainConfig
+
+STRATEGIES = ("ddp", "fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
+JOBS = {
+    1: [("auto", "plain"), *((s, case) for s in STRATEGIES for case in ("plain", "adamw"))],
+    2: [(s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")],
+    4: [(s, "chunked") for s in STRATEGIES],
+}
+Differences = dict[tuple[int, str, str], dict[str, Any]]
+
+
+def start(ranks: Callable[..., None], world: int, *arguments: object) -> ProcessContext:
+    """Start a world of gloo ranks from a process that has imported everything, but not used it."""
+    multiprocessing.set_forkserver_preload(["deepspeed", "codiemb.config.build", "codiemb.export"])
+    os.environ["DS_ACCELERATOR"] = "cpu"  # or DeepSpeed would look for one, and warn
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    context = mp.start_processes(
+        ranks, args=(world, port, *arguments), nprocs=world, join=False, start_method="forkserver"
+    )
+    assert context is not None
+    return context
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("strategy")
+
+
+@pytest.fixture(scope="session")
+def expected(folder: Path) -> dict[str, recipe.Expected]:
+    """By case: what one process gets, in a plain loop."""
+    recipe.write_ragged(folder)
+    results = {}
+    for case, overrides in recipe.CASES.items():
+        results[case] = recipe.one_process(recipe.config(folder / f"expected-{case}", *overrides))
+        torch.save(tuple(results[case]), folder / f"{case}.pt")
+    return results
+
+
+@pytest.fixture(scope="session")
+def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differences:
+    """By number of ranks, strategy and case: what the real trainer does otherwise."""
+    worlds = [start(ranks.compare, world, _jobs(folder, world), folder) for world in JOBS]
+    for world in worlds:
+        while not world.join():
+            pass
+    found: Differences = {}
+    for world in JOBS:
+        for job, difference in json.loads((folder / f"world{world}.json").read_text("utf-8")).items():
+            found[world, *job.split()] = difference
+    return found
+
+
+def _jobs(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
+    devices = f"trainer.devices={world}"
+    return [
+        (
+            strategy,
+            case,
+            recipe.config(
+                folder / f"{world}-{strategy}-{case}", f"strategy={strategy}", devices, *recipe.CASES[case]
+            ),
+        )
+        for strategy, case in JOBS[world]
+    ]

@@ -1,0 +1,157 @@
+"""What one rank of a world does: real trainings of the real configuration, each compared with one process."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import pytorch_lightning.strategies.deepspeed
+import torch
+from pytorch_lightning.accelerators import CPUAccelerator
+from recipe import Expected, full_weights, update_error
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from codiemb.config import build
+from codiemb.config.schema import TrainConfig
+from codiemb.encoder import Encoder, load_encoder
+from codiemb.export import export_sentence_transformer
+from codiemb.sharding import whole_encoder
+
+
+def be_rank(rank: int, world: int, port: int) -> None:
+    """The environment that torchrun gives a rank, and the thinnest way past DeepSpeed's demand for GPUs."""
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
+    build.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
+    CPUAccelerator.get_parallel_devices = staticmethod(lambda n: [torch.device("cpu", i) for i in range(n)])
+    import deepspeed
+
+    # an inference kernel for CPUs that nothing here uses, and that takes 20 s to compile
+    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
+    deepspeed.utils.logger.setLevel("ERROR")
+
+
+def compare(
+    rank: int, world: int, port: int, jobs: Sequence[tuple[str, str, TrainConfig]], folder: Path
+) -> None:
+    """Train every (strategy, case) with all ranks of this world; rank 0 writes the differences."""
+    be_rank(rank, world, port)
+    differences: dict[str, dict[str, list[float]]] = {}
+    for strategy, case, cfg in jobs:
+        expected = Expected.load(folder, case)
+        recorder, encoder = train(cfg, expected, rank)
+        whole = whole_encoder(encoder, cfg.model)
+        if rank == 0:
+            differences[f"{strategy} {case}"] = {
+                "losses": recorder.losses,
+                "update_errors": recorder.update_errors,
+                "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
+            }
+            export_sentence_transformer(whole, Path(cfg.run_dir) / "export", query_instruction="")
+    if rank == 0:
+        (folder / f"world{world}.json").write_text(json.dumps(differences), "utf-8")
+
+
+def train(cfg: TrainConfig, expected: Expected, rank: int) -> tuple["Recorder", Encoder]:
+    """As run_train.py does."""
+    pl.seed_everything(
+        cfg.seed + rank, workers=True, verbose=False
+    )  # ranks start apart; rank 0's weights count
+    data = build.build_data(cfg)
+    trainer = build.build_trainer(cfg)
+    encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
+    encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
+    data.tokenizer = encoder.tokenizer
+    recorder = Recorder(expected)
+    trainer.callbacks.append(recorder)
+    trainer.fit(build.build_module(cfg, encoder), datamodule=data)
+    return recorder, encoder
+
+
+class Recorder(pl.Callback):
+    """Compares every step with one process."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.losses: list[float] = []  # by micro-batch, mean over ranks
+        self.update_errors: list[float] = []  # by optimizer step
+        self.elements_reduced: list[int] = []  # by optimizer step
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.before = full_weights(pl_module.encoder)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.reductions = Reductions()
+        self.reductions.__enter__()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.reductions.__exit__(None, None, None)
+        self.losses.append(float(trainer.callback_metrics[f"train/loss/{batch.task}"]))
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            after = full_weights(pl_module.encoder)
+            step = len(self.update_errors)
+            self.update_errors.append(update_error(self.before, after, self.expected.weights[step:]))
+            self.elements_reduced.append(self.reductions.elements)
+            self.before = after
+
+
+class Reductions(TorchDispatchMode):
+    """Adds up the elements of all floating-point tensors that are reduced over ranks, whoever asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
+        if func.namespace == "c10d" and "reduce" in func.__name__:
+            sent = args[1] if "scatter" in func.__name__ else args[0]
+            tensors = [t for t in tree_leaves(sent) if isinstance(t, Tensor) and t.is_floating_point()]
+            self.elements += sum(t.numel() for t in tensors)
+        return func(*args, **(kwargs or {}))
+
+
+def train_and_fall(
+    rank: int, world: int, port: int, cfg: TrainConfig, falling: int, how: str, log: Path
+) -> None:
+    """Train until one rank falls over; what each has to say goes to its own file."""
+    output = os.open(f"{log}{rank}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    be_rank(rank, world, port)
+    data = build.build_data(cfg)
+    trainer = build.build_trainer(cfg)
+    encoder = load_encoder(cfg.model)
+    data.tokenizer = encoder.tokenizer
+    if rank == falling:
+        trainer.callbacks.append(Fall(how))
+    trainer.fit(build.build_module(cfg, encoder), datamodule=data)
+
+
+class Fall(pl.Callback):
+    """The end of a rank, in its second step."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if trainer.global_step == 1:
+            if self.how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ArithmeticError("a rank of its own mind\nwith a second line")

@@ -1,0 +1,140 @@
+"""What all worlds train, and the same in a plain loop of one process: the oracle."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from codiemb.config import build
+from codiemb.config.preflight import preflight
+from codiemb.config.schema import TrainConfig, register
+from codiemb.encoder import Encoder, load_encoder
+from codiemb.export import export_sentence_transformer
+from codiemb.sharding import full_tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+CHUNKED = "encoder.max_tokens_per_chunk=160"
+MATRYOSHKA = (
+    "losses.ir.info_nce._target_=codiemb.losses.Matryoshka",
+    "~losses.ir.info_nce.temperature",
+    "+losses.ir.info_nce.dims=[64,16]",
+    "+losses.ir.info_nce.loss={_target_: codiemb.losses.InfoNCE, temperature: 0.05}",
+)
+ACCUMULATED = "trainer.accumulate_grad_batches=2"
+# Each is one step of ir, with hard negatives and up to two positives, and one of sts, with all four terms.
+CASES = {
+    "plain": (),
+    "chunked": (CHUNKED, ACCUMULATED, *MATRYOSHKA),
+    # without clipping, which would hide that a gradient is a multiple of what it should be
+    "lora": ("model.lora.r=4", CHUNKED, ACCUMULATED, "trainer.gradient_clip_val=null", "optimizer.lr=0.003"),
+    "adamw": ("optimizer=adamw", "optimizer.lr=1e-3", "max_steps=4"),
+}
+register()
+
+
+class Expected(NamedTuple):
+    """What one process gets."""
+
+    losses: list[float]  # by micro-batch
+    weights: list[dict[str, Tensor]]  # before the first and after every optimizer step
+    norms: list[float]  # of the gradient before clipping, by optimizer step
+    num_trained: int
+
+    @staticmethod
+    def load(folder: Path, case: str) -> "Expected":
+        return Expected(*torch.load(folder / f"{case}.pt"))
+
+
+def config(folder: Path, *overrides: str) -> TrainConfig:
+    """The default recipe on the golden files, two steps of SGD."""
+    base = [
+        f"run_dir={folder}",
+        "data=files",
+        f"data.files=[{folder.parent}/ir.jsonl,{GOLDEN}/sts.jsonl]",
+        f"data.cache={folder.parent}/cache",
+        "data.num_workers=0",
+        f"model.tokenizer={GOLDEN}/tokenizer",
+        "model.init=standard",
+        "model.architecture.hidden_size=64",
+        "model.architecture.intermediate_size=1600",  # ZeRO-3 does not partition matrices below 100,000
+        "model.max_tokens=64",
+        "optimizer=sgd",
+        "optimizer.lr=1.0",
+        "schedule=constant",
+        "schedule.warmup_ratio=0",
+        "sampler=alternate",
+        "max_steps=2",
+        "tasks.ir.global_batch_size=8",
+        "tasks.sts.global_batch_size=8",
+        "losses.ir.info_nce.temperature=0.05",
+        "trainer.accelerator=cpu",
+        "trainer.log_every_n_steps=1",
+        "+trainer.enable_progress_bar=false",
+        "logger=local",
+        "callbacks.progress=null",
+    ]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = build.typed_train(compose("train", [*base, *overrides]))
+    preflight(cfg)
+    return cfg
+
+
+def write_ragged(folder: Path) -> None:
+    """The golden ir records with 1 to 3 positives and 0 to 3 hard negatives each."""
+    lines = (GOLDEN / "ir.jsonl").read_text("utf-8").splitlines()
+    with (folder / "ir.jsonl").open("w", encoding="utf-8") as file:
+        for i, line in enumerate(lines):
+            record = json.loads(line)
+            for side, count in (("positive", 1 + i % 3), ("negative", i % 4)):
+                for key in (f"{side}s", f"{side}_scores"):
+                    record[key] = record[key][:count]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def one_process(cfg: TrainConfig) -> Expected:
+    """A plain loop: no Lightning, no chunks; accumulation is the mean of the micro-batches' losses."""
+    torch.manual_seed(cfg.seed)
+    encoder = load_encoder(cfg.model).train()
+    data = build.build_data(cfg)
+    data.prepare_data()
+    data.setup()
+    data.tokenizer = encoder.tokenizer
+    losses = build.build_losses(cfg.losses)
+    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    optimizer = build.build_node("optimizer", cfg.optimizer, partial=True)(trained)
+    accumulation = cfg.trainer["accumulate_grad_batches"]
+    batches = data.batches(accumulation=accumulation)
+    expected = Expected([], [full_weights(encoder)], [], sum(p.numel() for p in trained))
+    for i in range(len(batches)):
+        value = losses[batches[i].task](encoder.embed(batches[i])).value
+        (value / accumulation).backward()
+        expected.losses.append(value.item())
+        if (i + 1) % accumulation == 0:
+            clip = cfg.trainer["gradient_clip_val"] or float("inf")
+            expected.norms.append(clip_grad_norm_(trained, clip).item())
+            optimizer.step()
+            optimizer.zero_grad()
+            expected.weights.append(full_weights(encoder))
+    export_sentence_transformer(encoder, Path(cfg.run_dir) / "export", query_instruction="")
+    return expected
+
+
+def full_weights(encoder: Encoder) -> dict[str, Tensor]:
+    return {name: full_tensor(parameter) for name, parameter in encoder.named_parameters()}
+
+
+def update_error(
+    before: dict[str, Tensor], after: dict[str, Tensor], expected: list[dict[str, Tensor]]
+) -> float:
+    """|update - expected update| / |expected update|, over all parameters, in float64."""
+
+    def flat(old: dict[str, Tensor], new: dict[str, Tensor]) -> Tensor:
+        return torch.cat([(new[name].double() - old[name].double()).flatten() for name in sorted(new)])
+
+    target = flat(expected[0], expected[1])
+    return float((flat(before, after) - target).norm() / target.norm())

@@ -1,0 +1,97 @@
+"""A rank that dies or fails ends the others within the timeout, and each of them names it."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+import ranks
+import recipe
+from conftest import start
+
+TIMEOUT = 3
+WATCH = """
+import os, sys, time
+from codiemb.rank_watch import accept, call, listen
+rank, port = int(sys.argv[1]), int(sys.argv[2])
+os.environ["MASTER_ADDR"] = "localhost"
+if rank == 0:
+    door = listen()
+    print(door.getsockname()[1], flush=True)
+    watch = accept(door, 3, timeout={timeout})
+else:
+    watch = call(port, rank, timeout={timeout})
+print("watching", flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize(("falling", "how"), [(1, "killed"), (0, "killed"), (2, "failed")])
+def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str):
+    log = folder / f"fall-{falling}-{how}-"
+    cfg = recipe.config(
+        folder / f"fall-{falling}",
+        "strategy=ddp",
+        "trainer.devices=3",
+        "tasks.ir.global_batch_size=6",
+        "tasks.sts.global_batch_size=6",
+        "max_steps=50",
+        f"callbacks.stop_together.timeout={TIMEOUT}",
+        "data.num_workers=1",  # it inherits its rank's sockets and outlives it
+    )
+    recipe.write_ragged(folder)
+    recipe.build.build_data(cfg).prepare_data()
+    world = start(ranks.train_and_fall, 3, cfg, falling, how, log)
+    for process in world.processes:
+        process.join(120)
+    assert [process.exitcode != 0 for process in world.processes] == [True] * 3
+    said = [Path(f"{log}{rank}").read_text("utf-8") for rank in range(3)]
+    process = world.processes[falling].pid
+    for rank in {0, 1, 2} - {falling}:
+        end = "died" if how == "killed" else "failed: ArithmeticError: a rank of its own mind"
+        assert f"rank {falling} (host" in said[rank]
+        assert f"process {process}) {end}" in said[rank]
+    assert not any(f"rank {rank} (host" in said[falling] for rank in {0, 1, 2} - {falling})
+
+
+@pytest.fixture
+def watching(request):
+    """Three processes that watch each other and then hang, as in a collective, or do `request.param`."""
+    script = [sys.executable, "-c", WATCH.format(timeout=TIMEOUT, then=request.param)]
+    port, processes = "0", []
+    try:
+        for rank in range(3):
+            command = [*script, str(rank), port]
+            processes.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
+            if rank == 0:
+                port = processes[0].stdout.readline().strip()
+        for process in processes:
+            assert process.stdout.readline() == "watching\n"
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("watching", ["time.sleep(100)"], indirect=True)
+@pytest.mark.parametrize("falling", [0, 1])
+def test_ranks_that_hang_are_ended_within_the_timeout(watching, falling):
+    watching[falling].send_signal(signal.SIGKILL)
+    since = time.monotonic()
+    for rank in {0, 1, 2} - {falling}:
+        _, said = watching[rank].communicate(timeout=60)
+        assert watching[rank].returncode == 1
+        assert f"rank {falling} (host" in said
+        assert f"process {watching[falling].pid}) died" in said
+    assert time.monotonic() - since < TIMEOUT + 3
+
+
+@pytest.mark.parametrize("watching", ["time.sleep(rank); watch.leave(); time.sleep(1)"], indirect=True)
+def test_ranks_that_leave_one_after_the_other_are_no_deaths(watching):
+    for process in watching:
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (0, "")

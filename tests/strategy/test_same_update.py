@@ -1,0 +1,78 @@
+"""Promise 1: the same global batch gives the same loss and update, whatever the strategy and world."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import recipe
+from conftest import JOBS, STRATEGIES, Differences
+from safetensors.torch import load_file
+
+from codiemb.batch import Batch, PackedTexts
+from codiemb.config import build
+from codiemb.encoder import load_encoder
+from codiemb.encoder.encoder import split_by_tokens
+
+RUNS = [(world, strategy, case) for world, jobs in JOBS.items() for strategy, case in jobs]
+SGD = [run for run in RUNS if run[2] != "adamw"]
+
+
+@pytest.mark.parametrize(("world", "strategy", "case"), RUNS)
+def test_the_losses_are_those_of_one_process(differences: Differences, expected, world, strategy, case):
+    assert differences[world, strategy, case]["losses"] == pytest.approx(expected[case].losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(("world", "strategy", "case"), SGD)
+def test_the_sgd_updates_are_those_of_one_process(differences: Differences, world, strategy, case):
+    errors = differences[world, strategy, case]["update_errors"]
+    assert len(errors) == 2
+    assert max(errors) < 1e-5
+
+
+@pytest.mark.parametrize(("world", "strategy", "case"), [run for run in SGD if run[0] > 1])
+def test_every_gradient_is_reduced_once_a_step(differences: Differences, world, strategy, case):
+    """However many chunks. Where gradients are sharded, no rank can add them up: once a micro-batch."""
+    accumulated = recipe.ACCUMULATED in recipe.CASES[case]
+    times = 2 if accumulated and strategy in ("fsdp", "deepspeed_zero2", "deepspeed_zero3") else 1
+    for reductions in differences[world, strategy, case]["reductions"]:
+        assert times <= reductions < times + 0.25  # the rest is the loss's own, for embeddings and logs
+
+
+@pytest.mark.parametrize(("world", "strategy", "case"), SGD)
+def test_the_export_is_that_of_one_process(differences: Differences, folder: Path, world, strategy, case):
+    ours = load_file(folder / f"{world}-{strategy}-{case}" / "export" / "model.safetensors")
+    theirs = load_file(folder / f"expected-{case}" / "export" / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert float((ours[name] - tensor).abs().max()) <= 1e-5 * max(1.0, float(tensor.abs().max())), name
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_writes_its_checkpoint(differences: Differences, folder: Path, strategy):
+    assert any((folder / f"2-{strategy}-plain" / "checkpoints").iterdir())
+
+
+def test_clipping_bites_and_ranks_are_unequal(expected, folder: Path):
+    """Otherwise the tests above would prove less than they say."""
+    assert all(norm > 2 for case in expected for norm in expected[case].norms)
+    cfg = recipe.config(folder / "expected-chunked", *recipe.CASES["chunked"])
+    data = build.build_data(cfg)
+    data.setup()
+    data.tokenizer = load_encoder(cfg.model).tokenizer
+    for world in (2, 4):
+        shares = [data.batches(rank=rank, num_ranks=world, accumulation=2) for rank in range(world)]
+        micro_batches = [[share[i] for share in shares] for i in range(4)]  # by micro-batch, then rank
+        assert unequal(micro_batches, lambda batch: len(batch.document_owner_N))
+        assert unequal(micro_batches, lambda batch: len(batch.texts.input_ids_T))
+        assert unequal(micro_batches, lambda batch: len(chunks(batch, cfg.encoder.max_tokens_per_chunk)))
+        ir = [batch for ranks in micro_batches for batch in ranks if batch.task == "ir"]
+        assert any((~batch.document_is_positive_N).any() for batch in ir)
+        assert any(batch.document_owner_N[batch.document_is_positive_N].bincount().max() > 1 for batch in ir)
+
+
+def unequal(micro_batches: list[list[Batch]], size: Callable[[Batch], int]) -> bool:
+    return any(len({size(batch) for batch in ranks}) > 1 for ranks in micro_batches)
+
+
+def chunks(batch: Batch, budget: int) -> list[PackedTexts]:
+    return list(split_by_tokens(batch.texts, budget))
