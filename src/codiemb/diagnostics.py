@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from codiemb.batch import Batch, EmbeddedBatch
+from codiemb.batch import AnyBatch, EmbeddedBatch
 from codiemb.metrics import cosine, embedding_statistics
 from codiemb.module import EmbeddingModule
 
@@ -154,7 +154,7 @@ class GradientCosine(pl.Callback):
         self._last = {task: gradient.to(pl_module.device) for task, gradient in self._last.items()}
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: AnyBatch, batch_idx: int
     ) -> None:
         """All micro-batches of an optimizer step have the same task."""
         self._task = batch.task

@@ -13,7 +13,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
-from codiemb.batch import Batch
+from codiemb.batch import AnyBatch, Batch
 from codiemb.data.collator import Collator
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.diagnostics import is_sharded
@@ -77,7 +77,7 @@ class ProbeSources(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: object,
-        batch: Batch,
+        batch: AnyBatch,
         batch_idx: int,
     ) -> None:
         """Look every `every_n_steps`."""
@@ -143,7 +143,7 @@ class DevMetrics(pl.Callback):
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
         outputs: object,
-        batch: Batch,
+        batch: AnyBatch,
         batch_idx: int,
     ) -> None:
         """Every `every_n_steps`."""

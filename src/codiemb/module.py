@@ -97,6 +97,9 @@ class EmbeddingModule(pl.LightningModule):
         """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
         trainable = [p for p in self.parameters() if p.requires_grad]
         optimizer = self._optimizer(trainable)
+        # a fused optimizer offers to undo a GradScaler's scaling itself; Lightning then refuses to clip in
+        # mixed precision, bf16 included, which has no scaler. Without the offer Lightning undoes it first
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         schedule = self._schedule(optimizer, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

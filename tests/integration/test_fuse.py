@@ -74,6 +74,7 @@ def test_fusing_prints_a_column_per_checkpoint_and_leaves_an_export_that_run_eva
         assert row[1 + number] == f"{100 * single['results'][0]['score']:.2f}"
     assert {"config.yaml", "environment.json", "export", "evaluation"} <= {p.name for p in folder.iterdir()}
     assert (world / "outputs/fuse/export").resolve() == folder / "export"
+    assert "Evaluation" in (folder / "report.html").read_text("utf-8")
     record = json.loads((folder / "export/fusion.json").read_text("utf-8"))
     assert record["options"] == {"exponent": 1.0, "granularity": "row", "norm": "l2"}
     assert sum(row["weight"] for row in record["checkpoints"]) == pytest.approx(1, abs=1e-5)

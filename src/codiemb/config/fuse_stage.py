@@ -17,6 +17,7 @@ from codiemb.config.schema import FuseConfig, TrainConfig
 from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import load_encoder
 from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
+from codiemb.report import write_report
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Sheet
@@ -53,6 +54,7 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
         json.dumps({"scores": scores, "seconds": seconds}, indent=2) + "\n", "utf-8"
     )
     run_folder.link_latest(folder, run_dir)
+    write_report(run_dir)
     log.info("finished in %.0f s: %s", seconds, folder)
 
 

@@ -95,7 +95,7 @@ def user_errors_without_traceback(
             sys.stderr.write(f"\n{stop.message}\ncontinue with: {resume.command(Path(cfg.run_dir))}\n")
             raise
         except Exception as error:
-            message = _for_users(error, Path(cfg.run_dir))
+            message = _for_users(error, cfg)
             if message is None:
                 if not _in_sweep():
                     raise
@@ -109,12 +109,12 @@ def user_errors_without_traceback(
     return wrapped
 
 
-def _for_users(error: Exception, run_dir: Path) -> str | None:
+def _for_users(error: Exception, cfg: DictConfig) -> str | None:
     """The message of an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in FULL:
-        return describe_disk_error(error, run_dir)
+        return describe_disk_error(error, Path(str(error.filename or cfg.run_dir)))
     return None
 
 
