@@ -70,14 +70,12 @@ def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differenc
 
 
 def _jobs(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
-    devices = f"trainer.devices={world}"
-    return [
-        (
-            strategy,
-            case,
-            recipe.config(
-                folder / f"{world}-{strategy}-{case}", f"strategy={strategy}", devices, *recipe.CASES[case]
-            ),
-        )
-        for strategy, case in JOBS[world]
-    ]
+    jobs = []
+    for strategy, case in JOBS[world]:
+        overrides = [f"strategy={strategy}", f"trainer.devices={world}", *recipe.CASES[case]]
+        if strategy != "auto":
+            overrides.append(
+                "strategy.timeout=120"
+            )  # ranks that wait for each other for ever must fail, not hang
+        jobs.append((strategy, case, recipe.config(folder / f"{world}-{strategy}-{case}", *overrides)))
+    return jobs

@@ -18,7 +18,7 @@ from codiemb.sharding import full_tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-CHUNKED = "encoder.max_tokens_per_chunk=160"
+CHUNKED = "encoder.max_tokens_per_chunk=200"
 MATRYOSHKA = (
     "losses.ir.info_nce._target_=codiemb.losses.Matryoshka",
     "~losses.ir.info_nce.temperature",
@@ -69,7 +69,7 @@ def config(folder: Path, *overrides: str) -> TrainConfig:
         "schedule.warmup_ratio=0",
         "sampler=alternate",
         "max_steps=2",
-        "tasks.ir.global_batch_size=8",
+        "tasks.ir.global_batch_size=16",
         "tasks.sts.global_batch_size=8",
         "losses.ir.info_nce.temperature=0.05",
         "trainer.accelerator=cpu",

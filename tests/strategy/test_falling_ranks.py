@@ -59,7 +59,7 @@ def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str)
 
 @pytest.fixture
 def watching(request):
-    """Three processes that watch each other and then hang, as in a collective, or do `request.param`."""
+    """Three plain processes that watch each other and then do `request.param`."""
     script = [sys.executable, "-c", WATCH.format(timeout=TIMEOUT, then=request.param)]
     port, processes = "0", []
     try:

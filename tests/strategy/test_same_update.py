@@ -1,4 +1,4 @@
-"""Promise 1: the same global batch gives the same loss and update, whatever the strategy and world."""
+"""Promise 1: the same global batch, the same loss and the same update, whatever the strategy and world."""
 
 from collections.abc import Callable
 from pathlib import Path
