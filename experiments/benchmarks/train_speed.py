@@ -1,167 +1,190 @@
 """Is training here faster than with sentence-transformers, on the same work and in the same run?
 
-    python experiments/benchmarks/train_speed.py                  # all rows, 5 to 20 minutes on 2 cores
-    python experiments/benchmarks/train_speed.py --rows plain     # the main row only
+    python experiments/benchmarks/train_speed.py                  # all rows, about 8 minutes on 2 cores
+    python experiments/benchmarks/train_speed.py --rows passages  # one row only
+    python experiments/benchmarks/train_speed.py --quick          # does it run at all?
 
-Both sides train the same BERT from the same random weights on the same batches with the same loss, optimizer
-and clipping, each in a process of its own, taking turns. Writes train_speed.md beside this file.
+All contenders of a row train the same BERT from the same random weights on the same batches with the same
+loss, optimizer and clipping, each in a process of its own, taking turns. Writes train_speed.md.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from train_speed_report import SIDES, Row, report
-from train_speed_work import Job, cost, write_folder
+from machine import matmul_rate
+from tqdm import tqdm
+from train_speed_report import Row, report
+from train_speed_sides import Contender
+from workload import Job, cost, write_folder
 
 _HERE = Path(__file__).parent
-_ROWS: dict[str, dict[str, Any]] = {
-    "plain": {"title": "pairs, no dropout"},
-    "triplets": {"title": "one hard negative, no dropout", "negatives": 1},
-    "dropout": {"title": "pairs, BERT's dropout 0.1", "attention_dropout": 0.1, "hidden_dropout": 0.1},
-    "bf16": {"title": "pairs, bf16 autocast", "bf16": True},
+_PEER, _OURS = Contender("sentence-transformers"), Contender("codiemb")
+_VARIANTS = [
+    Contender(trainer, bf16=bf16, chunked=chunked)
+    for bf16, chunked in ((False, True), (True, False))
+    for trainer in ("sentence-transformers", "codiemb")
+]
+# settings of the job, and who else takes part
+_ROWS: dict[str, tuple[dict[str, Any], list[Contender]]] = {
+    "short": ({"title": "short pairs", "pairs": 64, "median_length": 20.0, "sigma": 0.5}, []),
+    "passages": ({"title": "passages", "pairs": 14}, _VARIANTS),
+    "triplets": ({"title": "passages, one hard negative", "pairs": 9, "negatives": 1}, []),
+    "dropout": (
+        {"title": "passages, dropout 0.1", "pairs": 14, "attention_dropout": 0.1, "hidden_dropout": 0.1},
+        [],
+    ),
+    "long": (
+        {"title": "long documents", "pairs": 6, "median_length": 300.0, "sigma": 1.1, "max_tokens": 2048},
+        [],
+    ),
 }
+_QUICK = {"title": "quick", "pairs": 3, "hidden_size": 64, "num_layers": 1}
 
 
 class Side:
-    """One trainer in its own process, waiting for its turns."""
+    """One contender in its own process, waiting for its turns."""
 
-    def __init__(self, name: str, folder: Path, log: IO[bytes]) -> None:
-        command = [sys.executable, str(_HERE / "train_speed_sides.py"), name, str(folder)]
+    def __init__(self, contender: Contender, folder: Path, log: IO[bytes]) -> None:
+        command = [sys.executable, str(_HERE / "train_speed_sides.py"), str(folder)]
+        self.contender = contender
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            [*command, json.dumps(asdict(contender))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
-        self.name = name
-        self.start = self._read()
 
     def train(self, steps: int) -> dict[str, Any]:
         """Run some steps and return their time, losses and the peak memory so far."""
         cast(IO[str], self.process.stdin).write(f"{steps}\n")
         cast(IO[str], self.process.stdin).flush()
-        return self._read()
+        return self.read()
 
     def close(self) -> None:
         """End of input ends the process."""
         cast(IO[str], self.process.stdin).close()
         self.process.wait(timeout=60)
 
-    def _read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, Any]:
+        """The next report.
+
+        Raises:
+            RuntimeError: the process has died.
+        """
         line = cast(IO[str], self.process.stdout).readline()
         if not line:
-            raise RuntimeError(f"the {self.name} side died; its log is printed above")
+            raise RuntimeError(f"{self.contender.name} died; its log is printed above")
         return json.loads(line)
 
 
-def matmul_rate(size: int = 2048, repeats: int = 7) -> tuple[float, float]:
-    """fp32 flops of a large square product, a second and a CPU second, medians."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    rates = []
-    for _ in range(repeats):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        a @ b
-        elapsed = time.perf_counter() - started, time.process_time() - cpu_started
-        rates.append([2 * size**3 / seconds for seconds in elapsed])
-    wall, cpu = zip(*rates, strict=True)
-    return statistics.median(wall), statistics.median(cpu)
-
-
-def measure(job: Job, rounds: int, warmup: int, steps: int) -> Row:
-    """Train both sides in turns and check that they did the same work."""
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as log:
-        folder = Path(name)
-        write_folder(job, folder)
-        row = Row(job, cost(job, folder))
+@contextmanager
+def _sides(contenders: list[Contender], folder: Path) -> Iterator[list[Side]]:
+    """All contenders' processes; if one dies, the end of the log they share is printed."""
+    with tempfile.TemporaryFile() as log:
+        sides = [Side(contender, folder, log) for contender in contenders]
         try:
-            sides = [Side(side, folder, log) for side in SIDES]
-            _check_same_start(sides)
-            for side in sides:
-                row.start_mib[side.name] = side.start["memory_before_mib"]
-                row.losses[side.name] += side.train(warmup)["losses"]
-            for index in range(rounds):
-                _round(row, sides, slice(warmup + index * steps, warmup + (index + 1) * steps))
-            for side in sides:
-                side.close()
+            yield sides
         except RuntimeError:
             log.seek(0)
             sys.stderr.buffer.write(log.read()[-4000:])
             raise
+        finally:
+            for side in sides:
+                side.close()
+
+
+def measure(job: Job, contenders: list[Contender], rounds: int, bar: tqdm) -> Row:
+    """Train all contenders in turns, one step each, and check that they did the same work."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_folder(job, folder)
+        row = Row(job, cost(job, folder), contenders)
+        with _sides(contenders, folder) as sides:
+            starts = [side.read() for side in sides]
+            _check_same([start["start_loss"] for start in starts], 1e-3, "first loss")
+            for side, start in zip(sides, starts, strict=True):
+                row.start_mib[side.contender] = start["memory_before_mib"]
+                row.losses[side.contender] += side.train(1)["losses"]  # warm-up
+            bar.update()
+            for step in range(1, rounds + 1):
+                _round(row, sides, step, bar)
     _check_same_losses(row)
     return row
 
 
-def _round(row: Row, sides: list[Side], steps: slice) -> None:
-    """One turn of each side on the same steps; who begins changes from round to round."""
+def _round(row: Row, sides: list[Side], step: int, bar: tqdm) -> None:
+    """One turn of each side on the same step; who begins changes from round to round."""
     rate, cpu_rate = matmul_rate()
     row.matmul_flops.append(rate)
     row.matmul_flops_cpu.append(cpu_rate)
-    row.tokens.append(sum(row.cost.tokens[steps]))
-    row.flops.append(sum(row.cost.flops[steps]))
-    row.loads.append(os.getloadavg()[0])
-    for side in sides if len(row.tokens) % 2 else reversed(sides):
-        result = side.train(steps.stop - steps.start)
-        row.seconds[side.name].append(result["seconds"])
-        row.cpu_seconds[side.name].append(result["cpu_seconds"])
-        row.losses[side.name] += result["losses"]
-        row.peak_mib[side.name] = result["peak_memory_mib"]
-    peer, ours = (row.tokens[-1] / row.seconds[side][-1] for side in SIDES)
-    print(f"  round {len(row.tokens)}: {peer:,.0f} against {ours:,.0f} useful tokens/s", flush=True)
-
-
-def _check_same_start(sides: list[Side]) -> None:
-    """Same weights, same batch, same loss: without dropout both must see the same number."""
-    peer, ours = (side.start["start_loss"] for side in sides)
-    if abs(peer - ours) > 1e-3:
-        raise RuntimeError(f"the sides do not start from the same loss: {peer} against {ours}")
-    print(f"  same first loss: {peer:.6f} and {ours:.6f}", flush=True)
+    row.steps.append(step)
+    for side in sides if step % 2 else reversed(sides):
+        result = side.train(1)
+        row.seconds[side.contender].append(result["seconds"])
+        row.cpu_seconds[side.contender].append(result["cpu_seconds"])
+        row.losses[side.contender] += result["losses"]
+        row.peak_mib[side.contender] = result["peak_memory_mib"]
+    speeds = (f"{side.contender.name} {row.speed(side.contender):,.0f}" for side in sides)
+    bar.set_postfix_str("; ".join(speeds))
+    bar.update()
 
 
 def _check_same_losses(row: Row) -> None:
-    """Without dropout the training losses of both sides must stay together, or the updates differ."""
-    random = row.job.attention_dropout or row.job.hidden_dropout or row.job.bf16
-    gap = max(abs(a - b) for a, b in zip(*row.losses.values(), strict=True))
-    if not random and gap > 1e-2:
-        raise RuntimeError(f"the losses of the two sides drift apart by {gap}: {row.losses}")
-    print(f"  largest difference of two losses over {row.job.steps} steps: {gap:.1e}", flush=True)
+    """Without dropout, the losses of all fp32 contenders must stay together, or the updates differ."""
+    if row.job.attention_dropout or row.job.hidden_dropout:
+        return
+    exact = [losses for contender, losses in row.losses.items() if not contender.bf16]
+    for losses in zip(*exact, strict=True):
+        _check_same(list(losses), 1e-2, "loss of a step")
+
+
+def _check_same(values: list[float], tolerance: float, what: str) -> None:
+    if max(values) - min(values) > tolerance:
+        raise RuntimeError(f"the contenders do not do the same work: {what} {values}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=list(_ROWS), default=list(_ROWS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--hidden-size", type=int, default=320)
+    parser.add_argument("--num-layers", type=int, default=7)
+    parser.add_argument(
+        "--quick", action="store_true", help="one tiny row and round, numbers without meaning"
+    )
+    parser.add_argument("--out", type=Path, default=_HERE / "train_speed.md")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure the rows asked for, print the table, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=list(_ROWS), default=["plain", "triplets", "dropout"])
-    parser.add_argument("--texts", type=int, default=28, help="texts a step")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1, help="steps of each side in a round")
-    parser.add_argument("--warmup", type=int, default=1, help="steps before the clock runs")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--hidden-size", type=int, default=320)
-    parser.add_argument("--num-layers", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=_HERE / "train_speed.md")
-    args = parser.parse_args()
+    args = _arguments()
     torch.set_num_threads(args.threads)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # for the two sides
-    rows = []
-    for name in args.rows:
-        settings = {"negatives": 0, **_ROWS[name]}
-        job = Job(
-            **settings,
-            pairs=args.texts // (2 + settings["negatives"]),
-            steps=args.warmup + args.rounds * args.steps,
-            hidden_size=args.hidden_size,
-            num_layers=args.num_layers,
-        )
-        print(job.title, flush=True)
-        rows.append(measure(job, args.rounds, args.warmup, args.steps))
-        args.out.write_text(report(rows, args.rounds, args.steps), "utf-8")
-    print(report(rows, args.rounds, args.steps))
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # for the contenders
+    size = {"hidden_size": args.hidden_size, "num_layers": args.num_layers}
+    rows = [(size | _ROWS[name][0], [_PEER, _OURS, *_ROWS[name][1]]) for name in args.rows]
+    if args.quick:
+        rows, args.rounds = [(_QUICK, [_PEER, Contender("codiemb", bf16=True, chunked=True)])], 1
+    measured: list[Row] = []
+    with tqdm(total=len(rows) * (1 + args.rounds), unit="round") as bar:
+        for settings, contenders in rows:
+            bar.set_description(settings["title"])
+            job = Job(**settings, steps=1 + args.rounds)
+            measured.append(measure(job, contenders, args.rounds, bar))
+            args.out.write_text(report(measured, args.rounds), "utf-8")
+    print(report(measured, args.rounds))
 
 
 if __name__ == "__main__":

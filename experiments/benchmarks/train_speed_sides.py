@@ -1,6 +1,6 @@
-"""The two trainers of train_speed.py, each in a process of its own and paced by the parent.
+"""The contenders of train_speed.py, each in a process of its own and paced by the parent.
 
-    python train_speed_sides.py ours|peer FOLDER
+    python train_speed_sides.py FOLDER CONTENDER_AS_JSON
 
 Protocol, one JSON object a line: this process reports when it is ready, then for every number of steps read
 from standard input it trains that many steps and reports their time. Closing the input ends it.
@@ -10,13 +10,36 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from machine import memory_mib
 from torch import Tensor, nn
-from train_speed_work import MAX_TOKENS, SCALE, Job, read_folder
+from workload import SCALE, Job, read_folder
+
+CHUNK_TEXTS = 4
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trainer and the two ways in which it may differ from its own plain run."""
+
+    trainer: str  # "sentence-transformers" or "codiemb"
+    bf16: bool = False  # autocast
+    chunked: bool = False  # gradient caching: chunks of 4 texts a column there, of 4 texts' tokens here
+
+    @property
+    def name(self) -> str:
+        """The name in the table."""
+        return ", ".join([self.trainer, *["bf16"] * self.bf16, *["chunked"] * self.chunked])
+
+    @property
+    def plain(self) -> "Contender":
+        """The same trainer in fp32 on the whole batch."""
+        return Contender(self.trainer)
 
 
 class Pacer:
@@ -27,7 +50,7 @@ class Pacer:
         self.losses: list[Tensor] = []
         self.left = 0
         self.started = self.cpu_started = 0.0
-        self.memory_before = _memory_mib("VmRSS")
+        self.memory_before = memory_mib("VmRSS")
 
     def watch(self, loss: nn.Module) -> None:
         """Keep every loss of this module; reading the numbers waits until the clock is stopped."""
@@ -50,7 +73,7 @@ class Pacer:
         cpu_seconds = time.process_time() - self.cpu_started
         losses = [loss.item() for loss in self.losses]
         self.losses.clear()
-        peak = _memory_mib("VmHWM")
+        peak = memory_mib("VmHWM")
         self._report(seconds=seconds, cpu_seconds=cpu_seconds, losses=losses, peak_memory_mib=peak)
         self._wait()
 
@@ -65,13 +88,7 @@ class Pacer:
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
 
-def _memory_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (peak) of this process; getrusage would inherit the parent's peak."""
-    status = Path("/proc/self/status").read_text("utf-8")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) / 1024
-
-
-def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> None:
+def run_peer(contender: Contender, job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> None:
     """sentence-transformers: its trainer with MultipleNegativesRankingLoss, batches in the given order."""
     from datasets import Dataset
     from sentence_transformers import (
@@ -80,7 +97,10 @@ def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.base.sampler import DefaultBatchSampler
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+        MultipleNegativesRankingLoss,
+    )
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from torch.utils.data import SequentialSampler
     from transformers import TrainerCallback
@@ -95,9 +115,11 @@ def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
     def in_order(dataset: Dataset, **kwargs: Any) -> DefaultBatchSampler:  # noqa: ANN401
         return DefaultBatchSampler(SequentialSampler(dataset), **kwargs)
 
-    transformer = Transformer(str(folder / "model"), max_seq_length=MAX_TOKENS)
+    transformer = Transformer(str(folder / "model"), max_seq_length=job.max_tokens)
     model = SentenceTransformer(modules=[transformer, Pooling(job.hidden_size, "mean")], device="cpu")
     loss = MultipleNegativesRankingLoss(model, scale=SCALE)
+    if contender.chunked:
+        loss = CachedMultipleNegativesRankingLoss(model, scale=SCALE, mini_batch_size=CHUNK_TEXTS)
     columns = ["query", "positive", "negative"][: job.texts_per_row]
     trainer = SentenceTransformerTrainer(
         model=model,
@@ -113,7 +135,7 @@ def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
             max_grad_norm=1.0,
             optim="adamw_torch_fused",
             batch_sampler=in_order,
-            bf16=job.bf16,
+            bf16=contender.bf16,
             use_cpu=True,
             seed=job.seed,
             save_strategy="no",
@@ -133,7 +155,7 @@ def run_peer(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
     trainer.train()
 
 
-def run_ours(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> None:
+def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> None:
     """This repository: Lightning, EmbeddingModule, InfoNCE on packed batches from the collator."""
     import pytorch_lightning as pl
     from torch.optim import AdamW
@@ -160,7 +182,10 @@ def run_ours(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
         for query, positive, *negatives in rows
     ]
     encoder = load_encoder(ModelSpec(path=str(folder / "model"), prompt=PromptSpec(query="")))
-    collator = Collator(encoder.tokenizer, {"ir": TaskSpec(global_batch_size=job.pairs)}, seed=job.seed)
+    spec = TaskSpec(job.pairs, max_query_tokens=job.max_tokens, max_document_tokens=job.max_tokens)
+    collator = Collator(encoder.tokenizer, {"ir": spec}, seed=job.seed)
+    if contender.chunked:
+        encoder.max_tokens_per_chunk = CHUNK_TEXTS * job.max_tokens
 
     def collate(batch: list[Record]) -> Batch:
         return collator(batch, source="benchmark", epoch=0, indices=range(len(batch)))
@@ -172,12 +197,12 @@ def run_ours(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
     )
     pacer.watch(loss)
     encoder.eval()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=job.bf16):
+    with torch.no_grad():
         loss(encoder.embed(collate(records[: job.pairs])))
     encoder.train()
     trainer = pl.Trainer(
         accelerator="cpu",
-        precision="bf16-mixed" if job.bf16 else "32-true",
+        precision="bf16-mixed" if contender.bf16 else "32-true",
         max_steps=job.steps,
         gradient_clip_val=1.0,
         logger=False,
@@ -192,12 +217,12 @@ def run_ours(job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> Non
 
 def main() -> None:
     """Keep standard output for the protocol, send what libraries print to standard error, and train."""
-    side, folder = sys.argv[1], Path(sys.argv[2])
+    folder, contender = Path(sys.argv[1]), Contender(**json.loads(sys.argv[2]))
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job, rows = read_folder(folder)
-    run = {"ours": run_ours, "peer": run_peer}[side]
-    run(job, rows, folder, Pacer(channel))
+    run = {"codiemb": run_ours, "sentence-transformers": run_peer}[contender.trainer]
+    run(contender, job, rows, folder, Pacer(channel))
 
 
 if __name__ == "__main__":
