@@ -80,9 +80,10 @@ class EmbeddedBatch(NamedTuple):
 
 
 class TokenStates(NamedTuple):
-    """What the loss of the language-model task sees: states, their targets, and the weight of the head."""
+    """What the loss of the language-model task sees: states, their targets, and the head's parameters."""
 
     state_PD: Float[Tensor, "P D"]
     target_P: Int[Tensor, " P"]
     head_VD: Float[Tensor, "V D"]
+    bias_V: Float[Tensor, " V"] | None
     mean_targets: float

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from codiemb.batch import AnyBatch
+from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
@@ -128,6 +131,16 @@ class EmbeddingDataModule(pl.LightningDataModule):
             num_ranks=num_ranks,
             accumulation=accumulation,
         )
+
+    def target_counts(self, vocabulary: int, num_steps: int = 50) -> Float[Tensor, " V"]:
+        """1 + how often each token is to be predicted in the run's first steps: the same on every rank."""
+        counts_V = torch.ones(vocabulary)
+        batches = self.batches()
+        for step in range(min(num_steps, len(batches))):
+            batch = batches[step]
+            if isinstance(batch, LanguageBatch):
+                counts_V += batch.target_P.bincount(minlength=vocabulary)
+        return counts_V
 
     def try_every_source(self) -> None:
         """Collate one example of each source, so that a prompt that fills its limit stops the run here.

@@ -27,7 +27,7 @@ class EmbeddingModule(pl.LightningModule):
 
     Args:
         encoder: what is trained.
-        losses: by task name; each returns a LossOutput for an EmbeddedBatch, or for TokenStates (task lm).
+        losses: by task name; each returns a LossOutput for an EmbeddedBatch, or TokenStates (task lm).
         optimizer: builds the optimizer from the trainable parameters.
         schedule: builds the learning-rate schedule, stepped after every optimizer step.
         head: of the language-model task; None in a run without it.
@@ -55,6 +55,13 @@ class EmbeddingModule(pl.LightningModule):
         """Shard the encoder over the mesh that FSDP2 has laid out; other strategies lay out none."""
         if self.device_mesh is not None and not isinstance(self.encoder, FSDPModule):
             shard(self.encoder, self.device_mesh["data_parallel"])
+
+    def setup(self, stage: str) -> None:
+        """Give a new head the frequencies of the tokens to predict; a checkpoint is loaded after this."""
+        data = getattr(self.trainer, "datamodule", None)
+        if self.head is not None and self.head.knows_nothing and isinstance(data, EmbeddingDataModule):
+            assert self.head.bias is not None
+            self.head.start_from(data.target_counts(len(self.head.bias)).to(self.device))
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""

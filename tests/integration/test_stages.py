@@ -36,20 +36,22 @@ def pretrained(run: Run, world: Path) -> Path:
     folder = world / "outputs" / "pretrain" / "first"
     if not folder.is_dir():
         where = "hydra.run.dir=outputs/pretrain/first"
-        result = run("run_train.py", *PRETRAIN, "max_steps=60", "model.learning_rate=3e-3", where)
+        masks = ("tasks.lm.mask_share=0.5", "tasks.lm.num_windows=2")
+        result = run("run_train.py", *PRETRAIN, "max_steps=60", "optimizer.lr=1e-2", *masks, where)
         assert result.returncode == 0, result.stderr
     return folder
 
 
-def test_masked_prediction_from_random_weights_starts_at_ln_vocabulary_and_falls(pretrained: Path) -> None:
+def test_masked_prediction_starts_from_the_frequencies_of_tokens_and_learns(pretrained: Path) -> None:
     loss = metrics(pretrained, "train/loss/lm")
     vocabulary = json.loads((pretrained / "export" / "config.json").read_text("utf-8"))["vocab_size"]
     assert len(loss) == 60
-    assert loss[0] == pytest.approx(np.log(vocabulary), rel=1e-5)
-    assert np.mean(loss[-5:]) < loss[0] - 0.5
+    assert loss[0] < np.log(vocabulary) - 0.5  # a head of zeros alone would start at ln(vocabulary)
+    assert np.mean(loss[-5:]) < np.mean(loss[:5]) - 0.1
     accuracy = metrics(pretrained, "train/loss/lm/tokens/accuracy")
     assert np.mean(accuracy[-20:]) > 10 / vocabulary
-    assert metrics(pretrained, "train/loss/lm/tokens/perplexity")[0] == pytest.approx(vocabulary, rel=1e-3)
+    perplexity = metrics(pretrained, "train/loss/lm/tokens/perplexity")
+    assert perplexity == pytest.approx(np.exp(loss), rel=1e-3)
 
 
 def test_the_head_is_trained_and_kept_in_the_checkpoint_but_not_in_the_export(pretrained: Path) -> None:
@@ -59,7 +61,7 @@ def test_the_head_is_trained_and_kept_in_the_checkpoint_but_not_in_the_export(pr
     assert state["head.weight"].any()
     with safe_open(pretrained / "export" / "model.safetensors", "pt") as file:
         names = list(file.keys())
-    assert len(names) == len(state) - 1
+    assert len(names) == len(state) - 2  # weight and bias of the head
 
 
 def test_the_stages_chain_by_folder_and_keep_prompts_and_weights(
@@ -102,13 +104,13 @@ def test_causal_pretraining_predicts_every_next_token(run: Run, world: Path) -> 
         "model.attention=causal",
         "tasks.lm.mask_share=null",
         "max_steps=25",
-        "model.learning_rate=3e-3",
+        "optimizer.lr=1e-2",
         "export.enabled=false",
         f"hydra.run.dir={folder}",
     )
     assert result.returncode == 0, result.stderr
     loss = metrics(world / folder, "train/loss/lm")
-    assert loss[-1] < loss[0] - 0.5
+    assert np.mean(loss[-3:]) < np.mean(loss[:3]) - 0.1
     assert min(metrics(world / folder, "train/loss/lm/tokens/num_targets")) > 150  # of about 16 x 15 tokens
 
 

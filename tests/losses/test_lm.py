@@ -17,34 +17,45 @@ from codiemb.losses import TokenPrediction, WeightedSum
 
 
 def make_states(
-    num_tokens: int, *, dim: int = 8, vocabulary: int = 30, dtype: torch.dtype = torch.float64, seed: int = 0
+    num_tokens: int,
+    *,
+    dim: int = 8,
+    vocabulary: int = 30,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    bias: bool = True,
 ) -> TokenStates:
     generator = torch.Generator().manual_seed(seed)
     return TokenStates(
         torch.randn(num_tokens, dim, generator=generator, dtype=torch.float64).to(dtype),
         torch.randint(vocabulary, (num_tokens,), generator=generator),
         torch.randn(vocabulary, dim, generator=generator, dtype=torch.float64).to(dtype),
+        torch.randn(vocabulary, generator=generator, dtype=torch.float64).to(dtype) if bias else None,
         float(num_tokens),
     )
 
 
-def value_and_gradients(loss, batch: TokenStates) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The scalar, and its gradients with respect to states and head."""
-    state_PD = batch.state_PD.detach().clone().requires_grad_()
-    head_VD = batch.head_VD.detach().clone().requires_grad_()
+def value_and_gradients(loss, batch: TokenStates) -> list[torch.Tensor]:
+    """The scalar, and its gradients with respect to states, head and bias."""
+    leaves = {
+        name: getattr(batch, name).detach().clone().requires_grad_()
+        for name in ("state_PD", "head_VD", "bias_V")
+        if getattr(batch, name) is not None
+    }
     with torch.autograd.set_detect_anomaly(True):
-        value = loss(batch._replace(state_PD=state_PD, head_VD=head_VD))
+        value = loss(batch._replace(**leaves))
         (3 * value).backward()  # the gradient computed ahead must still be scaled by what comes behind
-    return value.detach(), state_PD.grad / 3, head_VD.grad / 3
+    return [value.detach(), *(leaf.grad / 3 for leaf in leaves.values())]
 
 
 def oracle(batch: TokenStates) -> torch.Tensor:
-    return cross_entropy(batch.state_PD @ batch.head_VD.T, batch.target_P)
+    logit_PV = batch.state_PD @ batch.head_VD.T
+    return cross_entropy(logit_PV if batch.bias_V is None else logit_PV + batch.bias_V, batch.target_P)
 
 
-@given(num_tokens=st.integers(1, 40), chunk_rows=st.integers(1, 50), seed=st.integers(0, 99))
-def test_value_and_gradient_are_those_of_the_cross_entropy_of_all_logits(num_tokens, chunk_rows, seed):
-    batch = make_states(num_tokens, seed=seed)
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 99), st.booleans())
+def test_value_and_gradient_are_those_of_the_cross_entropy_of_all_logits(num_tokens, chunk_rows, seed, bias):
+    batch = make_states(num_tokens, seed=seed, bias=bias)
     loss = TokenPrediction(chunk_rows)
     expected = value_and_gradients(oracle, batch)
     for one, other in zip(value_and_gradients(lambda b: loss(b).value, batch), expected, strict=True):
@@ -65,25 +76,25 @@ def test_a_head_tied_to_the_embedding_gets_the_gradient_of_both_its_uses():
 
 @pytest.mark.parametrize("frozen", ["state_PD", "head_VD"])
 def test_a_frozen_side_gets_no_gradient_and_the_other_its_own(frozen):
-    batch = make_states(20)
+    batch = make_states(20, bias=False)
     names = ("state_PD", "head_VD")
     leaves = {name: getattr(batch, name).clone().requires_grad_(name != frozen) for name in names}
     TokenPrediction(6)(batch._replace(**leaves)).value.backward()
     _, *expected = value_and_gradients(oracle, batch)
     assert leaves.pop(frozen).grad is None
     ((name, leaf),) = leaves.items()
-    torch.testing.assert_close(leaf.grad, expected[name == "head_VD"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(leaf.grad, expected[names.index(name)], rtol=1e-12, atol=1e-12)
 
 
 def test_without_a_target_the_loss_is_a_zero_with_a_graph():
-    value, state_grad, head_grad = value_and_gradients(lambda b: TokenPrediction()(b).value, make_states(0))
+    value, states, *head = value_and_gradients(lambda b: TokenPrediction()(b).value, make_states(0))
     assert value == 0
-    assert state_grad.shape == (0, 8)
-    assert not head_grad.any()
+    assert states.shape == (0, 8)
+    assert not any(gradient.any() for gradient in head)
 
 
 def test_half_precision_loses_one_percent_of_the_gradient_and_not_more():
-    batch = make_states(600, dim=64, vocabulary=500, dtype=torch.bfloat16)
+    batch = make_states(600, dim=64, vocabulary=500, dtype=torch.bfloat16, bias=False)
     batch = batch._replace(head_VD=batch.head_VD / 4)
     double = batch._replace(state_PD=batch.state_PD.double(), head_VD=batch.head_VD.double())
     exact = value_and_gradients(oracle, double)
@@ -139,7 +150,7 @@ def test_no_tensor_is_larger_than_a_chunk_of_logits_or_the_head():
 
 def test_logs_are_perplexity_bits_accuracy_and_the_number_of_targets():
     batch = make_states(30)
-    logit_PV = batch.state_PD @ batch.head_VD.T
+    logit_PV = batch.state_PD @ batch.head_VD.T + batch.bias_V
     entropy = cross_entropy(logit_PV, batch.target_P)
     logs = TokenPrediction(7)(batch).logs
     assert logs["perplexity"].item() == pytest.approx(math.exp(entropy))
@@ -150,7 +161,7 @@ def test_logs_are_perplexity_bits_accuracy_and_the_number_of_targets():
 
 
 def test_a_head_of_zeros_guesses_at_random_and_is_not_called_accurate():
-    batch = make_states(300, vocabulary=30)
+    batch = make_states(300, vocabulary=30, bias=False)
     output = TokenPrediction()(batch._replace(head_VD=torch.zeros_like(batch.head_VD)))
     assert output.value.item() == pytest.approx(math.log(30))
     assert output.logs["accuracy"] < 0.2
@@ -195,14 +206,14 @@ def test_mean_over_ranks_and_micro_batches_is_the_loss_of_one_process(tmp_path):
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     expected = value_and_gradients(oracle, make_states(NUM_TOKENS))
     parts = [ranks[rank][part] for part in range(3) for rank in range(2)]
-    value, head = (sum(part[k] for part in parts) / 6 for k in (0, 2))
+    value, head, bias = (sum(part[k] for part in parts) / 6 for k in (0, 2, 3))
     states = torch.cat([part[1] for part in parts]) / 6
-    for one, other in zip((value, states, head), expected, strict=True):
+    for one, other in zip((value, states, head, bias), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     # per token: a mean of the six means would be another number
     means = [oracle(micro_batch(r, p)) for p in range(3) for r in range(2) if COUNTS[r][p]]
     assert abs(sum(means) / len(means) - value) > 1e-3
     for part in range(3):
-        logs = [{key: rank[part][3][key] for key in rank[part][3] if "/" in key} for rank in ranks]
+        logs = [{key: rank[part][-1][key] for key in rank[part][-1] if "/" in key} for rank in ranks]
         assert logs[0]["tokens/num_targets"] == COUNTS[0][part] + COUNTS[1][part]
         torch.testing.assert_close(logs[0], logs[1])  # over all ranks

@@ -1,6 +1,5 @@
 """The language-model head: a checkpoint's own output matrix or a new one; trained with, never exported."""
 
-import logging
 from typing import Any, cast
 
 import torch
@@ -13,40 +12,58 @@ from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.loading import source_of
 from codiemb.encoder.spec import ModelSpec
 
-log = logging.getLogger(__name__)
-
 
 class LanguageHead(nn.Module):
     """Maps token states to logits over the vocabulary.
 
     Args:
         weight_VD: the matrix; None ties it to the token embedding, which then learns from both its uses.
+        bias_V: added to the logits.
     """
 
-    def __init__(self, weight_VD: Float[Tensor, "V D"] | None = None) -> None:
+    def __init__(
+        self, weight_VD: Float[Tensor, "V D"] | None = None, bias_V: Float[Tensor, " V"] | None = None
+    ) -> None:
         super().__init__()
         self.weight = None if weight_VD is None else nn.Parameter(weight_VD)
+        self.bias = None if bias_V is None else nn.Parameter(bias_V)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """A new head, before its first step: all tokens are equally likely, whatever the states."""
+        return self.weight is not None and not self.weight.any()
+
+    @torch.no_grad()
+    def start_from(self, counts_V: Float[Tensor, " V"]) -> None:
+        """Make every token as likely as it is frequent (counts above 0).
+
+        Else the states themselves must first learn to say which tokens are frequent: a hundred steps lost,
+        and a common direction in all embeddings (experiments/LOG.md).
+        """
+        assert self.bias is not None, "only a new head starts from counts"
+        self.bias.copy_((counts_V / counts_V.sum()).log())
 
     def forward(self, encoder: Encoder, batch: LanguageBatch) -> TokenStates:
-        """The states that predict, their targets, and the matrix: all that a loss needs."""
+        """The states that predict, their targets, and the head's parameters: all that a loss needs."""
         return TokenStates(
             encoder.token_states(batch.texts, batch.predictor_P),
             batch.target_P,
             _embedding(encoder) if self.weight is None else self.weight,
+            self.bias,
             batch.mean_targets,
         )
 
 
 def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:
-    """The head of the checkpoint at `spec.path` if that is a causal language model, else a new one.
+    """The head of the checkpoint at `spec.path` if that is a causal language model, else a new one at zero.
 
-    A new head starts at zero: all tokens are equally likely, and the loss at ln(vocabulary), whatever the
-    scale of the states. With LoRA a loaded head stays frozen, as all weights of the checkpoint do.
+    With LoRA a loaded head stays frozen, as all weights of the checkpoint do.
     """
     loaded = None if spec.weights == "random" or spec.path is None else _pretrained_head(spec, encoder)
     if loaded is not None:
         return loaded.requires_grad_(spec.lora.r == 0)
-    return LanguageHead(torch.zeros_like(_embedding(encoder)))
+    embedding_VD = _embedding(encoder)
+    return LanguageHead(torch.zeros_like(embedding_VD), torch.zeros_like(embedding_VD[:, 0]))
 
 
 def _pretrained_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead | None:
@@ -65,12 +82,11 @@ def _pretrained_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead | None:
     )
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     output = cast(nn.Linear, model.get_output_embeddings())
-    if output.bias is not None:
-        log.warning("%s: the head's bias is left out in language-model training", path)
     name = next(name for name, module in model.named_modules() if module is output)
     if f"{name}.weight" in report["missing_keys"]:
         return None
-    return LanguageHead(output.weight.detach().to(_embedding(encoder).device))
+    bias_V = None if output.bias is None else output.bias.detach()
+    return LanguageHead(output.weight.detach(), bias_V).to(_embedding(encoder).device)
 
 
 def _embedding(encoder: Encoder) -> Tensor:

@@ -14,7 +14,8 @@ from codiemb.losses.base import LossOutput, require_positive
 class TokenPrediction(nn.Module):
     """Mean cross-entropy of the predicted tokens of a global batch.
 
-        L = (1/N) sum over predicted tokens p of  logsumexp_v(<state_p, head_v>) - <state_p, head_target_p>
+        L = (1/N) sum over predicted tokens p of  logsumexp_v(logit_pv) - logit_p,target(p)
+        logit_pv = <state_p, head_v> + bias_v
 
     N counts the predicted tokens of all ranks and all accumulated micro-batches of the optimizer step. Ranks
     hold different numbers of them, so a micro-batch's value is its sum times (ranks x micro-batches) / N: the
@@ -42,7 +43,11 @@ class TokenPrediction(nn.Module):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             total, num_correct = _SummedCrossEntropy.apply(
-                batch.state_PD.to(dtype), batch.head_VD.to(dtype), batch.target_P, self.chunk_rows
+                batch.state_PD.to(dtype),
+                batch.head_VD.to(dtype),
+                batch.bias_V,
+                batch.target_P,
+                self.chunk_rows,
             )
             counts = total.new_tensor([batch.mean_targets, len(batch.target_P)])
             sums = sum_over_ranks(torch.stack([*counts, total.detach(), num_correct]))
@@ -71,50 +76,51 @@ class _SummedCrossEntropy(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx,
         state_PD: Float[Tensor, "P D"],
         head_VD: Float[Tensor, "V D"],
+        bias_V: Float[Tensor, " V"] | None,
         target_P: Int[Tensor, " P"],
         chunk_rows: int,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         full = torch.promote_types(state_PD.dtype, torch.float32)
-        needs_state, needs_head, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        needs_state, needs_head, needs_bias, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
         grad_PD = torch.empty_like(state_PD) if needs_state else None
         # accumulated in fp32: a sum of many bf16 chunks would lose the small ones
         grad_VD = torch.zeros_like(head_VD, dtype=full) if needs_head else None
+        grad_V = torch.zeros_like(head_VD[:, 0], dtype=full) if needs_bias else None
         total, num_correct = (torch.zeros((), dtype=full, device=state_PD.device) for _ in range(2))
         for start in range(0, len(state_PD), chunk_rows):
             rows = slice(start, start + chunk_rows)
-            loss, correct, slope_cV = _chunk(state_PD[rows], head_VD, target_P[rows], full)
+            logit_cV = (state_PD[rows] @ head_VD.T).to(full)
+            if bias_V is not None:
+                logit_cV += bias_V
+            loss, correct, slope_cV = _chunk(logit_cV, target_P[rows])
             total += loss
             num_correct += correct
+            if grad_V is not None:
+                grad_V += slope_cV.sum(dim=0)
             slope_cV = slope_cV.to(head_VD.dtype)
             if grad_PD is not None:
                 torch.mm(slope_cV, head_VD, out=grad_PD[rows])
             if grad_VD is not None:
                 _add_product(grad_VD, slope_cV.T, state_PD[rows])
-        ctx.gradients = (grad_PD, grad_VD)  # type: ignore[attr-defined]
+        ctx.gradients = (grad_PD, grad_VD, grad_V)  # type: ignore[attr-defined]
         ctx.mark_non_differentiable(num_correct)
         return total, num_correct
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.FunctionCtx, *grads: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.gradients  # type: ignore[attr-defined]
         scaled = [None if gradient is None else gradient * grads[0] for gradient in gradients]
-        return scaled[0], scaled[1], None, None
+        return (*scaled, None, None)
 
 
 def _chunk(
-    state_cD: Float[Tensor, "c D"],
-    head_VD: Float[Tensor, "V D"],
-    target_c: Int[Tensor, " c"],
-    full: torch.dtype,
+    logit_cV: Float[Tensor, "c V"], target_c: Int[Tensor, " c"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, "c V"]]:
-    """Summed loss, number of right guesses, and the loss's gradient with respect to the chunk's logits."""
-    logit_cV = (state_cD @ head_VD.T).to(full)
+    """Summed loss, number of right guesses, and the gradient with respect to the logits, in their place."""
     right_c1 = logit_cV.gather(1, target_c[:, None])
-    num_correct = (logit_cV.argmax(dim=1) == target_c).sum().to(full)
+    num_correct = (logit_cV.argmax(dim=1) == target_c).sum().to(logit_cV.dtype)
     logsumexp_c1 = logit_cV.logsumexp(dim=1, keepdim=True)
-    slope_cV = logit_cV.sub_(logsumexp_c1).exp_()  # in place: the logits are not needed again
+    slope_cV = logit_cV.sub_(logsumexp_c1).exp_()
     slope_cV.scatter_add_(1, target_c[:, None], torch.full_like(right_c1, -1.0))
     return (logsumexp_c1 - right_c1).sum(), num_correct, slope_cV
 
