@@ -118,8 +118,8 @@ def _report(job: Job, folder: Path, contenders: list[Contender], rates: list) ->
     tokens = int(lengths.sum())
     work = f"""{job.texts} Chinese-like passages of median {job.median_length:.0f} characters, {tokens:,}
         tokens, BERT of {job.num_layers} layers and width {job.hidden_size}, random weights. In the peer's
-        batches of {_BATCH}, sorted by length, {tokens / padded:.0%} of the tokens are no padding: what packing
-        can win is small, and no more than 1 / the share of the matmul rate that the peer reaches."""
+        batches of {_BATCH}, sorted by length, {tokens / padded:.0%} of the tokens are no padding: what
+        packing can win is small, and no more than 1 / the share of the matmul rate that the peer reaches."""
     header = (
         "encoder",
         "largest difference",
