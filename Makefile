@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := data/builtin/manifest.json
 
-.PHONY: train test test-fast setup data data-all lint bench clean
+.PHONY: train test test-fast setup data data-all lint bench bench-gpu clean
 .DEFAULT_GOAL := train
 
 train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
@@ -28,8 +28,13 @@ lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: data            ## speed against sentence-transformers
+bench: data            ## speed and memory against sentence-transformers and the direct loss, about 15 minutes
 	$(BIN)/python experiments/benchmarks/train_speed.py
+	$(BIN)/python experiments/benchmarks/encode_speed.py
+	$(BIN)/python experiments/benchmarks/info_nce.py
+
+bench-gpu: data        ## a training step of youtu2b on one card
+	$(BIN)/python experiments/benchmarks/gpu_step.py
 
 clean:
 	rm -rf $(VENV) data outputs multirun
