@@ -13,6 +13,8 @@ from codiemb.config import build
 from codiemb.encoder import load_encoder
 from codiemb.encoder.encoder import split_by_tokens
 
+pytestmark = pytest.mark.slow
+
 RUNS = [(world, strategy, case) for world, jobs in JOBS.items() for strategy, case in jobs]
 SGD = [run for run in RUNS if run[2] != "adamw"]
 
