@@ -36,8 +36,15 @@ CASES = {
     "plain": (),
     "chunked": (CHUNKED, ACCUMULATED, *MATRYOSHKA),
     # without clipping, which would hide that a gradient is a multiple of what it should be
-    "lora": ("model.lora.r=4", CHUNKED, ACCUMULATED, "trainer.gradient_clip_val=null", "optimizer.lr=0.003"),
-    "adamw": ("optimizer=adamw", "optimizer.lr=1e-3", "max_steps=3"),
+    "lora": (
+        "model.lora.r=4",
+        "model.lora.target_modules='.*(o_proj|down_proj)'",
+        CHUNKED,
+        ACCUMULATED,
+        "trainer.gradient_clip_val=null",
+        "optimizer.lr=0.003",
+    ),
+    "adamw": ("optimizer=adamw", "optimizer.lr=1e-3"),
 }
 register()
 
