@@ -61,7 +61,7 @@ class EmbeddingModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if self.head is not None and self.head.knows_nothing and isinstance(data, EmbeddingDataModule):
             assert self.head.bias is not None
-            self.head.start_from(data.target_counts(len(self.head.bias)).to(self.device))
+            self.head.start_from(data.target_counts(len(self.head.bias)))
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""
