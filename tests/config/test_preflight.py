@@ -251,3 +251,8 @@ def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(composed):
     with pytest.raises(UserError, match=r"tasks\.ir\.max_query_tokens=64 exceeds .*max_tokens_per_chunk=32"):
         preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=32")))
     preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=4096")))
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_zero3"])
+def test_sharded_weights_and_language_modelling_are_refused_together(refused, strategy):
+    assert "do not train losses.lm yet" in refused("stage=pretrain", f"strategy={strategy}")

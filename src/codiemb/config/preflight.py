@@ -48,10 +48,7 @@ def preflight(cfg: TrainConfig) -> None:
     build_node("sampler", cfg.sampler)
     check_node("optimizer", cfg.optimizer, given=frozenset({"params"}))
     _check_schedule(cfg)
-    if "_target_" in cfg.strategy:
-        check_node("strategy", cfg.strategy)
-    else:
-        check_keys("strategy", cfg.strategy, ["name"])
+    _check_strategy(cfg)
     for group in ("logger", "callbacks"):
         for name, node in getattr(cfg, group).items():
             if node is not None:
@@ -59,6 +56,22 @@ def preflight(cfg: TrainConfig) -> None:
     _check_trainer(cfg)
     if cfg.fuse is not None:
         check_fuse(cfg.fuse, cfg.task)
+
+
+def _check_strategy(cfg: TrainConfig) -> None:
+    if "_target_" not in cfg.strategy:
+        check_keys("strategy", cfg.strategy, ["name"])
+        return
+    check_node("strategy", cfg.strategy)
+    zero = cfg.strategy.get("config", {}).get("zero_optimization", {}).get("stage")
+    sharded = cfg.strategy["_target_"].endswith(".FSDP2") or zero == 3
+    if (
+        sharded and "lm" in cfg.losses
+    ):  # the language head reads weights outside of the encoder's forward pass
+        raise UserError(
+            "strategy=fsdp and deepspeed_zero3 do not train losses.lm yet; strategy=ddp, deepspeed_zero1 and "
+            "deepspeed_zero2 do"
+        )
 
 
 def _check_numbers(cfg: TrainConfig) -> None:
