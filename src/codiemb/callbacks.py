@@ -161,8 +161,8 @@ class StopTogether(pl.Callback):
         timeout: seconds, as in RankWatch.
     """
 
-    def __init__(self, timeout: float = 30.0) -> None:
-        self.timeout = timeout
+    def __init__(self, timeout: float | int = 30.0) -> None:
+        self.timeout = float(timeout)
         self._watch: RankWatch | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
