@@ -68,7 +68,9 @@ class Checkpoints(Checkpoint):
         UserError: a value below its least one.
     """
 
-    def __init__(self, every_n_steps: int = 500, every_n_minutes: float | int | None = None, keep: int = 2) -> None:
+    def __init__(
+        self, every_n_steps: int = 500, every_n_minutes: float | int | None = None, keep: int = 2
+    ) -> None:
         super().__init__()
         least = {
             "every_n_steps": (every_n_steps, 1),
