@@ -1,4 +1,4 @@
-"""Experiments as lists of run_train.py commands: in fixed folders, finished ones skipped, stopped ones resumed."""
+"""Experiments as lists of run_train.py commands: in fixed folders, finished ones skipped, others resumed."""
 
 import json
 import subprocess
@@ -69,7 +69,8 @@ def _run(step: Step, log: Path) -> None:
         ).returncode
     if code or not step.has_finished():
         tail = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]
-        sys.exit("\n".join([f"{step.name} failed (exit code {code}): python {' '.join(step.command())}", *tail]))
+        failed = f"{step.name} failed (exit code {code}): python {' '.join(step.command())}"
+        sys.exit("\n".join([failed, *tail]))
 
 
 def _say(line: str) -> None:
