@@ -11,6 +11,12 @@ from huggingface_hub import constants
 from data_prep.tokenizer import train_tokenizer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: begun last, one of them would leave the other core idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_hub() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1, which is read at import."""

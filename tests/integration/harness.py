@@ -35,8 +35,10 @@ MICRO = (
     "tasks.ir.global_batch_size=16",
     "tasks.sts.global_batch_size=16",
     "data.num_workers=0",
+    "callbacks.probe.num_records=8",
     "logger=local",
 )
+TWO_RANKS = ("strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2")  # as the README has it
 UNEVALUATED = ("evaluate.before=false", "evaluate.after=false")
 
 

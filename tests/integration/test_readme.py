@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from harness import ROOT, UNEVALUATED, Run
+from harness import ROOT, TWO_RANKS, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 
@@ -16,6 +16,7 @@ SMALL = (
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=128",
     "data.num_workers=0",
+    "callbacks.probe.num_records=8",
     "trainer.accelerator=cpu",
 )
 TASKS = {"pretrain": ("lm",), "align": ("ir",)}  # by stage; ("ir", "sts") of all others
@@ -54,8 +55,15 @@ def users_files(world: Path) -> None:
     ).save_pretrained(world / "my_model")
 
 
-@pytest.mark.parametrize("command", commands("bash"))
-def test_the_command_runs(command: str, run: Run, run_process: Run, world: Path, users_files: None) -> None:
+ON_TWO_RANKS = " ".join(["python run_train.py", *TWO_RANKS])
+
+
+def test_the_command_on_two_ranks_is_the_one_of_test_train() -> None:
+    assert ON_TWO_RANKS in commands("bash")
+
+
+@pytest.mark.parametrize("command", [command for command in commands("bash") if command != ON_TWO_RANKS])
+def test_the_command_runs(command: str, run: Run, world: Path, users_files: None) -> None:
     python, script, *overrides = shlex.split(command)
     assert python == "python"
     extra: list[str] = []
@@ -69,8 +77,7 @@ def test_the_command_runs(command: str, run: Run, run_process: Run, world: Path,
         extra += [] if not overrides else ["logger=local"]
     else:
         extra = ["task.split=dev"]
-    starts_ranks = "trainer.devices=2" in overrides
-    result = (run_process if starts_ranks else run)(script, *overrides, *extra)
+    result = run(script, *overrides, *extra)
     assert result.returncode == 0, result.stderr
     if script == "run_eval.py":
         assert "saved to" in result.stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import MICRO, UNEVALUATED, Run
+from harness import MICRO, TWO_RANKS, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ def test_run_eval_on_the_export_gives_the_scores_of_the_run(trained: Path, run: 
     assert "BM25" in result.stdout
 
 
-def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run_process: Run, world: Path) -> None:
+def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run: Run, run_process: Run, world: Path) -> None:
     common = [
         "max_steps=8",
         "trainer.log_every_n_steps=1",
@@ -101,18 +101,9 @@ def test_two_gloo_ranks_give_the_loss_curve_of_one_process(run_process: Run, wor
         "sampler=alternate",
     ]
     curves = []
-    for ranks in (1, 2):
+    for ranks, start, strategy in ((1, run, ()), (2, run_process, TWO_RANKS)):
         folder = f"outputs/ranks/{ranks}"
-        result = run_process(
-            "run_train.py",
-            *MICRO,
-            *UNEVALUATED,
-            *common,
-            "strategy=ddp",
-            "trainer.accelerator=cpu",
-            f"trainer.devices={ranks}",
-            f"hydra.run.dir={folder}",
-        )
+        result = start("run_train.py", *MICRO, *UNEVALUATED, *common, *strategy, f"hydra.run.dir={folder}")
         assert result.returncode == 0, result.stderr
         curves.append(losses(world / folder))
     assert len(curves[0]) == 8

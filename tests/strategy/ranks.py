@@ -35,6 +35,7 @@ def be_rank(rank: int, world: int, port: int) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",
+        "OMP_NUM_THREADS": "1",  # or Lightning gives a lone rank a thread per core, which wait for each other
     }
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
