@@ -17,7 +17,7 @@ from codiemb.config import build
 from codiemb.config.schema import register
 from codiemb.diagnostics import EmbeddingStatistics, GradientCosine, draw_samples, sampled_gradient
 from codiemb.encoder import load_encoder
-from codiemb.evaluating import DevMetrics, cut, is_due
+from codiemb.evaluating import DevMetrics, is_due
 from codiemb.metrics import cosine, embedding_statistics
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -215,16 +215,6 @@ def test_the_probe_is_looked_at_before_during_and_after(watched) -> None:
 def test_dev_metrics_are_logged_every_so_many_steps_and_at_both_ends(watched) -> None:
     folder, _, _ = watched
     assert [row["step"] for row in rows(folder) if "val/Toy/ndcg@10" in row] == [0, 3, 6]
-
-
-def test_a_continued_run_keeps_earlier_looks_and_a_fresh_one_none(tmp_path: Path) -> None:
-    path = tmp_path / "probe.jsonl"
-    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (0, 2, 4)), "utf-8")
-    cut(path, 2)
-    assert [json.loads(line)["step"] for line in path.read_text("utf-8").splitlines()] == [0, 2]
-    cut(path, -1)
-    assert path.read_text("utf-8") == ""
-    cut(tmp_path / "missing.jsonl", 3)
 
 
 def test_an_evaluation_is_due_at_multiples_only() -> None:

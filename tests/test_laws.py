@@ -36,6 +36,7 @@ LAYERS = [
         "codiemb.callbacks",
         "codiemb.diagnostics",
         "codiemb.evaluating",
+        "codiemb.jsonl",
         "codiemb.nonfinite",
         "codiemb.saving",
         "codiemb.strategies",

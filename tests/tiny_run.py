@@ -13,10 +13,10 @@ import tiny
 import torch
 
 from codiemb import optim
-from codiemb.callbacks import JsonlLogger
 from codiemb.data import Proportional, SourceFile, TaskSpec
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import load_encoder
+from codiemb.jsonl import JsonlLogger
 from codiemb.losses import CoSENT, InfoNCE
 from codiemb.module import EmbeddingModule
 from codiemb.saving import CheckpointFile, Checkpoints

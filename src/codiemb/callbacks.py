@@ -1,23 +1,20 @@
-"""Lightning callbacks and the metrics file: speed, memory, a plain progress bar, JSON-lines metrics."""
+"""Lightning callbacks: speed and memory, a plain progress bar, and the end of all ranks when one dies."""
 
-import json
-import os
+import logging
 import resource
 import sys
 import time
-from argparse import Namespace
-from collections.abc import Mapping
-from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 
 from codiemb.batch import AnyBatch
 from codiemb.rank_watch import RankWatch, accept, call, listen
+
+log = logging.getLogger(__name__)
 
 
 class Speed(pl.Callback):
@@ -92,68 +89,6 @@ class ProgressBar(TQDMProgressBar):
         return {short.get(name, name.removeprefix("train/")): value for name, value in metrics.items()}
 
 
-class JsonlLogger(Logger):
-    """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server.
-
-    A new run starts a new file; `go_on_from` continues one.
-    """
-
-    def __init__(self, save_dir: str) -> None:
-        super().__init__()
-        self._path = Path(save_dir) / "metrics.jsonl"
-        self._started = False
-        self._pending: Mapping[str, float] = {}
-
-    @property
-    def name(self) -> str:
-        """Lightning asks every logger for a name."""
-        return "jsonl"
-
-    @property
-    def version(self) -> str:
-        """One file per run folder."""
-        return "0"
-
-    @property
-    def size(self) -> int:
-        """Of the file, in bytes."""
-        return self._path.stat().st_size if self._path.is_file() else 0
-
-    def go_on_from(self, step: int, size: int, pending: Mapping[str, float]) -> None:
-        """Drop the lines that a run going on after `step` steps writes again, or has half written.
-
-        Args:
-            step: optimizer steps done; the line of a step carries its number, from 0.
-            size: of the file at the end of the last step: what was written up to there stays.
-            pending: logged since the last training line, for the next one.
-        """
-        self._started, self._pending = True, pending
-        if not self._path.is_file():
-            return
-        kept, end = [], 0
-        for line in self._path.read_bytes().splitlines(keepends=True):
-            end += len(line)
-            if end <= size or (line.endswith(b"\n") and json.loads(line)["step"] < step):
-                kept.append(line)
-        partial = self._path.with_suffix(".partial")
-        partial.write_bytes(b"".join(kept))
-        os.replace(partial, self._path)
-
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """The run folder already holds the resolved config."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append one line."""
-        if "epoch" in metrics:  # Lightning's line of a training step
-            metrics, self._pending = {**self._pending, **metrics}, {}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a" if self._started else "w", encoding="utf-8") as file:
-            self._started = True
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")
-
-
 class StopTogether(pl.Callback):
     """When one rank dies or fails, the others name it and stop, instead of waiting in a collective.
 
@@ -170,11 +105,17 @@ class StopTogether(pl.Callback):
         if trainer.world_size == 1:
             return
         door = listen() if trainer.is_global_zero else None
-        port = trainer.strategy.broadcast(door.getsockname()[1] if door else 0)
+        port, password = trainer.strategy.broadcast((door.getsockname()[1], token_hex()) if door else (0, ""))
         if door:
-            self._watch = accept(door, trainer.world_size, self.timeout)
+            self._watch = accept(door, trainer.world_size, self.timeout, password)
         else:
-            self._watch = call(port, trainer.global_rank, self.timeout)
+            self._watch = call(port, trainer.global_rank, self.timeout, password)
+        if self._watch is None:
+            log.warning(
+                "rank %d: not all ranks reach port %d of rank 0, so none is watched: where one dies, the "
+                "others wait for strategy.timeout; callbacks.stop_together=null ends this warning",
+                *(trainer.global_rank, port),
+            )
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from codiemb.data.collator import Collator
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.diagnostics import is_sharded
 from codiemb.encoder import Encoder
+from codiemb.jsonl import keep_lines
 from codiemb.module import EmbeddingModule
 from codiemb.probe import Probe, look, make_probe
 
@@ -26,117 +26,36 @@ PROBE_FILE = "probe.jsonl"
 _BATCH = 8  # records embedded at once: small beside any training batch
 
 
-class ProbeSources(pl.Callback):
-    """Embeds a few records of every source before and after training: similarities, quality, neighbours.
+class AtSteps(pl.Callback):
+    """Looks at the encoder before the first optimizer step, every so many, and after the last.
 
-    The records are the last of each source's first epoch, so a run of less than one epoch has not trained
-    on them. Numbers go to the loggers as `probe/<source>/<name>`, neighbours to W&B as tables, all of it
-    to `probe.jsonl` in the run folder, one line per source and look. All ranks look (a sharded model needs
-    them), rank 0 writes.
+    Never twice at one step: not where the last is also a multiple, and not in a run that goes on from a
+    checkpoint of that step.
 
     Args:
-        num_records: of each source.
         every_n_steps: optimizer steps between two looks; null looks only at the start and the end.
-        num_queries: queries of each source whose neighbours are shown.
-        num_neighbours: of each query.
     """
 
-    def __init__(
-        self,
-        num_records: int = 96,
-        every_n_steps: int | None = None,
-        num_queries: int = 3,
-        num_neighbours: int = 3,
-    ) -> None:
-        self.num_records = num_records
+    def __init__(self, every_n_steps: int | None) -> None:
         self.every_n_steps = every_n_steps
-        self.num_queries = num_queries
-        self.num_neighbours = num_neighbours
-        self._probes: list[Probe] = []
-        self._looked_at = -1
+        self.looked_at = -1
+
+    def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """What a subclass does; called on all ranks."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
-        return {"looked_at": self._looked_at}
+        return {"looked_at": self.looked_at}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Not twice at the same step."""
-        self._looked_at = state_dict["looked_at"]
+        self.looked_at = state_dict["looked_at"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Choose the records; look before the first step. A resumed run keeps the looks of its checkpoint."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._probes = _probes(data, _encoder(pl_module), self.num_records)
-        if trainer.is_global_zero:
-            cut(Path(trainer.default_root_dir) / PROBE_FILE, self._looked_at)
+        """Before the first step; a run that goes on has looked."""
         if trainer.global_step == 0:
-            self._look(trainer, pl_module)
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: AnyBatch,
-        batch_idx: int,
-    ) -> None:
-        """Look every `every_n_steps`."""
-        if is_due(trainer.global_step, self.every_n_steps):
-            self._look(trainer, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look after the last step."""
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._looked_at == trainer.global_step:
-            return
-        self._looked_at = trainer.global_step
-        for probe in self._probes:
-            batches = [_to_device(batch, pl_module.device) for batch in probe.batches]
-            with trainer.precision_plugin.forward_context():
-                seen = look(
-                    _encoder(pl_module),
-                    probe,
-                    batches,
-                    num_queries=self.num_queries,
-                    k=self.num_neighbours,
-                )
-            if trainer.is_global_zero:
-                _write(trainer, seen)
-
-
-class DevMetrics(pl.Callback):
-    """Evaluates on dev tasks every so many optimizer steps, and at both ends: `val/<dataset>/<metric>`.
-
-    On rank 0 while the others wait; a sharded model, which no rank can run alone, is not evaluated.
-
-    Args:
-        evaluate: scores an encoder: {`<dataset>/<metric>`: value}. Must leave the random state alone.
-        every_n_steps: optimizer steps between two evaluations.
-    """
-
-    def __init__(self, evaluate: Callable[[Encoder], Mapping[str, float]], every_n_steps: int) -> None:
-        self.evaluate = evaluate
-        self.every_n_steps = every_n_steps
-        self._enabled = True
-        self._evaluated_at = -1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Part of the checkpoint."""
-        return {"evaluated_at": self._evaluated_at}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Not twice at the same step."""
-        self._evaluated_at = state_dict["evaluated_at"]
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Before the first step; not again where a run goes on."""
-        self._enabled = not is_sharded(trainer)
-        if not self._enabled:
-            log.info("evaluate.every_n_steps is off: %s shards the model", type(trainer.strategy).__name__)
-        if trainer.global_step == 0:
-            self._evaluate(trainer, pl_module)
+            self._look_once(trainer, pl_module)
 
     def on_train_batch_end(
         self,
@@ -148,18 +67,94 @@ class DevMetrics(pl.Callback):
     ) -> None:
         """Every `every_n_steps`."""
         if is_due(trainer.global_step, self.every_n_steps):
-            self._evaluate(trainer, pl_module)
+            self._look_once(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the last step."""
-        self._evaluate(trainer, pl_module)
+        self._look_once(trainer, pl_module)
 
-    def _evaluate(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self._enabled or self._evaluated_at == trainer.global_step:
-            return
-        self._evaluated_at = trainer.global_step
+    def _look_once(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, EmbeddingModule)
+        if self.looked_at != trainer.global_step:
+            self.looked_at = trainer.global_step
+            self.on_look(trainer, module)
+
+
+class ProbeSources(AtSteps):
+    """Embeds a few records of every source before and after training: similarities, quality, neighbours.
+
+    The records are the last of each source's first epoch, so a run of less than one epoch has not trained
+    on them. Numbers go to the loggers as `probe/<source>/<name>`, neighbours to W&B as tables, all of it
+    to `probe.jsonl` in the run folder, one line per source and look. All ranks look (a sharded model needs
+    them), rank 0 writes.
+
+    Args:
+        num_records: of each source.
+        every_n_steps: as in AtSteps.
+        num_queries: queries of each source whose neighbours are shown.
+        num_neighbours: of each query.
+    """
+
+    def __init__(
+        self,
+        num_records: int = 96,
+        every_n_steps: int | None = None,
+        num_queries: int = 3,
+        num_neighbours: int = 3,
+    ) -> None:
+        super().__init__(every_n_steps)
+        self.num_records = num_records
+        self.num_queries = num_queries
+        self.num_neighbours = num_neighbours
+        self._probes: list[Probe] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose the records; drop the looks that a run going on takes again (all, in a fresh run)."""
+        assert isinstance(pl_module, EmbeddingModule)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._probes = _probes(data, pl_module.encoder, self.num_records)
         if trainer.is_global_zero:
-            scores = self.evaluate(_encoder(pl_module))
+            keep_lines(Path(trainer.default_root_dir) / PROBE_FILE, before=self.looked_at + 1)
+        super().on_train_start(trainer, pl_module)
+
+    def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Embed and measure every probe; rank 0 writes."""
+        for probe in self._probes:
+            batches = [_to_device(batch, module.device) for batch in probe.batches]
+            with trainer.precision_plugin.forward_context():
+                seen = look(
+                    module.encoder, probe, batches, num_queries=self.num_queries, k=self.num_neighbours
+                )
+            if trainer.is_global_zero:
+                _write(trainer, seen)
+
+
+class DevMetrics(AtSteps):
+    """Evaluates on dev tasks every so many optimizer steps, and at both ends: `val/<dataset>/<metric>`.
+
+    On rank 0 while the others wait; a sharded model, which no rank can run alone, is not evaluated.
+
+    Args:
+        evaluate: scores an encoder: {`<dataset>/<metric>`: value}. Must leave the random state alone.
+        every_n_steps: as in AtSteps.
+    """
+
+    def __init__(self, evaluate: Callable[[Encoder], Mapping[str, float]], every_n_steps: int) -> None:
+        super().__init__(every_n_steps)
+        self.evaluate = evaluate
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what is not done."""
+        if is_sharded(trainer):
+            log.info("evaluate.every_n_steps is off: %s shards the model", type(trainer.strategy).__name__)
+        super().on_train_start(trainer, pl_module)
+
+    def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
+        """Evaluate and log."""
+        if is_sharded(trainer):
+            return
+        if trainer.is_global_zero:
+            scores = self.evaluate(module.encoder)
             _log(trainer, {f"val/{name}": value for name, value in scores.items()})
         trainer.strategy.barrier("evaluated")
 
@@ -167,22 +162,6 @@ class DevMetrics(pl.Callback):
 def is_due(step: int, every_n_steps: int | None) -> bool:
     """Whether a multiple of `every_n_steps` steps is done; asked again within a step, still true."""
     return every_n_steps is not None and step > 0 and step % every_n_steps == 0
-
-
-def cut(path: Path, step: int) -> None:
-    """Drop the looks after the one at `step`: a run going on takes them again. -1, a fresh run, drops all."""
-    if not path.is_file():
-        return
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(kept), "utf-8")
-    os.replace(partial, path)
-
-
-def _encoder(module: pl.LightningModule) -> Encoder:
-    assert isinstance(module, EmbeddingModule)
-    return module.encoder
 
 
 def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> list[Probe]:

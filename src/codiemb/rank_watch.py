@@ -6,11 +6,13 @@ known within milliseconds, on any backend and launcher; a host that vanishes is 
 """
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterable
 from selectors import EVENT_READ, DefaultSelector
 
 log = logging.getLogger(__name__)
@@ -39,13 +41,13 @@ class RankWatch:
         for line in lines:
             _keep_alive(line, timeout)
         # a forked worker of the data loader would hold a copy of the line open after its rank has died
-        os.register_at_fork(after_in_child=self._close)
+        os.register_at_fork(after_in_child=functools.partial(_close, lines))
         threading.Thread(target=self._listen, name="rank-watch", daemon=True).start()
 
     def leave(self) -> None:
         """This rank is done: that its lines break is no death."""
         self._left.set()
-        self._tell(_DONE)
+        _tell(self._lines, _DONE)
 
     def blame(self, error: BaseException) -> str | None:
         """The death behind this rank's error; None if it is its own fault, of which the others then hear."""
@@ -53,7 +55,7 @@ class RankWatch:
             return self._verdict
         self._left.set()
         reason = str(error).strip().partition("\n")[0]
-        self._tell(f"{self._name} failed: {type(error).__name__}: {reason}")
+        _tell(self._lines, f"{self._name} failed: {type(error).__name__}: {reason}")
         return None
 
     def _listen(self) -> None:
@@ -73,61 +75,73 @@ class RankWatch:
         """Pass it on, let the main thread leave with its own error, and end this process if it cannot."""
         if self._left.is_set():
             return
-        self._tell(verdict)
+        _tell(self._lines, verdict)
         self._verdict = f"{verdict}. Its own output may say why; {self._name} stops"
         log.error("%s", self._verdict)
         self._heard.set()
         time.sleep(self._timeout)
         os._exit(1)  # the main thread hangs in a collective, where no exception reaches it
 
-    def _tell(self, message: str) -> None:
-        for line in self._lines:
-            _send(line, message)
-
-    def _close(self) -> None:
-        for line in self._lines:
-            line.close()
-
 
 def listen() -> socket.socket:
-    """Rank 0's door: a listening socket on a free port of all its addresses."""
+    """Rank 0's door: a listening socket on a free port of all its addresses, as torch.distributed's own."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(("", 0))
 
 
-def accept(door: socket.socket, num_ranks: int, timeout: float) -> RankWatch:
-    """Rank 0's watch, once all others have called.
-
-    Raises:
-        TimeoutError: one has not called in time.
-    """
+def accept(door: socket.socket, num_ranks: int, timeout: float, password: str) -> RankWatch | None:
+    """Rank 0's watch, once all others have called; None if one has not called in time."""
     name = _name(0)
     lines: dict[socket.socket, str] = {}
     with door:
-        door.settimeout(timeout)
+        deadline = time.monotonic() + timeout
         while len(lines) < num_ranks - 1:
-            line, _ = door.accept()
+            try:
+                door.settimeout(max(0.01, deadline - time.monotonic()))
+                line, _ = door.accept()
+            except TimeoutError:
+                _tell(lines, _DONE)
+                _close(lines)
+                return None
             line.settimeout(timeout)
-            if caller := _receive(line):
+            sent, _, caller = _receive(line).partition(" ")
+            if sent == password:  # the port is open to whoever reaches this host
                 lines[line] = caller
                 _send(line, name)
                 line.settimeout(None)
+            else:
+                line.close()
     return RankWatch(lines, name, timeout)
 
 
-def call(port: int, rank: int, timeout: float) -> RankWatch:
-    """Another rank's watch: a line to rank 0, where torch.distributed has found it, too."""
+def call(port: int, rank: int, timeout: float, password: str) -> RankWatch | None:
+    """Another rank's watch: a line to rank 0, where torch.distributed found it; None if it is not let in."""
     name = _name(rank)
-    line = socket.create_connection((os.environ["MASTER_ADDR"], port), timeout)
-    _send(line, name)
-    lines = {line: _receive(line)}
-    line.settimeout(None)
-    return RankWatch(lines, name, timeout)
+    try:
+        line = socket.create_connection((os.environ["MASTER_ADDR"], port), timeout)
+    except OSError:
+        return None
+    _send(line, f"{password} {name}")
+    if host := _receive(line):
+        line.settimeout(None)
+        return RankWatch({line: host}, name, timeout)
+    line.close()
+    return None
 
 
 def _name(rank: int) -> str:
     return f"rank {rank} (host {socket.gethostname()}, process {os.getpid()})"
+
+
+def _tell(lines: Iterable[socket.socket], message: str) -> None:
+    for line in lines:
+        _send(line, message)
+
+
+def _close(lines: Iterable[socket.socket]) -> None:
+    for line in lines:
+        line.close()
 
 
 def _send(line: socket.socket, message: str) -> None:

@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from codiemb import checkpoint as files
-from codiemb.callbacks import JsonlLogger
 from codiemb.errors import UserError
+from codiemb.jsonl import JsonlLogger
 from codiemb.module import is_logged
 from codiemb.signals import Stopped, StopRequest
 

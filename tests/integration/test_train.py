@@ -119,6 +119,7 @@ def test_accumulation_uses_the_same_examples_in_the_same_number_of_steps(run: Ru
         "max_steps=4",
         "trainer.log_every_n_steps=1",
         "trainer.accumulate_grad_batches=2",
+        "logger.jsonl=null",  # nobody listens, and the run goes on
         "export.enabled=false",
         "hydra.run.dir=outputs/accumulated/run",
     )

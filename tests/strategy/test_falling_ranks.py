@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
 
@@ -11,6 +12,8 @@ import pytest
 import ranks
 import recipe
 from conftest import start
+
+from codiemb.rank_watch import accept, call, listen
 
 TIMEOUT = 3
 WATCH = """
@@ -21,9 +24,9 @@ os.environ["MASTER_ADDR"] = "localhost"
 if rank == 0:
     door = listen()
     print(door.getsockname()[1], flush=True)
-    watch = accept(door, 3, timeout={timeout})
+    watch = accept(door, 3, timeout={timeout}, password="open")
 else:
-    watch = call(port, rank, timeout={timeout})
+    watch = call(port, rank, timeout={timeout}, password="open")
 print("watching", flush=True)
 {then}
 """
@@ -96,3 +99,20 @@ def test_ranks_that_leave_one_after_the_other_are_no_deaths(watching):
     for process in watching:
         _, said = process.communicate(timeout=60)
         assert (process.returncode, said) == (0, "")
+
+
+def test_a_stranger_is_not_let_in_and_a_missing_rank_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    door = listen()
+    port = door.getsockname()[1]
+    with ThreadPoolExecutor() as pool:
+        rank0 = pool.submit(accept, door, 3, 1.0, "open")
+        rank1 = pool.submit(call, port, 1, 1.0, "open")
+        stranger = pool.submit(call, port, 2, 1.0, "closed")
+        assert rank0.result() is None
+        assert stranger.result() is None
+        watch = rank1.result()
+        watch.leave()  # it was let in, and told that nobody watches
+        for line in watch._lines:
+            line.close()
+    assert call(port, 1, 0.1, "open") is None  # the door is closed

@@ -14,6 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.accelerators import CUDAAccelerator
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch import nn
 
@@ -146,13 +147,16 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     """
     use_offline_wandb()
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
+    loggers = [build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
+    callbacks = [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
+    if not loggers:  # Lightning's monitor refuses to run for nobody
+        callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
     try:
         trainer = pl.Trainer(
             **arguments,
             strategy=build_strategy(cfg.strategy),
-            logger=[build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node],
-            callbacks=build_dev_metrics(cfg)
-            + [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node],
+            logger=loggers,
+            callbacks=build_dev_metrics(cfg) + callbacks,
             plugins=[CheckpointFile()],
             default_root_dir=cfg.run_dir,
             use_distributed_sampler=False,
