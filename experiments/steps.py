@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +43,12 @@ class Step(NamedTuple):
         return float(sum(result["seconds"] for result in self.results()))
 
 
-def run_steps(steps: Sequence[Step]) -> None:
+def run_steps(steps: Sequence[Step], after: Callable[[Step], None] | None = None) -> None:
     """Run what has not finished, in order; a line at start and end of each, with the time left.
+
+    Args:
+        steps: in the order of their dependencies.
+        after: called with each step once it has finished, now or before: to show where things stand.
 
     Raises:
         SystemExit: a command failed; its last lines are printed, and the next call goes on from there.
@@ -52,6 +56,8 @@ def run_steps(steps: Sequence[Step]) -> None:
     for number, step in enumerate(steps):
         if step.has_finished():
             _say(f"{step.name}: finished before, {step.folder}")
+            if after is not None:
+                after(step)
             continue
         left = sum(later.minutes for later in steps[number:] if not later.has_finished())
         log = ROOT / step.folder.with_name(step.folder.name + ".log")
@@ -59,6 +65,8 @@ def run_steps(steps: Sequence[Step]) -> None:
         started = time.perf_counter()
         _run(step, log)
         _say(f"{step.name}: {(time.perf_counter() - started) / 60:.1f} min")
+        if after is not None:
+            after(step)
 
 
 def _run(step: Step, log: Path) -> None:

@@ -48,7 +48,8 @@ class LanguageBatch(NamedTuple):
     """A batch of the language-model task of one rank: raw text, some tokens of which are to be predicted.
 
     Documents, or windows of long ones, are the sequences of the stream, so attention stays inside each. The
-    state at `predictor_P` predicts `target_P`, the token that follows it: all tokens (causal) or masked ones.
+    state at `predictor_P` predicts `target_P`: the token that follows it (all of them in a causal model, the
+    masked ones in MNTP), or the one that a mask hides in its place (MLM).
     """
 
     task: str

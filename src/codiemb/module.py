@@ -1,6 +1,7 @@
 """The Lightning module: encode a single-task batch, route it to its task's loss, log every term."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +19,8 @@ from codiemb.encoder.head import LanguageHead
 from codiemb.losses import LossOutput
 from codiemb.sharding import shard
 
-OptimizerFactory = Callable[[list[nn.Parameter]], Optimizer]
+# from the parameters, or from groups of them with settings of their own
+OptimizerFactory = Callable[[list[nn.Parameter] | list[dict[str, Any]]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler]  # (optimizer, optimizer steps in all)
 
 
@@ -32,6 +34,8 @@ class EmbeddingModule(pl.LightningModule):
         schedule: builds the learning-rate schedule, stepped after every optimizer step.
         head: of the language-model task; None in a run without it.
         seed: of dropout, together with the step and the rank.
+        head_learning_rate: a new head has everything to learn, an encoder may have something to lose; None:
+            that of the optimizer.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class EmbeddingModule(pl.LightningModule):
         schedule: ScheduleFactory,
         head: LanguageHead | None = None,
         seed: int = 0,
+        head_learning_rate: float | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -50,6 +55,7 @@ class EmbeddingModule(pl.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._seed = seed
+        self._head_learning_rate = head_learning_rate
 
     def configure_model(self) -> None:
         """Shard the encoder over the mesh that FSDP2 has laid out; other strategies lay out none."""
@@ -102,13 +108,23 @@ class EmbeddingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
-        trainable = [p for p in self.parameters() if p.requires_grad]
-        optimizer = self._optimizer(trainable)
+        optimizer = self._optimizer(self._parameters_by_rate())
         # a fused optimizer offers to undo a GradScaler's scaling itself; Lightning then refuses to clip in
         # mixed precision, bf16 included, which has no scaler. Without the offer Lightning undoes it first
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         schedule = self._schedule(optimizer, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameters_by_rate(self) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """The trainable parameters, the head's as a group of its own where it has a rate of its own."""
+        if self.head is None or self._head_learning_rate is None:
+            return [p for p in self.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in part.parameters() if p.requires_grad]}
+            for part in (self.encoder, self.head)
+        ]
+        groups[1]["lr"] = self._head_learning_rate
+        return groups
 
     def _num_steps(self) -> int:
         """Optimizer steps of the run, from the plan: Lightning counts by starting the loader, at step 0."""

@@ -141,6 +141,17 @@ def test_the_state_before_a_masked_token_predicts_it(tokenizer, share, words, se
     assert len(masked) == sum(max(1, round(share * length)) for length in lengths)
 
 
+def test_a_mask_predicts_the_token_it_hides_the_first_one_too(tokenizer):
+    plain = collate(tokenizer, [LONG], mask_share=None).texts.input_ids_T
+    batch = collate(tokenizer, [LONG], mask_share=1.0, predict_from="mask")
+    assert set(batch.texts.input_ids_T.tolist()) == {tokenizer.hf.mask_token_id}
+    assert batch.predictor_P.tolist() == list(range(len(plain)))
+    assert torch.equal(batch.target_P, plain)
+    some = collate(tokenizer, [LONG], mask_share=0.3, predict_from="mask")
+    assert set(some.texts.input_ids_T[some.predictor_P].tolist()) == {tokenizer.hf.mask_token_id}
+    assert torch.equal(some.target_P, plain[some.predictor_P])
+
+
 def test_over_epochs_every_token_is_masked_equally_often(tokenizer):
     counts = Counter()
     for epoch in range(400):

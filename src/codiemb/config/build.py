@@ -125,6 +125,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
         schedule=functools.partial(optim.schedule, **cfg.schedule),
         head=load_head(cfg.model, encoder) if RAW_TASKS & set(cfg.tasks) else None,
         seed=cfg.seed,
+        head_learning_rate=cfg.head_learning_rate,
     )
 
 

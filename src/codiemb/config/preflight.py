@@ -4,6 +4,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Mapping
+from typing import get_args
 
 import pytorch_lightning as pl
 from transformers import SchedulerType
@@ -12,6 +13,7 @@ from codiemb import optim
 from codiemb.config.fuse_search import check_fuse
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
+from codiemb.data.language import PredictFrom
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.spec import with_folder_settings
@@ -82,6 +84,8 @@ def _check_numbers(cfg: TrainConfig) -> None:
     if not 0 < cfg.epochs < math.inf:
         raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
     _at_least("max_steps", cfg.max_steps, 1)
+    if cfg.head_learning_rate is not None and not 0 < cfg.head_learning_rate < math.inf:
+        raise UserError(f"head_learning_rate={cfg.head_learning_rate} must be a finite number above 0")
     _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)
     _at_least("data.num_workers", cfg.data.num_workers, 0)
     _at_least("data.prefetch", cfg.data.prefetch, 1)
@@ -102,6 +106,8 @@ def _check_numbers(cfg: TrainConfig) -> None:
                 raise UserError(f"tasks.{task}.{key} says nothing about task {task}; set it to null")
         if spec.mask_share is not None and not 0 < spec.mask_share <= 1:
             raise UserError(f"tasks.{task}.mask_share={spec.mask_share} must be a share above 0")
+        if spec.predict_from not in get_args(PredictFrom):
+            raise UserError(f"tasks.{task}.predict_from={spec.predict_from!r} must be previous or mask")
 
 
 def _at_least(key: str, value: int | None, least: int) -> None:

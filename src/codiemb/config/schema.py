@@ -148,6 +148,7 @@ class TrainConfig(RunConfig):
         tasks: batch sizes and token limits by task.
         losses: by task, then by term: `_target_`, its arguments, and `weight`.
         sampler, optimizer, schedule: `_target_` and its arguments.
+        head_learning_rate: of a language-model head (stage=pretrain); None: the optimizer's.
         trainer: arguments of pytorch_lightning.Trainer.
         strategy: `_target_` and its arguments, or a Lightning strategy name under `name`.
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
@@ -166,6 +167,7 @@ class TrainConfig(RunConfig):
     sampler: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    head_learning_rate: float | None = None
     strategy: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)

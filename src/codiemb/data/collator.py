@@ -5,13 +5,14 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 import xxhash
 
 from codiemb.batch import AnyBatch, Batch, LanguageBatch
-from codiemb.data.language import choose_windows, pack_examples
+from codiemb.data.language import PredictFrom, choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, mix
 from codiemb.data.records import RAW_TASKS, Record, Text
 from codiemb.encoder.encoder import pack_texts
@@ -29,8 +30,9 @@ class TaskSpec:
         num_positives: sampled per query, at most.
         num_negatives: hard negatives sampled per query, at most.
         num_windows: lm only: windows of `max_document_tokens` sampled per raw text, at most.
-        mask_share: lm only: share of a window's tokens that is masked and predicted (MNTP); None predicts
-            every next token, which takes causal attention.
+        mask_share: lm only: share of a window's tokens that is masked and predicted; None predicts every next
+            token, which takes causal attention.
+        predict_from: lm only: the state that predicts a masked token: `previous` (MNTP) or `mask` (MLM).
     """
 
     global_batch_size: int = 32
@@ -40,6 +42,7 @@ class TaskSpec:
     num_negatives: int | None = None
     num_windows: int | None = None
     mask_share: float | None = None
+    predict_from: str = "previous"
 
 
 class Collator:
@@ -92,6 +95,7 @@ class Collator:
                 max_tokens=spec.max_document_tokens,
                 num_windows=spec.num_windows,
                 mask_share=spec.mask_share,
+                predict_from=cast(PredictFrom, spec.predict_from),
                 key=mix(self.seed, 3, epoch, index),
             )
         ]

@@ -1,7 +1,7 @@
 """From raw texts to a batch of the language-model task: windows, masks, and what each state must predict."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +11,14 @@ from codiemb.data.permutation import Permutation, mix
 from codiemb.encoder.encoder import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, Window
 
+PredictFrom = Literal["previous", "mask"]
+
 
 class LanguageExample(NamedTuple):
-    """One window as the model sees it, and the tokens to predict, each from the state one place before it."""
+    """One window as the model sees it, the places whose states predict, and the token that each predicts."""
 
     input_ids: list[int]
-    places: list[int]  # of the predicted tokens, ascending, 1..len - 1
+    predictors: list[int]  # ascending, 0..len - 1
     targets: list[int]
 
 
@@ -27,6 +29,7 @@ def choose_windows(
     max_tokens: int,
     num_windows: int | None,
     mask_share: float | None,
+    predict_from: PredictFrom = "previous",
     key: int,
 ) -> list[LanguageExample]:
     """This epoch's windows of one raw text, masked or not: a pure function of its arguments.
@@ -38,6 +41,8 @@ def choose_windows(
         num_windows: sampled without replacement; None takes all.
         mask_share: share of the tokens that is masked, all of them by the mask token (80/10/10 is no better,
             arXiv 2202.08005); None predicts every next token.
+        predict_from: which state predicts a masked token: the one before it (MNTP, as the backbone was
+            trained to), or the mask's own (MLM: states of other tokens need not predict anything).
         key: chooses windows and masks, from (seed, epoch, example).
     """
     windows = tokenizer.windows(text, max_tokens)
@@ -46,7 +51,8 @@ def choose_windows(
         chosen = sorted(Permutation(len(windows), mix(key, 0))(np.arange(num_windows)).tolist())
     if mask_share is None:
         return [_every_next_token(windows[i]) for i in chosen]
-    return [_masked(windows[i], mask_share, tokenizer.mask_id, mix(key, 1, i)) for i in chosen]
+    shift = 1 if predict_from == "previous" else 0
+    return [_masked(windows[i], mask_share, shift, tokenizer.mask_id, mix(key, 1, i)) for i in chosen]
 
 
 def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -> LanguageBatch:
@@ -56,7 +62,7 @@ def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -
     targets: list[int] = []
     start = 0
     for example in ordered:
-        predictors += [start + place - 1 for place in example.places]
+        predictors += [start + place for place in example.predictors]
         targets += example.targets
         start += len(example.input_ids)
     return LanguageBatch(
@@ -72,13 +78,13 @@ def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -
 def _every_next_token(window: Window) -> LanguageExample:
     """Every token but the first, special ones included: a causal model learns where a text ends."""
     ids = window.input_ids
-    return LanguageExample(ids, list(range(1, len(ids))), ids[1:])
+    return LanguageExample(ids, list(range(len(ids) - 1)), ids[1:])
 
 
-def _masked(window: Window, mask_share: float, mask_id: int, key: int) -> LanguageExample:
-    """At least one token of the text is masked; never the first, which no state stands before."""
+def _masked(window: Window, mask_share: float, shift: int, mask_id: int, key: int) -> LanguageExample:
+    """At least one token of the text is masked; with a shift never the first, which no state precedes."""
     ids = list(window.input_ids)
-    places = [i for i, is_text in enumerate(window.is_text) if is_text and i > 0]
+    places = [i for i, is_text in enumerate(window.is_text) if is_text and i >= shift]
     if not places:
         return LanguageExample(ids, [], [])
     count = max(1, round(mask_share * len(places)))
@@ -87,4 +93,4 @@ def _masked(window: Window, mask_share: float, mask_id: int, key: int) -> Langua
     targets = [ids[place] for place in masked]
     for place in masked:
         ids[place] = mask_id
-    return LanguageExample(ids, masked, targets)
+    return LanguageExample(ids, [place - shift for place in masked], targets)
