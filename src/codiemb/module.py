@@ -58,9 +58,9 @@ class EmbeddingModule(pl.LightningModule):
         self._head_learning_rate = head_learning_rate
 
     def configure_model(self) -> None:
-        """Shard the encoder over the mesh that FSDP2 has laid out; other strategies lay out none."""
+        """Shard the model over the mesh that FSDP2 has laid out; other strategies lay out none."""
         if self.device_mesh is not None and not isinstance(self.encoder, FSDPModule):
-            shard(self.encoder, self.device_mesh["data_parallel"])
+            shard(self.encoder, self.head, self.device_mesh["data_parallel"])
 
     def setup(self, stage: str) -> None:
         """Give a new head the frequencies of the tokens to predict; a checkpoint is loaded after this."""
@@ -84,11 +84,11 @@ class EmbeddingModule(pl.LightningModule):
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch; the gather over ranks happens inside the loss."""
-        output: LossOutput = self.losses[batch.task](self._encoded(batch))
+        output: LossOutput = self.losses[batch.task](self.encoded(batch))
         self._log_loss(batch, output)
         return output.value
 
-    def _encoded(self, batch: AnyBatch) -> EmbeddedBatch | TokenStates:
+    def encoded(self, batch: AnyBatch) -> EmbeddedBatch | TokenStates:
         """What the batch's loss sees: embeddings of texts, or states of tokens."""
         if isinstance(batch, LanguageBatch):
             assert self.head is not None, "a language-model batch needs a head"

@@ -3,26 +3,34 @@
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from codiemb.distributed import rank
 from codiemb.encoder import Encoder, ModelSpec, load_encoder
 from codiemb.encoder.encoder import Backbone
+from codiemb.encoder.head import LanguageHead
 
 
-def shard(encoder: Encoder, mesh: DeviceMesh) -> None:
+def shard(encoder: Encoder, head: LanguageHead | None, mesh: DeviceMesh) -> None:
     """FSDP2, in place: each transformer layer is one group, everything else (embeddings, norms) another.
 
     A group's weights are gathered before its forward and its backward pass and freed after them. The root is
     the encoder, not the backbone: it runs once a step, however many chunks it cuts the batch into. Starts
     from rank 0's weights, as DDP and DeepSpeed do: random ones may differ from rank to rank.
+
+    The language-model head is a third group. Its loss reads the weights after its forward pass (and those of
+    the token embedding, if the two are tied): they stay gathered until the backward pass is done.
     """
-    for tensor in (*encoder.parameters(), *encoder.buffers()):
-        dist.broadcast(tensor.detach(), src=0)
+    for module in (encoder, *([head] if head else [])):
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), src=0)
     for layer in transformer_layers(encoder.backbone):
         fully_shard(layer, mesh=mesh)
-    fully_shard(encoder, mesh=mesh)
+    fully_shard(encoder, mesh=mesh, reshard_after_forward=False)
+    register_fsdp_forward_method(encoder, "token_states")
+    if head is not None and list(head.parameters()):
+        fully_shard(head, mesh=mesh, reshard_after_forward=False)
 
 
 def transformer_layers(backbone: Backbone) -> list[nn.Module]:

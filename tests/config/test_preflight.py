@@ -4,12 +4,15 @@ import json
 import re
 
 import pytest
+import pytorch_lightning as pl
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning.accelerators import CPUAccelerator
 
 from codiemb.config import build
 from codiemb.config.nodes import build_node, check_node
 from codiemb.config.preflight import preflight
+from codiemb.data import TaskSpec
 from codiemb.encoder.spec import SETTINGS_FILE
 from codiemb.errors import UserError
 
@@ -255,6 +258,23 @@ def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(composed):
     preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=4096")))
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_zero3"])
-def test_sharded_weights_and_language_modelling_are_refused_together(refused, strategy):
-    assert "do not train losses.lm yet" in refused("stage=pretrain", f"strategy={strategy}")
+def test_language_modelling_is_refused_where_deepspeed_would_not_train_it_exactly(refused, composed):
+    assert "deepspeed_zero3 does not train task lm" in refused("stage=pretrain", "strategy=deepspeed_zero3")
+    cfg = build.typed_train(composed("stage=pretrain", "strategy=deepspeed_zero1"))
+    preflight(cfg)
+    cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
+    with pytest.raises(UserError, match=r"steps of other tasks \(lm, ir\)"):
+        preflight(cfg)
+
+
+def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(composed, monkeypatch):
+    def build_it(*overrides: str) -> pl.Trainer:
+        cpu = ("strategy=deepspeed_zero1", "logger=local", "trainer.accelerator=cpu")
+        return build.build_trainer(build.typed_train(composed(*cpu, *overrides)))
+
+    with pytest.raises(UserError, match=r"needs CUDA GPUs, and this run would use CPUAccelerator; strategy="):
+        build_it()
+    monkeypatch.setattr(build, "CUDAAccelerator", CPUAccelerator)
+    with pytest.raises(UserError, match=r"bfloat16 with DeepSpeed needs .*precision=bf16-true, not 32-true"):
+        build_it("model.dtype=bfloat16")
+    assert build_it("model.dtype=bfloat16", "trainer.precision=bf16-true").strategy.config is not None

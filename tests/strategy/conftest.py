@@ -25,7 +25,11 @@ JOBS = {
         *((s, "plain") for s in STRATEGIES),
         *((s, "adamw") for s in ("fsdp", "deepspeed_zero1", "deepspeed_zero3")),
     ],
-    2: [(s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")],
+    2: [
+        *((s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")),
+        *((s, "resumed") for s in STRATEGIES),
+        *((s, "lm") for s in STRATEGIES if s != "deepspeed_zero3"),  # refused, preflight.py
+    ],
     4: [(s, "chunked") for s in STRATEGIES],
 }
 # what ranks import anyway: paid once instead of seven times

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from codiemb.checkpoint import checkpoint_path
 from codiemb.config import build
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import Encoder, load_encoder
@@ -57,19 +58,39 @@ def compare(
     for strategy, case, cfg in jobs:
         expected = Expected.load(folder, case)
         recorder, encoder = train(cfg, expected, rank)
+        found = {
+            "losses": recorder.losses,
+            "update_errors": recorder.update_errors,
+            "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
+        }
+        if case == "resumed":
+            found["resumed_losses"], again = resume_after_the_first_step(cfg, expected, rank)
+            found["gaps"] = gaps(full_weights(again), full_weights(encoder))
         whole = whole_encoder(encoder, cfg.model)
         if rank == 0:
-            differences[f"{strategy} {case}"] = {
-                "losses": recorder.losses,
-                "update_errors": recorder.update_errors,
-                "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
-            }
+            differences[f"{strategy} {case}"] = found
             export_sentence_transformer(whole, Path(cfg.run_dir) / "export", query_instruction="")
     if rank == 0:
         (folder / f"world{world}.json").write_text(json.dumps(differences), "utf-8")
 
 
-def train(cfg: TrainConfig, expected: Expected, rank: int) -> tuple["Recorder", Encoder]:
+def resume_after_the_first_step(
+    cfg: TrainConfig, expected: Expected, rank: int
+) -> tuple[list[float], Encoder]:
+    """The losses and the encoder of a run that goes on from the checkpoint of step 1."""
+    start = checkpoint_path(Path(cfg.run_dir) / "checkpoints", 1)
+    recorder, encoder = train(cfg, expected, rank, start)
+    return recorder.losses, encoder
+
+
+def gaps(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[float]:
+    """The largest difference of every weight."""
+    return [float((ours[name] - theirs[name]).abs().max()) for name in theirs]
+
+
+def train(
+    cfg: TrainConfig, expected: Expected, rank: int, start: Path | None = None
+) -> tuple["Recorder", Encoder]:
     """As run_train.py does."""
     pl.seed_everything(
         cfg.seed + rank, workers=True, verbose=False
@@ -81,7 +102,7 @@ def train(cfg: TrainConfig, expected: Expected, rank: int) -> tuple["Recorder", 
     data.tokenizer = encoder.tokenizer
     recorder = Recorder(expected)
     trainer.callbacks.append(recorder)
-    trainer.fit(build.build_module(cfg, encoder), datamodule=data)
+    trainer.fit(build.build_module(cfg, encoder), datamodule=data, ckpt_path=start, weights_only=True)
     return recorder, encoder
 
 
@@ -95,7 +116,7 @@ class Recorder(pl.Callback):
         self.elements_reduced: list[int] = []  # by optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.before = full_weights(pl_module.encoder)
+        self.before = full_weights(pl_module)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
@@ -106,7 +127,7 @@ class Recorder(pl.Callback):
         self.reductions.__exit__(None, None, None)
         self.losses.append(float(trainer.callback_metrics[f"train/loss/{batch.task}"]))
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            after = full_weights(pl_module.encoder)
+            after = full_weights(pl_module)
             step = len(self.update_errors)
             self.update_errors.append(update_error(self.before, after, self.expected.weights[step:]))
             self.elements_reduced.append(self.reductions.elements)

@@ -11,13 +11,13 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from codiemb.config import build
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import TrainConfig, register
-from codiemb.encoder import Encoder, load_encoder
+from codiemb.encoder import load_encoder
 from codiemb.export import export_sentence_transformer
 from codiemb.sharding import full_tensor
 
@@ -31,7 +31,8 @@ MATRYOSHKA = (
     "+losses.ir.info_nce.loss={_target_: codiemb.losses.InfoNCE, temperature: 0.05}",
 )
 ACCUMULATED = "trainer.accumulate_grad_batches=2"
-# Each is one step of ir, with hard negatives and up to two positives, and one of sts, with all four terms.
+# One step of ir, with hard negatives and up to two positives, and one of sts, with all four terms (lm: two
+# of the language-model task).
 CASES = {
     "plain": (),
     "chunked": (CHUNKED, ACCUMULATED, *MATRYOSHKA),
@@ -45,7 +46,14 @@ CASES = {
         "optimizer.lr=0.003",
     ),
     "adamw": ("optimizer=adamw", "optimizer.lr=1e-3"),
+    "resumed": ("optimizer=adamw", "optimizer.lr=1e-3", "callbacks.checkpoint.every_n_steps=1"),
+    "lm": ("stage=pretrain", CHUNKED, ACCUMULATED),
 }
+EMBEDDING_TASKS = (
+    "tasks.ir.global_batch_size=16",
+    "tasks.sts.global_batch_size=8",
+    "losses.ir.info_nce.temperature=0.05",
+)
 register()
 
 
@@ -64,9 +72,13 @@ class Expected(NamedTuple):
 
 def config(folder: Path, *overrides: str) -> TrainConfig:
     """The default recipe on the golden files, two steps of SGD."""
+    choices = [o for o in overrides if o.startswith(("stage=", "strategy=", "optimizer="))]
+    language = "stage=pretrain" in choices
+    files = f"{folder.parent}/lm.jsonl" if language else f"{folder.parent}/ir.jsonl,{GOLDEN}/sts.jsonl"
     values = [
         f"run_dir={folder}",
-        f"data.files=[{folder.parent}/ir.jsonl,{GOLDEN}/sts.jsonl]",
+        f"data.files=[{files}]",
+        *(("tasks.lm.global_batch_size=16",) if language else EMBEDDING_TASKS),
         f"data.cache={folder.parent}/cache",
         "data.num_workers=0",
         f"model.tokenizer={GOLDEN}/tokenizer",
@@ -77,16 +89,12 @@ def config(folder: Path, *overrides: str) -> TrainConfig:
         "optimizer.lr=1.0",
         "schedule.warmup_ratio=0",
         "max_steps=2",
-        "tasks.ir.global_batch_size=16",
-        "tasks.sts.global_batch_size=8",
-        "losses.ir.info_nce.temperature=0.05",
         "trainer.accelerator=cpu",
         "trainer.log_every_n_steps=1",
         "+trainer.enable_progress_bar=false",
         "callbacks.progress=null",
         "callbacks.probe.num_records=8",  # through every strategy; 96 would take most of the time
     ]
-    choices = [o for o in overrides if o.startswith(("strategy=", "optimizer="))]
     values += [o for o in overrides if o not in choices]
     composed = copy.deepcopy(_composed(tuple(choices)))
     parsed = OverridesParser.create().parse_overrides(values)
@@ -112,7 +120,7 @@ def _composed(choices: tuple[str, ...]) -> DictConfig:
 
 
 def write_ragged(folder: Path) -> None:
-    """The golden ir records with 1 to 3 positives and 0 to 3 hard negatives each."""
+    """The golden ir records with 1 to 3 positives and 0 to 3 hard negatives each, and raw text."""
     lines = (GOLDEN / "ir.jsonl").read_text("utf-8").splitlines()
     with (folder / "ir.jsonl").open("w", encoding="utf-8") as file:
         for i, line in enumerate(lines):
@@ -120,6 +128,10 @@ def write_ragged(folder: Path) -> None:
             for side, count in (("positive", 1 + i % 3), ("negative", i % 4)):
                 for key in (f"{side}s", f"{side}_scores"):
                     record[key] = record[key][:count]
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    with (folder / "lm.jsonl").open("w", encoding="utf-8") as file:
+        for line in lines:
+            record = {"task_type": "lm", "text": json.loads(line)["positives"][0][-1]}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
@@ -131,14 +143,16 @@ def one_process(cfg: TrainConfig) -> Expected:
     data.prepare_data()
     data.setup()
     data.tokenizer = encoder.tokenizer
-    losses = build.build_losses(cfg.losses)
-    trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    module = build.build_module(cfg, encoder).train()
+    if module.head is not None:
+        module.head.start_from(data.target_counts(len(module.head.bias)))
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build.build_node("optimizer", cfg.optimizer, partial=True)(trained)
     accumulation = cfg.trainer["accumulate_grad_batches"]
     batches = data.batches(accumulation=accumulation)
-    expected = Expected([], [full_weights(encoder)], [], sum(p.numel() for p in trained))
+    expected = Expected([], [full_weights(module)], [], sum(p.numel() for p in trained))
     for i in range(len(batches)):
-        value = losses[batches[i].task](encoder.embed(batches[i])).value
+        value = module.losses[batches[i].task](module.encoded(batches[i])).value
         (value / accumulation).backward()
         expected.losses.append(value.item())
         if (i + 1) % accumulation == 0:
@@ -146,13 +160,13 @@ def one_process(cfg: TrainConfig) -> Expected:
             expected.norms.append(clip_grad_norm_(trained, clip).item())
             optimizer.step()
             optimizer.zero_grad()
-            expected.weights.append(full_weights(encoder))
+            expected.weights.append(full_weights(module))
     export_sentence_transformer(encoder, Path(cfg.run_dir) / "export", query_instruction="")
     return expected
 
 
-def full_weights(encoder: Encoder) -> dict[str, Tensor]:
-    return {name: full_tensor(parameter) for name, parameter in encoder.named_parameters()}
+def full_weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: full_tensor(parameter) for name, parameter in module.named_parameters()}
 
 
 def update_error(

@@ -66,13 +66,17 @@ def _check_strategy(cfg: TrainConfig) -> None:
         return
     check_node("strategy", cfg.strategy)
     zero = cfg.strategy.get("config", {}).get("zero_optimization", {}).get("stage")
-    sharded = cfg.strategy["_target_"].endswith(".FSDP2") or zero == 3
-    if (
-        sharded and "lm" in cfg.losses
-    ):  # the language head reads weights outside of the encoder's forward pass
+    if zero is None or "lm" not in cfg.tasks:
+        return
+    if zero == 3:  # its hooks drop the head's weights before the loss reads them
         raise UserError(
-            "strategy=fsdp and deepspeed_zero3 do not train losses.lm yet; strategy=ddp, deepspeed_zero1 and "
-            "deepspeed_zero2 do"
+            "strategy=deepspeed_zero3 does not train task lm (stage=pretrain); fsdp, ddp, deepspeed_zero1 "
+            "and deepspeed_zero2 do"
+        )
+    if len(cfg.tasks) > 1:
+        raise UserError(
+            f"DeepSpeed would also move the language-model head in steps of other tasks "
+            f"({', '.join(cfg.tasks)}): train task lm by itself, or with strategy=ddp or fsdp"
         )
 
 

@@ -90,11 +90,7 @@ class Encoder(nn.Module):
         """
         if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
             return self._embeddings(texts)
-        chunks = list(split_by_tokens(texts, self.max_tokens_per_chunk))
-        # FSDP and ZeRO-3 gather weights in every pass, so all ranks must make equally many, or wait for ever:
-        # a rank with fewer chunks embeds its first text (the shortest) again and drops the result.
-        num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
-        chunks += [first_text(texts)] * (num_chunks - len(chunks))
+        chunks = self._chunks(texts, self.max_tokens_per_chunk)
         parts = [checkpoint(self._embeddings, chunk, use_reentrant=False) for chunk in chunks]
         num_texts = len(texts.sequence_lengths)
         middle = [part.middle_SD for part in parts if part.middle_SD is not None]
@@ -115,6 +111,16 @@ class Encoder(nn.Module):
 
         middle = None if hidden.middle_TD is None else unit(hidden.middle_TD)
         return Embeddings(unit(hidden.last_TD), middle)
+
+    def _chunks(self, texts: PackedTexts, max_tokens: int) -> list[PackedTexts]:
+        """The stream in chunks, and further ones whose results nobody uses where another rank has more.
+
+        FSDP and ZeRO-3 gather weights in every pass, so all ranks must make equally many, or wait for ever: a
+        rank with fewer chunks runs its first text (the shortest) again.
+        """
+        chunks = list(split_by_tokens(texts, max_tokens))
+        num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
+        return chunks + [first_text(texts)] * (num_chunks - len(chunks))
 
     def embed(self, batch: Batch) -> EmbeddedBatch:
         """Encode a batch's unique texts once and hand every query and document its row."""
@@ -145,7 +151,7 @@ class Encoder(nn.Module):
             return self.hidden_states(chunk).last_TD[position_p]
 
         parts, start = [], 0
-        for chunk in split_by_tokens(texts, self.max_tokens_per_chunk):
+        for chunk in self._chunks(texts, self.max_tokens_per_chunk):
             end = start + len(chunk.input_ids_T)
             inside_p = position_P[(position_P >= start) & (position_P < end)] - start
             parts.append(checkpoint(states, chunk, inside_p, use_reentrant=False))
