@@ -1,7 +1,7 @@
 """Evaluate an export, a Hugging Face or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
 
-import json
 import logging
+import time
 from pathlib import Path
 
 import hydra
@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from codiemb.config import build, run_folder
 from codiemb.config.evaluation import check_task, console, run_evaluation, show_and_save, untrained
 from codiemb.config.quiet import quiet_libraries
+from codiemb.config.result import write_result
 from codiemb.config.schema import register
-from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import check_path, load_encoder
 
 log = logging.getLogger("codiemb")
@@ -23,6 +23,7 @@ register()
 @run_folder.user_errors_without_traceback
 def main(config: DictConfig) -> None:
     """Load the encoder, run the tasks, print and save the table."""
+    started = time.perf_counter()
     quiet_libraries()
     cfg = build.typed_eval(config)
     check_task(cfg.task)
@@ -32,7 +33,7 @@ def main(config: DictConfig) -> None:
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
     log.info("%s", encoder.describe())
     result = run_evaluation(cfg.task, encoder, cfg.model.path or cfg.model.name, report=log.info)
-    (run_dir / RESULT_FILE).write_text(json.dumps({"scores": result.scores}, indent=2) + "\n", "utf-8")
+    write_result(run_dir, result.scores, time.perf_counter() - started)
     for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):
         console().print(table.rich())
     log.info("saved to %s", run_dir)

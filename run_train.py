@@ -1,6 +1,5 @@
 """Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -21,8 +20,8 @@ from codiemb.config.evaluation import (
 )
 from codiemb.config.preflight import preflight
 from codiemb.config.quiet import quiet_libraries
+from codiemb.config.result import recorded_metric, write_result
 from codiemb.config.schema import TrainConfig, register
-from codiemb.config.sweep import RESULT_FILE, recorded_metric
 from codiemb.encoder import Encoder, check_path
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
@@ -113,12 +112,10 @@ def export(
 def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | None", seconds: float) -> None:
     """Print the table and leave result.json."""
     run_dir = Path(cfg.run_dir)
-    scores = {} if after is None else after.scores
     if after is not None:
         for table in show_and_save(cfg.task, run_dir / "evaluation", after, before):
             console().print(table.rich())
-    result = {"scores": scores, "seconds": round(seconds, 1)}
-    (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_result(run_dir, {} if after is None else after.scores, seconds)
     log.info("finished in %.0f s: %s", seconds, write_report(run_dir))
 
 

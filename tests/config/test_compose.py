@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import get_class
 
 from codiemb.config import build
 from codiemb.config.preflight import preflight
@@ -56,6 +58,16 @@ def test_every_model_and_task_composes_for_evaluation(composed, group, option):
     assert isinstance(cfg, EvalConfig)
     check_spec(cfg.model)
     assert getattr(cfg, group).name == option
+
+
+def test_a_slurm_job_has_a_task_for_every_device():
+    devices = ["trainer.devices=8", "trainer.num_nodes=2"]
+    overrides = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu", *devices]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        launcher = compose("train", overrides, return_hydra_config=True).hydra.launcher
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 8, 8)
+    assert launcher.partition == "gpu"
+    assert get_class(launcher._target_).__name__ == "SlurmLauncher"
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,18 @@ def test_a_stage_whose_data_is_not_prepared_names_the_command(run: Run) -> None:
         *UNEVALUATED,
         says=("data/nowhere/docs_lm.jsonl: no such file", "make data-all"),
     )
+
+
+@pytest.mark.parametrize(
+    ("axis", "problem"),
+    [("+typo=1,2", "typo: no such key"), ("seed=1,2,-1", "seed=-1 must be at least 0")],
+)
+def test_a_sweep_over_what_no_run_takes_is_one_error_before_its_first_job(
+    run: Run, world: Path, axis: str, problem: str
+) -> None:
+    folder = f"multirun/refused/{axis}"
+    said = expect_error(
+        run, "run_train.py", "-m", axis, "max_steps=1,2", f"hydra.sweep.dir='{folder}'", says=(problem,)
+    )
+    assert said.count("error:") == 1
+    assert not (world / folder).exists()

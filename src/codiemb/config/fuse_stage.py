@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from codiemb.config import run_folder
 from codiemb.config.evaluation import console, run_evaluation, show_and_save
 from codiemb.config.fuse_search import search
+from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
-from codiemb.config.sweep import RESULT_FILE
 from codiemb.encoder import load_encoder
 from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
 from codiemb.report import write_report
@@ -49,10 +49,8 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
         sheets += _save(cfg, spec, fused, columns)
     for sheet in sheets:
         console().print(sheet.rich())
-    seconds = round(time.perf_counter() - started, 1)
-    (run_dir / RESULT_FILE).write_text(
-        json.dumps({"scores": scores, "seconds": seconds}, indent=2) + "\n", "utf-8"
-    )
+    seconds = time.perf_counter() - started
+    write_result(run_dir, scores, seconds)
     run_folder.link_latest(folder, run_dir)
     write_report(run_dir)
     log.info("finished in %.0f s: %s", seconds, folder)

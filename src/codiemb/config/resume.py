@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.checkpoint import Saved, committed, last_good
-from codiemb.config.sweep import RESULT_FILE
+from codiemb.config.result import has_result
 from codiemb.errors import UserError
 
 log = logging.getLogger("codiemb")
@@ -45,7 +45,7 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
     stage_dir = Path("outputs") / stage
     if resume:
         folders = {path.parents[1] for path in stage_dir.glob("*/checkpoints/step-*.json")}
-        unfinished = [folder for folder in folders if not (folder / RESULT_FILE).is_file()]
+        unfinished = [folder for folder in folders if not has_result(folder)]
         if unfinished:
             return str(max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime))
     return str(stage_dir / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
@@ -77,7 +77,7 @@ def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
 
 def has_finished(cfg: DictConfig, run_dir: Path) -> bool:
     """Whether there is nothing left to resume."""
-    return bool(cfg.resume) and (run_dir / RESULT_FILE).is_file()
+    return bool(cfg.resume) and has_result(run_dir)
 
 
 def command(run_dir: Path) -> str:

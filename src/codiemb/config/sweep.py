@@ -6,21 +6,30 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from codiemb.config.build import typed_train
+from codiemb.config.preflight import preflight
+from codiemb.config.result import has_result, read_scores
 from codiemb.config.sweep_plot import plot_groups
-
-RESULT_FILE = "result.json"
+from codiemb.errors import UserError
 
 
 class SweepTable(Callback):
     """Collects every job's `result.json` into `sweep.md`, `.json`, `.png`; exits with 2 if one has none."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401  Hydra's signature
-        """Called by Hydra once, before the first job: a search is for the best, and on the dev side."""
+        """Called by Hydra once, before the first job: every value of a grid must pass the checks of a run.
+
+        A search is for the best, and on the dev side.
+        """
         sweeper = config.hydra.sweeper
         if str(sweeper._target_).endswith("BasicSweeper"):
+            _check_grid(config)
             return
         if config.task.name == "builtin" and config.task.split == "test":
             _stop("a search would choose on the test side; add task.split=dev")
@@ -47,16 +56,34 @@ class SweepTable(Callback):
             sys.exit(2)
 
 
+def _check_grid(config: DictConfig) -> None:
+    """Every value of every axis, with the first values of the others: 0.3 s each, not their whole product."""
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    axes = [
+        BasicSweeper.split_arguments([override], None)[0]
+        for override in parser.parse_overrides(list(config.hydra.overrides.task))
+    ]
+    first = [values[0][0] for values in axes]
+    jobs = [first[:i] + value + first[i + 1 :] for i, values in enumerate(axes) for value in values[1:]]
+    for overrides in [first, *jobs]:
+        cfg = loader.load_sweep_config(config, overrides)
+        cfg.run_dir = config.hydra.sweep.dir  # a job's own is not known yet
+        with open_dict(cfg):
+            del cfg["hydra"]  # as in a job
+        try:
+            preflight(typed_train(cfg))
+        except UserError as error:
+            _stop(f"{error}\n(in the sweep's job {' '.join(overrides)})")
+
+
 def read_jobs(folder: Path) -> list[dict[str, Any]]:
     """Overrides and scores of every job in a sweep folder, in job order; unfinished jobs have no scores."""
     jobs = []
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda p: _job_number(p.parts[-3])):
         job = overrides.parents[1]
-        result = job / RESULT_FILE
-        finished = result.is_file()
-        scores = json.loads(result.read_text("utf-8"))["scores"] if finished else {}
-        row = {"job": job.name, "overrides": list(OmegaConf.load(overrides)), "finished": finished}
-        jobs.append(row | {"scores": scores})
+        row = {"job": job.name, "overrides": list(OmegaConf.load(overrides)), "finished": has_result(job)}
+        jobs.append(row | {"scores": read_scores(job)})
     return jobs
 
 
@@ -97,13 +124,6 @@ def groups_markdown(groups: list[dict[str, Any]]) -> str:
         row = [group["overrides"], str(len(group["means"])), *cells, _mean_and_deviation(group["means"])]
         lines.append(row)
     return _pipe_table(lines)
-
-
-def recorded_metric(run_dir: Path) -> float | None:
-    """What a search maximises: the mean of a finished run's task scores; None where there are none."""
-    result = run_dir / RESULT_FILE
-    scores = json.loads(result.read_text("utf-8"))["scores"] if result.is_file() else {}
-    return fmean(scores.values()) if scores else None
 
 
 def _mean_and_deviation(scores: list[float]) -> str:

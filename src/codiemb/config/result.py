@@ -1,0 +1,32 @@
+"""What a run leaves when it has finished, for sweeps, resumes and people: result.json."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+RESULT_FILE = "result.json"
+
+
+def write_result(run_dir: Path, scores: dict[str, float], seconds: float) -> None:
+    """With this file in its folder, a run has finished; only its report comes after it."""
+    result = {"scores": scores, "seconds": round(seconds, 1)}
+    (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+def has_result(run_dir: Path) -> bool:
+    """Whether the run in this folder has finished."""
+    return (run_dir / RESULT_FILE).is_file()
+
+
+def read_scores(run_dir: Path) -> dict[str, float]:
+    """By task, in 0..1; empty for a run that has not finished, or without an evaluation."""
+    if not has_result(run_dir):
+        return {}
+    scores: dict[str, float] = json.loads((run_dir / RESULT_FILE).read_text("utf-8"))["scores"]
+    return scores
+
+
+def recorded_metric(run_dir: Path) -> float | None:
+    """What a search maximises: the mean of a finished run's task scores; None where there are none."""
+    scores = read_scores(run_dir)
+    return fmean(scores.values()) if scores else None
