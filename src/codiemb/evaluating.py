@@ -15,11 +15,11 @@ from torch import Tensor
 from codiemb.batch import AnyBatch, Batch
 from codiemb.data.collator import Collator
 from codiemb.datamodule import EmbeddingDataModule
-from codiemb.diagnostics import is_sharded
 from codiemb.encoder import Encoder
 from codiemb.jsonl import keep_lines
 from codiemb.module import EmbeddingModule
 from codiemb.probe import Probe, look, make_probe
+from codiemb.sharding import has_sharded_weights
 
 log = logging.getLogger(__name__)
 PROBE_FILE = "probe.jsonl"
@@ -132,7 +132,7 @@ class ProbeSources(AtSteps):
 class DevMetrics(AtSteps):
     """Evaluates on dev tasks every so many optimizer steps, and at both ends: `val/<dataset>/<metric>`.
 
-    On rank 0 while the others wait; a sharded model, which no rank can run alone, is not evaluated.
+    On rank 0 while the others wait; weights in shards, which no rank can run alone, are not evaluated.
 
     Args:
         evaluate: scores an encoder: {`<dataset>/<metric>`: value}. Must leave the random state alone.
@@ -145,13 +145,13 @@ class DevMetrics(AtSteps):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what is not done."""
-        if is_sharded(trainer):
+        if has_sharded_weights(pl_module):
             log.info("evaluate.every_n_steps is off: %s shards the model", type(trainer.strategy).__name__)
         super().on_train_start(trainer, pl_module)
 
     def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         """Evaluate and log."""
-        if is_sharded(trainer):
+        if has_sharded_weights(module):
             return
         if trainer.is_global_zero:
             scores = self.evaluate(module.encoder)

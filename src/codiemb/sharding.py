@@ -47,7 +47,7 @@ def whole_encoder(encoder: Encoder, spec: ModelSpec) -> Encoder:
     it anew on the CPU and fills it one gathered tensor at a time; other ranks get their sharded one back.
     All ranks must call it.
     """
-    if not any(_is_sharded(parameter) for parameter in encoder.parameters()):
+    if not has_sharded_weights(encoder):
         return encoder
     whole = load_encoder(spec) if rank() == 0 else None
     targets = {} if whole is None else dict(whole.named_parameters())
@@ -70,5 +70,6 @@ def full_tensor(parameter: nn.Parameter) -> Tensor:
         return parameter.detach().clone()
 
 
-def _is_sharded(parameter: nn.Parameter) -> bool:
-    return isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
+def has_sharded_weights(module: nn.Module) -> bool:
+    """Whether this rank holds but a part of the weights (FSDP2, ZeRO 3), so that it cannot run them alone."""
+    return any(isinstance(p, DTensor) or hasattr(p, "ds_id") for p in module.parameters())
