@@ -60,7 +60,7 @@ def plot_arms(arms: Mapping[str, ArmScores], path: Path) -> None:
     from matplotlib.figure import Figure  # half a second to import
 
     shown: list[Arm] = [arm for arm in ARMS if arm.name in arms]
-    figure = Figure(figsize=(7, 0.8 + 0.5 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(7, 1.1 + 0.5 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     for row, arm in enumerate(shown):
         seeds = [mean(scores) for scores in arms[arm.name].test]
@@ -72,5 +72,5 @@ def plot_arms(arms: Mapping[str, ArmScores], path: Path) -> None:
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlabel("mean over the tasks of the test side (%)")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8, loc="best")
+    figure.legend(fontsize=8, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)

@@ -50,6 +50,7 @@ class LanguageBatch(NamedTuple):
     Documents, or windows of long ones, are the sequences of the stream, so attention stays inside each. The
     state at `predictor_P` predicts `target_P`: the token that follows it (all of them in a causal model, the
     masked ones in MNTP), or the one that a mask hides in its place (MLM).
+    With `from_embedding` the embedding of the predictor's sequence predicts a token left out of it.
     """
 
     task: str
@@ -58,6 +59,7 @@ class LanguageBatch(NamedTuple):
     predictor_P: Int[Tensor, " P"]  # places in the stream, 0..T-1
     target_P: Int[Tensor, " P"]  # token ids, before masking
     mean_targets: float  # predicted tokens of this rank per micro-batch, averaged over the optimizer step
+    from_embedding: bool = False
 
 
 AnyBatch = Batch | LanguageBatch

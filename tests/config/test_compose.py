@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import tiny
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
@@ -11,6 +12,7 @@ from codiemb.config import build
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import EvalConfig, SourceConfig, TrainConfig
 from codiemb.encoder import LoraSpec, check_spec
+from codiemb.errors import UserError
 from codiemb.losses import WeightedSum
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -261,3 +263,15 @@ def test_a_term_a_callback_and_a_logger_can_be_switched_off(train):
     cfg = train("~losses.sts.pro", "callbacks.speed=null", "logger.wandb=null")
     assert "pro" not in build.build_losses(cfg.losses)["sts"].terms
     assert cfg.callbacks["speed"] is cfg.logger["wandb"] is None
+
+
+def test_only_the_named_parameters_are_trained_and_a_name_that_is_none_is_refused(
+    train, monkeypatch, byte_level
+):
+    monkeypatch.setattr(build, "load_encoder", lambda spec: tiny.tiny_encoder("youtu", byte_level))
+    encoder = build.build_encoder(train("encoder.train_only=embed_tokens"))
+    trained = [name for name, p in encoder.named_parameters() if p.requires_grad]
+    assert trained == ["backbone.embed_tokens.weight"]
+    assert all(p.requires_grad for p in build.build_encoder(train()).parameters())
+    with pytest.raises(UserError, match="train_only='embeddings' occurs in no parameter's name"):
+        build.build_encoder(train("encoder.train_only=embeddings"))

@@ -149,7 +149,7 @@ def test_an_impossible_value_is_named_with_what_is_possible(refused, override, m
     [
         ("tasks.lm.mask_share=0.0", "tasks.lm.mask_share=0.0 must be a share above 0"),
         ("tasks.lm.mask_share=1.5", "tasks.lm.mask_share=1.5 must be a share above 0"),
-        ("tasks.lm.predict_from=next", "tasks.lm.predict_from='next' must be previous or mask"),
+        ("tasks.lm.predict_from=next", "tasks.lm.predict_from='next' must be previous, mask or embedding"),
         ("head_learning_rate=0", "head_learning_rate=0.0 must be a finite number above 0"),
         ("tasks.lm.num_windows=0", "tasks.lm.num_windows=0 must be at least 1"),
         ("tasks.lm.num_negatives=3", "tasks.lm.num_negatives says nothing about task lm"),

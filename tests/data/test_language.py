@@ -152,6 +152,21 @@ def test_a_mask_predicts_the_token_it_hides_the_first_one_too(tokenizer):
     assert torch.equal(some.target_P, plain[some.predictor_P])
 
 
+def test_what_an_embedding_predicts_is_left_out_of_the_text_in_its_order(tokenizer):
+    text = "how do I return a broken kettle?"
+    ids = tokenizer.hf(text)["input_ids"]
+    batch = collate(tokenizer, [text, LONG], mask_share=0.3, predict_from="embedding", num_windows=1)
+    assert batch.from_embedding
+    kept, predictors = sequences(batch), batch.predictor_P.tolist()
+    assert sorted(set(predictors)) == [0, len(kept[0])]  # the first place of each window
+    mine = batch.target_P[batch.predictor_P == 0].tolist()
+    assert len(mine) == round(0.3 * len(ids))
+    assert Counter(kept[0]) + Counter(mine) == Counter(ids)
+    rest = iter(ids)
+    assert all(token in rest for token in kept[0])  # a subsequence
+    assert not collate(tokenizer, ["a"], predict_from="embedding").target_P.numel()  # one token must stay
+
+
 def test_over_epochs_every_token_is_masked_equally_often(tokenizer):
     counts = Counter()
     for epoch in range(400):

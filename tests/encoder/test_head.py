@@ -51,6 +51,26 @@ def test_a_documents_loss_does_not_depend_on_the_documents_packed_with_it(byte_l
     torch.testing.assert_close(together, sum(alone), rtol=1e-10, atol=1e-10)
 
 
+def test_an_embedding_predicts_what_its_own_text_lacks(byte_level, monkeypatch):
+    monkeypatch.setitem(
+        SPECS, "bidirectional", TaskSpec(16, 24, 24, mask_share=0.4, predict_from="embedding")
+    )
+    encoder = tiny.tiny_encoder("youtu", byte_level).double()
+    head = random_head(encoder)
+    batch = batch_of(encoder, tiny.SENTENCES)
+    embedding_SD = encoder(batch.texts).last_SD * embedding_size(encoder) ** 0.5
+    starts = [0, *batch.texts.sequence_lengths]
+    losses = []
+    for row, start in zip(embedding_SD, torch.tensor(starts).cumsum(0)[:-1], strict=True):
+        target = batch.target_P[batch.predictor_P == start]
+        losses.append(cross_entropy((row @ head.weight.T).expand(len(target), -1), target, reduction="sum"))
+    torch.testing.assert_close(summed_loss(encoder, head, batch), sum(losses), rtol=1e-10, atol=1e-10)
+
+
+def embedding_size(encoder: Encoder) -> int:
+    return encoder.backbone.config.hidden_size
+
+
 @pytest.mark.parametrize("architecture", ["youtu", "qwen3"])
 def test_next_token_loss_is_that_of_transformers_causal_language_model(byte_level, architecture):
     """The oracle pads and masks in its own way, document by document, and computes all logits."""

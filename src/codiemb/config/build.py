@@ -112,7 +112,21 @@ def build_encoder(cfg: TrainConfig) -> Encoder:
     """The encoder to train."""
     encoder = load_encoder(cfg.model)
     encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
+    if cfg.encoder.train_only is not None:
+        _freeze_all_but(cfg.encoder.train_only, encoder)
     return encoder
+
+
+def _freeze_all_but(part: str, encoder: Encoder) -> None:
+    trained = {name: p for name, p in encoder.named_parameters() if p.requires_grad}
+    kept = [name for name in trained if part in name]
+    if not kept:
+        raise UserError(
+            f"encoder.train_only={part!r} occurs in no parameter's name; some names: "
+            + ", ".join(list(trained)[:5])
+        )
+    for name in trained.keys() - set(kept):
+        trained[name].requires_grad_(False)
 
 
 def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:

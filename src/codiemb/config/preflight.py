@@ -111,7 +111,9 @@ def _check_numbers(cfg: TrainConfig) -> None:
         if spec.mask_share is not None and not 0 < spec.mask_share <= 1:
             raise UserError(f"tasks.{task}.mask_share={spec.mask_share} must be a share above 0")
         if spec.predict_from not in get_args(PredictFrom):
-            raise UserError(f"tasks.{task}.predict_from={spec.predict_from!r} must be previous or mask")
+            raise UserError(
+                f"tasks.{task}.predict_from={spec.predict_from!r} must be previous, mask or embedding"
+            )
 
 
 def _at_least(key: str, value: int | None, least: int) -> None:

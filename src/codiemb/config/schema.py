@@ -71,9 +71,11 @@ class EncoderConfig:
     Attributes:
         max_tokens_per_chunk: token budget of one forward pass; larger batches run in chunks, with the same
             gradient and memory that depends on the budget only. null runs a batch at once.
+        train_only: part of a name (embed_tokens); parameters that it does not occur in stay as they are.
     """
 
     max_tokens_per_chunk: int | None = None
+    train_only: str | None = None
 
 
 @dataclass

@@ -32,7 +32,8 @@ class TaskSpec:
         num_windows: lm only: windows of `max_document_tokens` sampled per raw text, at most.
         mask_share: lm only: share of a window's tokens that is masked and predicted; None predicts every next
             token, which takes causal attention.
-        predict_from: lm only: the state that predicts a masked token: `previous` (MNTP) or `mask` (MLM).
+        predict_from: lm only: the state that predicts a masked token: `previous` (MNTP), `mask` (MLM), or
+            `embedding`, of the text without the tokens to predict.
     """
 
     global_batch_size: int = 32
@@ -99,7 +100,8 @@ class Collator:
                 key=mix(self.seed, 3, epoch, index),
             )
         ]
-        return pack_examples(examples, task, source)
+        from_embedding = spec.mask_share is not None and spec.predict_from == "embedding"
+        return pack_examples(examples, task, source, from_embedding=from_embedding)
 
     def _choose(self, record: Record, spec: TaskSpec, owner: int, key: int) -> list["_Document"]:
         """This epoch's positives and negatives of one record, in random order."""

@@ -11,7 +11,7 @@ from codiemb.data.permutation import Permutation, mix
 from codiemb.encoder.encoder import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, Window
 
-PredictFrom = Literal["previous", "mask"]
+PredictFrom = Literal["previous", "mask", "embedding"]
 
 
 class LanguageExample(NamedTuple):
@@ -42,7 +42,8 @@ def choose_windows(
         mask_share: share of the tokens that is masked, all of them by the mask token (80/10/10 is no better,
             arXiv 2202.08005); None predicts every next token.
         predict_from: which state predicts a masked token: the one before it (MNTP, as the backbone was
-            trained to), or the mask's own (MLM: states of other tokens need not predict anything).
+            trained to), or the mask's own (MLM: states of other tokens need not predict anything). With
+            `embedding` tokens are left out instead, and what is left is embedded to predict them.
         key: chooses windows and masks, from (seed, epoch, example).
     """
     windows = tokenizer.windows(text, max_tokens)
@@ -51,11 +52,15 @@ def choose_windows(
         chosen = sorted(Permutation(len(windows), mix(key, 0))(np.arange(num_windows)).tolist())
     if mask_share is None:
         return [_every_next_token(windows[i]) for i in chosen]
+    if predict_from == "embedding":
+        return [_left_out(windows[i], mask_share, mix(key, 1, i)) for i in chosen]
     shift = 1 if predict_from == "previous" else 0
     return [_masked(windows[i], mask_share, shift, tokenizer.mask_id, mix(key, 1, i)) for i in chosen]
 
 
-def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -> LanguageBatch:
+def pack_examples(
+    examples: Sequence[LanguageExample], task: str, source: str, *, from_embedding: bool = False
+) -> LanguageBatch:
     """One stream, shortest first (long runs for the attention)."""
     ordered = sorted(examples, key=lambda example: len(example.input_ids))
     predictors: list[int] = []
@@ -72,6 +77,7 @@ def pack_examples(examples: Sequence[LanguageExample], task: str, source: str) -
         predictor_P=torch.tensor(predictors, dtype=torch.int64),
         target_P=torch.tensor(targets, dtype=torch.int64),
         mean_targets=float(len(targets)),
+        from_embedding=from_embedding,
     )
 
 
@@ -87,10 +93,26 @@ def _masked(window: Window, mask_share: float, shift: int, mask_id: int, key: in
     places = [i for i, is_text in enumerate(window.is_text) if is_text and i >= shift]
     if not places:
         return LanguageExample(ids, [], [])
-    count = max(1, round(mask_share * len(places)))
-    drawn = Permutation(len(places), key)(np.arange(count))
-    masked = sorted(places[i] for i in drawn.tolist())
+    masked = _draw(places, max(1, round(mask_share * len(places))), key)
     targets = [ids[place] for place in masked]
     for place in masked:
         ids[place] = mask_id
     return LanguageExample(ids, [place - shift for place in masked], targets)
+
+
+def _left_out(window: Window, mask_share: float, key: int) -> LanguageExample:
+    """At least one token of the text is left out, if one stays; all are predicted from the window's start."""
+    ids = window.input_ids
+    places = [i for i, is_text in enumerate(window.is_text) if is_text]
+    count = min(max(1, round(mask_share * len(places))), len(places) - 1)
+    if count < 1:
+        return LanguageExample(ids, [], [])
+    left_out = set(_draw(places, count, key))
+    kept = [token for i, token in enumerate(ids) if i not in left_out]
+    return LanguageExample(kept, [0] * count, [ids[i] for i in sorted(left_out)])
+
+
+def _draw(places: Sequence[int], count: int, key: int) -> list[int]:
+    """`count` of the places, ascending."""
+    drawn = Permutation(len(places), key)(np.arange(count))
+    return sorted(places[i] for i in drawn.tolist())

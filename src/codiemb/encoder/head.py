@@ -45,13 +45,26 @@ class LanguageHead(nn.Module):
 
     def forward(self, encoder: Encoder, batch: LanguageBatch) -> TokenStates:
         """The states that predict, their targets, and the head's parameters: all that a loss needs."""
+        predict = _embedding_states if batch.from_embedding else _token_states
         return TokenStates(
-            encoder.token_states(batch.texts, batch.predictor_P),
+            predict(encoder, batch),
             batch.target_P,
             _embedding(encoder) if self.weight is None else self.weight,
             self.bias,
             batch.mean_targets,
         )
+
+
+def _token_states(encoder: Encoder, batch: LanguageBatch) -> Float[Tensor, "P D"]:
+    return encoder.token_states(batch.texts, batch.predictor_P)
+
+
+def _embedding_states(encoder: Encoder, batch: LanguageBatch) -> Float[Tensor, "P D"]:
+    """The unit embedding of each predictor's sequence, as large as a token state behind RMS norm: sqrt(D)."""
+    embedding_SD = encoder(batch.texts).last_SD
+    ends_S = torch.tensor(batch.texts.sequence_lengths, device=embedding_SD.device).cumsum(0)
+    sequence_P = torch.searchsorted(ends_S, batch.predictor_P, right=True)
+    return cast(Tensor, embedding_SD[sequence_P] * embedding_SD.shape[1] ** 0.5)
 
 
 def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:
