@@ -1,4 +1,4 @@
-"""The laboratory's training files, from those of the builtin data: conversions between tasks, and duplicates."""
+"""The laboratory's training files: the builtin ones, converted between tasks, and one with duplicates."""
 
 import json
 import random
@@ -64,7 +64,7 @@ def files(ir: Rows, sts: Rows) -> dict[str, Rows]:
 
 
 def duplicates(ir: Rows) -> Rows:
-    """Of records with enough positives, which all say the same: one is the positive, the others are queries."""
+    """Records whose texts all say the same, turned round: one is the positive, the others are queries."""
     rich = [row for row in ir if len(row["positives"]) >= QUERIES_PER_SHARED][:NUM_SHARED]
     rows = []
     for row in rich:

@@ -82,10 +82,10 @@ def _fusion_steps() -> list[Step]:
 QUESTIONS = (
     Question(
         "transfer",
-        "Do IR and STS hurt each other when trained together, and do single-task batches or a loss for each task "
-        "help? `ir_only` and `sts_only` see as many examples of their task as the joint arms do, in half of the "
-        "steps. In `joint*` a batch holds one task, in `mixed*` both; `_infonce` and `_cosent` use one loss for "
-        "both tasks, the others the published loss of each.",
+        "Do IR and STS hurt each other when trained together, and do single-task batches or a loss for each "
+        "task help? `ir_only` and `sts_only` see as many examples of their task as the joint arms, in half "
+        "of the steps. In `joint*` a batch holds one task, in `mixed*` both, half and half; `_infonce` and "
+        "`_cosent` use one loss for both tasks, the others the published loss of each.",
         (
             "ir_only",
             "sts_only",
@@ -130,7 +130,8 @@ QUESTIONS = (
     Question(
         "instructions",
         "Is it the instructions or the single-task batches? 2 x 2: with instructions or without (`_bare`, in "
-        "training and evaluation), one task a batch (`joint`) or both (`mixed`). Each task has its published loss.",
+        "training and evaluation), one task a batch (`joint`) or both (`mixed`). Each task has its published "
+        "loss.",
         ("joint_bare", "mixed_bare"),
         (
             less("joint", "joint_bare"),
@@ -143,8 +144,8 @@ QUESTIONS = (
     ),
     Question(
         "pareto",
-        "What does the share of IR steps trade, with objectives and number of steps fixed? `joint` is the share "
-        "of 50 %.",
+        "What does the share of IR steps trade, with objectives and number of steps fixed? `joint` is the "
+        "share of 50 %.",
         ("ir_share_0", "ir_share_25", "ir_share_75", "ir_share_100"),
         (
             less("joint", "ir_share_0"),
@@ -157,15 +158,17 @@ QUESTIONS = (
     ),
     Question(
         "masking",
-        "Does masking false negatives by content hash help where the data has duplicates? Every positive stands "
-        "under four queries: in a batch of 128 about a third of the queries meet their own positive as a negative.",
+        "Does masking false negatives by content hash help where the data has duplicates? Every positive "
+        "stands under four queries of 1,280: in a batch of 128 about a quarter of the queries meet their own "
+        "positive as a negative. IR alone.",
         ("duplicates_masked", "duplicates_unmasked"),
         (less("duplicates_masked", "duplicates_unmasked"),),
     ),
     Question(
         "batch",
-        "What do batch size and hard negatives give? Batches of 16, 32 (`joint`) and 128 queries of both tasks at "
-        "equal examples, so with fewer steps in larger ones; 0, 1 (`joint`) and 4 hard negatives an IR query.",
+        "What do batch size and hard negatives give? Batches of 16, 32 (`joint`) and 128 queries of both "
+        "tasks at equal examples, so with fewer steps of larger ones; 0, 1 (`joint`) and 4 hard negatives "
+        "an IR query.",
         ("batch_16", "batch_128", "negatives_0", "negatives_4"),
         (
             less("batch_16", "joint"),
@@ -178,8 +181,8 @@ QUESTIONS = (
     Question(
         "fusion",
         "Does delta-guided fusion beat a uniform soup and the best single checkpoint? Fused are the three "
-        "checkpoints of one seed with 25, 50 and 75 % IR steps, which start from the same random weights; each "
-        "seed is one repetition. `alone` is a single checkpoint; exponent 0 is the soup.",
+        "checkpoints of one seed with 25, 50 and 75 % IR steps, which start from the same random weights; "
+        "each seed is one repetition. Exponent 0 would be the soup.",
         (),
         (),
     ),

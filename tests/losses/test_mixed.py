@@ -10,19 +10,8 @@ from codiemb.losses import CoSENT, Graded, InfoNCE, MidLayerInfoNCE, Ungraded
 NAN = float("nan")
 GROUPS = [(1, 1), (1, 0), (2, 1), (1, 0), (1, 0), (1, 2)]
 SCORES = [NAN, NAN, 1.0, NAN, NAN, NAN, 0.2, 1.0, NAN, NAN, NAN]  # queries 1, 3 and 4 are graded
-HASHES = [
-    1000,
-    1001,
-    1002,
-    1003,
-    1004,
-    1005,
-    1006,
-    1000,
-    1008,
-    1009,
-    1010,
-]  # an STS text is that of an IR positive
+# an STS text is the text of an IR positive
+HASHES = [1000, 1001, 1002, 1003, 1004, 1005, 1006, 1000, 1008, 1009, 1010]
 
 
 @pytest.fixture

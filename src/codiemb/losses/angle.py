@@ -16,7 +16,7 @@ class AnglE(nn.Module):
         L = log(1 + sum over y_i > y_j of exp((s_j - s_i) / temperature))
 
     This is the angle term alone, as the authors' code computes it for normalised embeddings; their objective
-    adds it to CoSENT at temperature 0.05, and to InfoNCE over equivalent pairs. Embeddings need an even width.
+    adds it to CoSENT at temperature 0.05, and to InfoNCE over equivalent pairs. The width must be even.
     Source: arXiv 2309.12871.
     """
 
