@@ -14,12 +14,13 @@ CONF = Path(__file__).parents[1] / "conf/experiment/lab"
 
 def ir(number, num_positives=1):
     texts = [["", "", f"ir {number} says {k}"] for k in range(num_positives)]
-    negatives = [["", "", f"not {number}"]]
     return {
         "task_type": "ir",
         "query": ["find", "", f"ir {number}"],
         "positives": texts,
-        "negatives": negatives,
+        "negatives": [["", "", f"not {number}"]],
+        "positive_scores": [1.0] * num_positives,
+        "negative_scores": [0.0],
     }
 
 

@@ -15,6 +15,7 @@ MIN_POSITIVE = 0.8  # score from which an STS pair counts as a positive pair whe
 POOL = 10_000  # records of a kind
 NUM_SHARED = 320  # positives that several queries share, in duplicates.jsonl
 QUERIES_PER_SHARED = 4
+_UNSCORED = {"positive_scores": [], "negative_scores": []}  # the builtin IR records say 1 and 0
 
 
 def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
@@ -48,7 +49,7 @@ def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
 
 def files(ir: Rows, sts: Rows) -> dict[str, Rows]:
     """All training files by name."""
-    ir, sts = ir[:POOL], sts[:POOL]
+    ir, sts = [row | _UNSCORED for row in ir[:POOL]], sts[:POOL]
     positives = [row for row in sts if row["positive_scores"][0] >= MIN_POSITIVE]
     graded = [_graded(row) for row in ir]
     return {
