@@ -164,7 +164,7 @@ BAD_LINES = {
     "deep": ("[" * 100_000, "not a record"),
     "endless number": ('{"task_type": ' + "9" * 5_000 + "}", "not a record"),
     "no task": (without(RELEASED_IR, "task_type"), "task_type is missing"),
-    "unknown task": (ir(task_type="sst"), "task_type is 'sst'; known tasks: ir, lm, sts"),
+    "unknown task": (ir(task_type="sst"), "task_type is 'sst'; known tasks: ir, lm, mixed, sts"),
     "task is a list": (ir(task_type=["ir"]), r"task_type is \['ir'\]; known tasks"),
     "no query": (without(RELEASED_IR, "query"), "query is missing"),
     "query null": (ir(query=None), "query must be .* not null"),

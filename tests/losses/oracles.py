@@ -163,3 +163,33 @@ def cosent(b: EmbeddedBatch, temperature: float) -> Tensor:
     n = len(s)
     wrong = [(s[j] - s[i]) / temperature for i in range(n) for j in range(n) if y[i] > y[j]]
     return torch.logsumexp(torch.stack([torch.zeros((), dtype=torch.float64), *wrong]), dim=0)
+
+
+def angle(b: EmbeddedBatch, temperature: float) -> Tensor:
+    """In complex numbers: z / w, which for |w| = 1 is z conj(w), real and imaginary parts summed."""
+    similarities, y = [], []
+    for k, score in enumerate(b.document_score_N.double().tolist()):
+        if score == score:
+            q, d = b.query_BD[b.document_owner_N[k]], b.document_ND[k]
+            half = len(q) // 2
+            z, w = torch.complex(q[:half], q[half:]), torch.complex(d[:half], d[half:])
+            quotient = z * w.conj()
+            similarities.append((quotient.real.sum() + quotient.imag.sum()).abs())
+            y.append(score)
+    pairs = [(i, j) for i in range(len(y)) for j in range(len(y)) if y[i] > y[j]]
+    wrong = [(similarities[j] - similarities[i]) / temperature for i, j in pairs]
+    return torch.logsumexp(torch.stack([torch.zeros((), dtype=torch.float64), *wrong]), dim=0)
+
+
+def part(b: EmbeddedBatch, graded: bool) -> EmbeddedBatch:
+    """The batch of the queries that have a scored document, or of the others, put together by hand."""
+    owners, scores = b.document_owner_N.tolist(), b.document_score_N.tolist()
+    with_scores = {owner for owner, y in zip(owners, scores, strict=True) if y == y}
+    queries = [i for i in range(len(b.query_BD)) if (i in with_scores) == graded]
+    documents = [k for k, owner in enumerate(owners) if owner in queries]
+    rows = {"query_BD": queries, "query_hash_B": queries, "middle_query_BD": queries}
+    values = {
+        name: torch.stack([getattr(b, name)[k] for k in rows.get(name, documents)]) for name in b._fields
+    }
+    owner = [queries.index(owners[k]) for k in documents]
+    return EmbeddedBatch(**values | {"document_owner_N": torch.tensor(owner)})

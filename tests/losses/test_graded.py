@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import kl_div
 
-from codiemb.losses import PRO, CoSENT, ListNet, Pearson, RankKL
+from codiemb.losses import PRO, AnglE, CoSENT, ListNet, Pearson, RankKL
 
 T = 0.3
 LOSSES = {
@@ -19,6 +19,7 @@ LOSSES = {
     "list_net": (ListNet(T), partial(oracles.list_net, temperature=T)),
     "pro": (PRO(T), partial(oracles.pro, temperature=T)),
     "cosent": (CoSENT(T), partial(oracles.cosent, temperature=T)),
+    "angle": (AnglE(T), partial(oracles.angle, temperature=T)),
 }
 LISTS = {
     "distinct": [0.9, 0.1, 0.5, 0.75, 0.0, 1.0],
@@ -55,7 +56,7 @@ def test_any_list_equals_the_formula(loss, oracle, rows):
 
 @every_loss
 def test_gradient_agrees_with_finite_differences(loss, oracle):
-    batch = graded_batch(LISTS["ties"], dim=3)
+    batch = graded_batch(LISTS["ties"], dim=4)
     inputs = (batch.query_BD.clone().requires_grad_(), batch.document_ND.clone().requires_grad_())
     assert torch.autograd.gradcheck(
         lambda q, d: loss(batch._replace(query_BD=q, document_ND=d)).value, inputs
@@ -188,7 +189,12 @@ def test_pro_grows_with_the_scale_of_scores_as_documented():
     assert large_gradients["query_BD"].norm() > 2 * gradients["query_BD"].norm()
 
 
-@pytest.mark.parametrize("kind", [RankKL, ListNet, PRO, CoSENT])
+@pytest.mark.parametrize("kind", [RankKL, ListNet, PRO, CoSENT, AnglE])
 def test_a_temperature_of_zero_is_an_error(kind):
     with pytest.raises(ValueError, match="temperature"):
         kind(temperature=0.0)
+
+
+def test_angle_halves_embeddings():
+    with pytest.raises(ValueError, match="odd"):
+        AnglE()(graded_batch([0.1, 0.9], dim=5))

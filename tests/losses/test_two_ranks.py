@@ -11,13 +11,16 @@ from batches import EMBEDDINGS, make_batch, value_and_gradients
 from codiemb.batch import EmbeddedBatch
 from codiemb.losses import (
     PRO,
+    AnglE,
     CoSENT,
+    Graded,
     InfoNCE,
     ListNet,
     Matryoshka,
     MidLayerInfoNCE,
     Pearson,
     RankKL,
+    Ungraded,
     WeightedSum,
 )
 
@@ -35,6 +38,15 @@ LOSSES = {
     "list_net": ListNet(0.3),
     "pro": PRO(0.3),
     "cosent": CoSENT(0.3),
+    "angle": AnglE(0.3),
+    "mixed": WeightedSum(
+        {
+            "info_nce": (1.0, Ungraded(InfoNCE(0.1))),
+            "own": (0.5, Ungraded(InfoNCE(0.1, in_batch=False))),
+            "cosent": (1.0, Graded(CoSENT(0.3))),
+            "mid": (1.0, Graded(MidLayerInfoNCE(0.1))),
+        }
+    ),
     "mid_layer": MidLayerInfoNCE(0.1),
     "matryoshka": Matryoshka(InfoNCE(0.1), [6, 3]),
     "codiemb_sts": WeightedSum(
@@ -55,6 +67,8 @@ CASES = {
     "one rank without anchors": (LOSSES, [y if k < 8 else min(y, 0.9) for k, y in enumerate(SCORES)]),
     "one rank without scores": (LOSSES, SCORES[:8] + [NAN] * 6),
     "equal scores": (LOSSES, [0.5] * 14),
+    "ungraded queries on both ranks": (LOSSES, [NAN] * 3 + SCORES[3:8] + SCORES[8:12] + [NAN] * 2),
+    "graded queries on one rank only": (LOSSES, [NAN] * 3 + SCORES[3:8] + [NAN] * 6),
 }
 
 

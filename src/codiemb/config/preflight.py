@@ -173,7 +173,8 @@ def _check_losses(task: str, terms: object, *, has_middle_layer: bool) -> None:
         loss = build_node(f"{path}.{term}", arguments)  # cheap, and refuses values such as temperature=0
         if isinstance(loss, TokenPrediction) != (task in RAW_TASKS):
             raise UserError(f"{path}.{term}: {node['_target_']} is no loss for task {task}; {_LOSS_HINT}")
-        if isinstance(loss, MidLayerInfoNCE) and node.get("weight", 1.0) and not has_middle_layer:
+        needs_middle = any(isinstance(part, MidLayerInfoNCE) for part in loss.modules())  # it may be wrapped
+        if needs_middle and node.get("weight", 1.0) and not has_middle_layer:
             raise UserError(f"{path}.{term} needs model.middle_layer=middle, or {path}.{term}.weight=0")
     if not any(node.get("weight", 1.0) for node in terms.values()):
         raise UserError(f"{path}: at least one term needs a weight above 0")

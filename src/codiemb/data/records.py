@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from codiemb.errors import UserError
 
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
+MIXED_TASKS = frozenset({"mixed"})  # IR and STS records in one batch: graded where a record has scores
 RAW_TASKS = frozenset({"lm"})  # one text and nothing else: language-model training
-KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | RAW_TASKS
+KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | MIXED_TASKS | RAW_TASKS
 MAX_REPORTED = 20
 NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for all stages `make data-all`"
 
@@ -24,7 +25,7 @@ class Text(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One query with its documents. Scores are normalised to [0, 1] for graded tasks, empty otherwise.
+    """One query with its documents. Scores are normalised to [0, 1] where it is graded, empty otherwise.
 
     A record of raw text has its text as the query, and no documents.
     """
@@ -128,7 +129,7 @@ def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
     if not positives:
         raise _Problem("positives is missing or empty; a record needs at least one positive")
     negatives = _texts(fields, "negatives")
-    graded = task in GRADED_TASKS
+    graded = task in GRADED_TASKS or (task in MIXED_TASKS and bool(fields.get("positive_scores")))
     positive_scores = _scores(fields, "positive_scores", len(positives), score_range if graded else None)
     negative_scores = _scores(fields, "negative_scores", len(negatives), score_range if graded else None)
     if not graded:  # without their instruction: documents of IR get none (method.md section 4)

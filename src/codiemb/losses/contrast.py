@@ -101,7 +101,10 @@ class Contrast(NamedTuple):
 
     def _direction(self, direction: Direction, tables: Tables, gradients: Tables | None) -> Seen:
         num_rows = len(direction.blocks[0].place_R)
-        starts = range(0, max(num_rows, 1), self.chunk_rows)  # an empty chunk, rather than none
+        if not num_rows:
+            none, count = tables["query"].new_empty(0), direction.row_P.new_zeros(1)
+            return Seen(none, none, none, count, count)
+        starts = range(0, num_rows, self.chunk_rows)
         row_ends = torch.tensor([*starts, num_rows], device=direction.row_P.device)
         pair_ends = torch.searchsorted(direction.row_P, row_ends).tolist()
         chunks = [

@@ -3,6 +3,8 @@
 L, as a shape letter, counts the scored documents of all ranks.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,16 +15,25 @@ from codiemb.distributed import gather_rows
 from codiemb.losses.base import LossOutput, full_precision, require_positive
 from codiemb.metrics import average_ranks
 
+Similarity = Callable[[Float[Tensor, "n D"], Float[Tensor, "n D"]], Float[Tensor, " n"]]
 
-def graded_list(batch: EmbeddedBatch) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
+
+def dot_product(x_nD: Float[Tensor, "n D"], y_nD: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    """Of normalised embeddings: their cosine."""
+    return (x_nD * y_nD).sum(dim=1)
+
+
+def graded_list(
+    batch: EmbeddedBatch, similarity: Similarity = dot_product
+) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
     """(similarity, score) of every document of all ranks that has a finite score.
 
-    similarity = <query of the document, document>; gathered with gradient, two floats a document. Every rank
-    gets the same list, so every rank computes the same loss, and runs the collective before any branch.
+    The similarity is that of a document and its query; gathered with gradient, two floats a document. Every
+    rank gets the same list, so every rank computes the same loss, and runs the collective before any branch.
     """
     scored_N = batch.document_score_N.isfinite()
     owner_n = batch.document_owner_N[scored_N]
-    similarity_n = (batch.query_BD[owner_n] * batch.document_ND[scored_N]).sum(dim=1)
+    similarity_n = similarity(batch.query_BD[owner_n], batch.document_ND[scored_N])
     score_n = batch.document_score_N[scored_N].to(similarity_n.dtype)
     similarity_L, score_L = gather_rows(torch.stack([similarity_n, score_n], dim=1)).unbind(1)
     if len(score_L) == 0:
@@ -118,8 +129,9 @@ class CoSENT(nn.Module):
 
         L = log(1 + sum over y_i > y_j of exp((s_j - s_i) / temperature))
 
-    Uses only the order of the scores; PRO also uses their gaps. Memory O(L^2). Without an ordered pair the
-    sum is empty and the loss a zero with a graph. Source: Su 2022 (kexue.fm/archives/8847).
+    Uses only the order of the scores; PRO also uses their gaps, and AnglE another similarity. Memory O(L^2).
+    Without an ordered pair the sum is empty and the loss a zero with a graph. Source: Su 2022
+    (kexue.fm/archives/8847).
     """
 
     def __init__(self, temperature: float = 0.05) -> None:
@@ -129,8 +141,12 @@ class CoSENT(nn.Module):
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The same value on every rank."""
-        s_L, y_L = graded_list(batch)
-        logit_LL = (s_L[None, :] - s_L[:, None]) / self.temperature  # [i, j] = s_j - s_i
-        unordered_LL = y_L[:, None] <= y_L[None, :]
-        logit_LL = logit_LL.masked_fill(unordered_LL, torch.finfo(s_L.dtype).min)
-        return LossOutput(softplus(logit_LL.flatten().logsumexp(dim=0)), {})
+        return LossOutput(wrong_order(*graded_list(batch), self.temperature), {})
+
+
+def wrong_order(s_L: Float[Tensor, " L"], y_L: Float[Tensor, " L"], temperature: float) -> Float[Tensor, ""]:
+    """log(1 + sum over y_i > y_j of exp((s_j - s_i) / temperature))."""
+    logit_LL = (s_L[None, :] - s_L[:, None]) / temperature  # [i, j] = s_j - s_i
+    unordered_LL = y_L[:, None] <= y_L[None, :]
+    logit_LL = logit_LL.masked_fill(unordered_LL, torch.finfo(s_L.dtype).min)
+    return softplus(logit_LL.flatten().logsumexp(dim=0))

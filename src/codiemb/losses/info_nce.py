@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from codiemb.batch import EmbeddedBatch
+from codiemb.distributed import sum_over_ranks, world_size
 from codiemb.losses.base import LossOutput, full_precision, require_positive
 from codiemb.losses.contrast import Contrast, Direction, Margins, Pairs, Seen
 from codiemb.losses.masks import Documents, Queries, rows_of_lower_ranks
@@ -29,8 +30,9 @@ class InfoNCE(nn.Module):
         Z_im = exp(s(q_i, d+_im) / temperature) + sum over negatives d of exp(s(q_i, d) / temperature)
 
     s is the dot product of normalised embeddings. The negatives of q_i are the hard negatives of all queries
-    and the positives of the other queries, on all ranks; never its own other positives. The value is the mean
-    over this rank's queries: B is equal on all ranks, so the mean over ranks is the global loss.
+    and the positives of the other queries, on all ranks; never its own other positives. B is the mean number
+    of queries of a rank, so that the mean of the value over ranks is the global loss, however they share the
+    queries (a rank may have none).
 
     Args:
         temperature: divides similarities.
@@ -88,9 +90,10 @@ class InfoNCE(nn.Module):
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The loss of this rank's queries against the documents of all ranks."""
         owner_N = batch.document_owner_N.long()
-        num_queries = len(batch.query_hash_B)
-        num_positives_B = owner_N[batch.document_is_positive_N].bincount(minlength=num_queries)
-        share_N = 1 / (num_queries * num_positives_B[owner_N]).to(batch.query_BD.dtype)
+        num_queries = owner_N.new_tensor(len(batch.query_hash_B))
+        mean_queries = sum_over_ranks(num_queries) / world_size()
+        num_positives_B = owner_N[batch.document_is_positive_N].bincount(minlength=len(batch.query_hash_B))
+        share_N = 1 / (mean_queries * num_positives_B[owner_N]).to(batch.query_BD.dtype)
         pairs = self.pair_losses(batch, share_N)
         return LossOutput(pairs.weighted_sum, pairs.logs)
 

@@ -1,0 +1,108 @@
+"""A question's page, from what its sweep has left; the conclusion is written by hand and stays."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median, stdev
+
+from experiments.laboratory.plots import plot_rows, plot_scatter
+from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
+from experiments.laboratory.results import (
+    MEANS,
+    MIN_SEEDS,
+    TASKS,
+    Run,
+    by_arm,
+    difference,
+    question_runs,
+)
+from experiments.steps import ROOT
+
+FOLDER = Path(__file__).parent
+_CONCLUSION = "## Conclusion\n"
+_METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100, test side"
+
+
+def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> bool:
+    """Write NAME.md and NAME.png; nothing while no arm has three seeds. Returns whether it did."""
+    runs = question_runs(question, root)
+    arms = {arm: of_arm for arm, of_arm in by_arm(runs).items() if len(of_arm) >= MIN_SEEDS}
+    if question.scatter:
+        arms = dict(sorted(arms.items(), key=lambda arm: fmean(run.scores["IR"] for run in arm[1])))
+    if not arms:
+        return False
+    (plot_scatter if question.scatter else plot_rows)(arms, folder / f"{question.name}.png")
+    page = folder / f"{question.name}.md"
+    written = page.read_text("utf-8").partition(_CONCLUSION)[2] if page.is_file() else ""
+    sections = [
+        f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
+        _commands(question),
+        _clock(question, runs, arms),
+        f"{scores_table(arms)}\n({_METRICS}; mean ± sd over seeds.)",
+        f"![IR and STS by arm]({question.name}.png)",
+        _differences(question, arms),
+        f"{_CONCLUSION}\n{written.strip() or 'Not written yet.'}",
+    ]
+    page.write_text("\n\n".join(sections) + "\n", "utf-8")
+    return True
+
+
+def _commands(question: Question) -> str:
+    lines = ["python " + shlex.join(step.command()) for step in question.steps()]
+    return "\n".join([f"    python -m experiments.laboratory.run {question.name}", "", "that is", ""]) + (
+        "\n" + "\n".join(f"    {line}" for line in lines)
+    )
+
+
+def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[Run]]) -> str:
+    shared = {arm for _, arm in question.borrowed}
+    own = [run.seconds for run in runs if run.arm not in shared and run.seconds]
+    pages = sorted({f"{name}.md" for name, _ in question.borrowed})
+    lines = [f"Wall-clock: {len(own)} runs of {median(own):.0f} s (median), {sum(own) / 60:.0f} min in sum."]
+    if shared:
+        lines.append(f"From {', '.join(pages)}: {', '.join(f'`{arm}`' for arm in sorted(shared))}.")
+    missing = [arm for arm in (*shared, *question.arms) if arm not in arms]
+    if missing:
+        lines.append(f"Not finished with three seeds, so left out: {', '.join(missing)}.")
+    return " ".join(lines) + f" Run folders: `{SWEEPS}`."
+
+
+def scores_table(arms: Mapping[str, Sequence[Run]]) -> str:
+    """One row an arm: every task, the means of IR and STS, and their mean."""
+    rows = [["arm", "seeds", *TASKS, *MEANS]]
+    for arm, runs in arms.items():
+        cells = [_mean_and_deviation([run.scores[column] for run in runs]) for column in (*TASKS, *MEANS)]
+        rows.append([f"`{arm}`", str(len(runs)), *cells])
+    return _pipe_table(rows)
+
+
+def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
+    rows = [["difference", *MEANS]]
+    for contrast in contrasts(question, arms):
+        cells = [difference(contrast, arms, column) for column in MEANS]
+        found = [cell for cell in cells if cell is not None]
+        if len(found) == len(cells):
+            texts = [f"{d.mean:+.2f} ± {d.error:.2f}{' *' if d.beyond_noise else ''}" for d in found]
+            rows.append([contrast.label, *texts])
+    note = (
+        "(Paired over seeds: mean ± standard error. * is beyond noise: 0 lies outside of the 95 % interval "
+        "by Student's t, which at three seeds takes 4.3 standard errors. Of twenty comparisons without any "
+        "effect, one gets a *.)"
+    )
+    return f"{_pipe_table(rows)}\n{note}"
+
+
+def contrasts(question: Question, arms: Mapping[str, Sequence[Run]]) -> Sequence[Contrast]:
+    """The question's comparisons; of the fusion, everything against the soup."""
+    if question.name != "fusion":
+        return question.contrasts
+    return [less(arm, "soup") for arm in arms if arm != "soup"]
+
+
+def _mean_and_deviation(scores: Sequence[float]) -> str:
+    return f"{fmean(scores):.2f} ± {stdev(scores):.2f}"
+
+
+def _pipe_table(rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in rows[0][1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])) + "\n"

@@ -1,0 +1,194 @@
+"""The laboratory's questions: which arms each compares, and the sweeps that answer it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.steps import Step
+
+SWEEPS = Path("multirun/laboratory")
+SEEDS = (1, 2, 3)
+MINUTES_A_RUN = 1.0  # on one of two quiet cores
+FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
+_SEED_SWEEP = f"seed={','.join(map(str, SEEDS))}"
+
+
+class Contrast(NamedTuple):
+    """A weighted sum of arms' scores, taken seed by seed: usually one arm less another."""
+
+    label: str
+    weights: Mapping[str, int]
+
+
+class Question(NamedTuple):
+    """Arms that are compared.
+
+    Attributes:
+        name: of its page and its sweep.
+        text: the question, and what its arms differ in.
+        arms: experiments under conf/experiment/lab that its own sweep runs.
+        contrasts: the comparisons of the page.
+        borrowed: arms of other questions' sweeps, as (question, arm).
+        scatter: plot IR against STS instead of rows.
+    """
+
+    name: str
+    text: str
+    arms: Sequence[str]
+    contrasts: Sequence[Contrast]
+    borrowed: Sequence[tuple[str, str]] = ()
+    scatter: bool = False
+
+    def steps(self) -> list[Step]:
+        """Its sweep: every arm with every seed."""
+        if self.name == "fusion":
+            return _fusion_steps()
+        experiments = ",".join(f"lab/{arm}" for arm in self.arms)
+        return [_sweep(self.name, [f"experiment={experiments}", _SEED_SWEEP], len(self.arms) * len(SEEDS))]
+
+
+def less(arm: str, other: str) -> Contrast:
+    """`arm` minus `other`."""
+    return Contrast(f"{arm} - {other}", {arm: 1, other: -1})
+
+
+def _sweep(name: str, overrides: list[str], num_runs: int, minutes_a_run: float = MINUTES_A_RUN) -> Step:
+    return Step(name, SWEEPS / name, overrides, num_runs * minutes_a_run, sweep=True)
+
+
+def run_folder(question: str, arm: str, seed: int) -> Path:
+    """Where Hydra puts a job of a sweep: it goes through the arms, and through the seeds of each."""
+    job = list(by_name(question).arms).index(arm) * len(SEEDS) + SEEDS.index(seed)
+    return SWEEPS / question / str(job)
+
+
+def _fusion_steps() -> list[Step]:
+    """The common start of each seed's arms, then for each seed: checkpoints alone, soup, delta-guided."""
+    steps = [_sweep("fusion_start", ["experiment=lab/start", _SEED_SWEEP], len(SEEDS), 0.2)]
+    for number, seed in enumerate(SEEDS):
+        checkpoints = ",".join(str(run_folder(question, arm, seed)) for question, arm in FUSED)
+        common = ["experiment=lab/fusion", "task.split=dev,test", f"seed={seed}"]
+        common += [f"fuse.checkpoints=[{checkpoints}]", f"fuse.base={SWEEPS}/fusion_start/{number}"]
+        alone = "fuse.weights=[1,0,0],[0,1,0],[0,0,1]"
+        delta = ["fuse.exponent=-1,1,2", "fuse.granularity=tensor,row,element"]
+        steps += [
+            _sweep(f"fusion_alone_{seed}", [*common, "fuse.method=weighted", alone], 6, 0.25),
+            _sweep(f"fusion_soup_{seed}", [*common, "fuse.method=uniform"], 2, 0.25),
+            _sweep(f"fusion_delta_{seed}", [*common, *delta], 18, 0.25),
+        ]
+    return steps
+
+
+QUESTIONS = (
+    Question(
+        "transfer",
+        "Do IR and STS hurt each other when trained together, and do single-task batches or a loss for each "
+        "task help? `ir_only` and `sts_only` see as many examples of their task as the joint arms, in half "
+        "of the steps. In `joint*` a batch holds one task, in `mixed*` both, half and half; `_infonce` and "
+        "`_cosent` use one loss for both tasks, the others the published loss of each.",
+        (
+            "ir_only",
+            "sts_only",
+            "joint",
+            "joint_infonce",
+            "joint_cosent",
+            "mixed",
+            "mixed_infonce",
+            "mixed_cosent",
+        ),
+        (
+            less("joint", "ir_only"),
+            less("joint", "sts_only"),
+            less("joint", "mixed"),
+            less("joint_infonce", "mixed_infonce"),
+            less("joint_cosent", "mixed_cosent"),
+            less("joint", "joint_infonce"),
+            less("joint", "joint_cosent"),
+            less("mixed", "mixed_infonce"),
+            less("mixed", "mixed_cosent"),
+        ),
+    ),
+    Question(
+        "leave_one_out",
+        "What does each term of the published STS loss contribute, and how does the whole compare with other "
+        "list-wise losses? `no_*` leaves out one term; `sts_*` replaces all four. IR is InfoNCE in all arms.",
+        ("no_pearson", "no_rank_kl", "no_pro", "no_mid_nce", "sts_listnet", "sts_cosent", "sts_angle"),
+        tuple(
+            less("joint", arm)
+            for arm in (
+                "no_pearson",
+                "no_rank_kl",
+                "no_pro",
+                "no_mid_nce",
+                "sts_listnet",
+                "sts_cosent",
+                "sts_angle",
+            )
+        ),
+        borrowed=(("transfer", "joint"),),
+    ),
+    Question(
+        "instructions",
+        "Is it the instructions or the single-task batches? 2 x 2: with instructions or without (`_bare`, in "
+        "training and evaluation), one task a batch (`joint`) or both (`mixed`). Each task has its published "
+        "loss.",
+        ("joint_bare", "mixed_bare"),
+        (
+            less("joint", "joint_bare"),
+            less("mixed", "mixed_bare"),
+            less("joint", "mixed"),
+            less("joint_bare", "mixed_bare"),
+            Contrast("interaction", {"joint": 1, "joint_bare": -1, "mixed": -1, "mixed_bare": 1}),
+        ),
+        borrowed=(("transfer", "joint"), ("transfer", "mixed")),
+    ),
+    Question(
+        "pareto",
+        "What does the share of IR steps trade, with objectives and number of steps fixed? `joint` is the "
+        "share of 50 %.",
+        ("ir_share_0", "ir_share_25", "ir_share_75", "ir_share_100"),
+        (
+            less("joint", "ir_share_0"),
+            less("joint", "ir_share_25"),
+            less("joint", "ir_share_75"),
+            less("joint", "ir_share_100"),
+        ),
+        borrowed=(("transfer", "joint"),),
+        scatter=True,
+    ),
+    Question(
+        "masking",
+        "Does masking false negatives by content hash help where the data has duplicates? Every positive "
+        "stands under four queries of 1,280: in a batch of 128 about a quarter of the queries meet their own "
+        "positive as a negative. IR alone.",
+        ("duplicates_masked", "duplicates_unmasked"),
+        (less("duplicates_masked", "duplicates_unmasked"),),
+    ),
+    Question(
+        "batch",
+        "What do batch size and hard negatives give? Batches of 16, 32 (`joint`) and 128 queries of both "
+        "tasks at equal examples, so with fewer steps of larger ones; 0, 1 (`joint`) and 4 hard negatives "
+        "an IR query.",
+        ("batch_16", "batch_128", "negatives_0", "negatives_4"),
+        (
+            less("batch_16", "joint"),
+            less("batch_128", "joint"),
+            less("negatives_0", "joint"),
+            less("negatives_4", "joint"),
+        ),
+        borrowed=(("transfer", "joint"),),
+    ),
+    Question(
+        "fusion",
+        "Does delta-guided fusion beat a uniform soup and the best single checkpoint? Fused are the three "
+        "checkpoints of one seed with 25, 50 and 75 % IR steps, which start from the same random weights; "
+        "each seed is one repetition. Exponent 0 would be the soup.",
+        (),
+        (),
+    ),
+)
+
+
+def by_name(name: str) -> Question:
+    """The question of this name."""
+    return next(question for question in QUESTIONS if question.name == name)

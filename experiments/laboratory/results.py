@@ -1,0 +1,119 @@
+"""What the laboratory's sweeps have left: scores of every run, and differences with their standard errors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from codiemb.config.sweep import RESULT_FILE, read_jobs
+from experiments.laboratory.questions import FUSED, SWEEPS, Contrast, Question
+from experiments.steps import ROOT
+
+GROUPS = {"IR": ("FramesRetrieval", "FramesReranking"), "STS": ("FramesSTS", "FramesPairClassification")}
+TASKS = tuple(task for group in GROUPS.values() for task in group)
+MEANS = (*GROUPS, "mean")
+MIN_SEEDS = 3
+# 97.5 % quantile of Student's t by degrees of freedom
+_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+class Run(NamedTuple):
+    """One finished run: scores in percent by task, and their means by kind of task."""
+
+    arm: str
+    seed: int
+    scores: Mapping[str, float]
+    seconds: float
+    split: str = "test"
+
+
+class Difference(NamedTuple):
+    """A contrast's mean over seeds and the standard error of that mean."""
+
+    mean: float
+    error: float
+    num_seeds: int
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether 0 lies outside of the 95 % interval (Student's t: 4.3 standard errors at three seeds)."""
+        return abs(self.mean) > _QUANTILES[min(self.num_seeds - 1, max(_QUANTILES))] * self.error
+
+
+def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
+    """All finished runs on the question's arms, its own and borrowed ones, in the order of its arms."""
+    own = [run for step in question.steps() for run in sweep_runs(root / step.folder)]
+    if question.name == "fusion":
+        return chosen_on_dev(own)
+    borrowed = {name: sweep_runs(root / SWEEPS / name) for name, _ in question.borrowed}
+    shared = [run for name, arm in question.borrowed for run in borrowed[name] if run.arm == arm]
+    return [*shared, *sorted(own, key=lambda run: list(question.arms).index(run.arm))]
+
+
+def sweep_runs(folder: Path) -> list[Run]:
+    """The jobs of a sweep that have scores."""
+    runs = []
+    for job in read_jobs(folder):
+        if not job["scores"]:
+            continue
+        chosen = dict(override.lstrip("+").split("=", 1) for override in job["overrides"])
+        result = json.loads((folder / job["job"] / RESULT_FILE).read_text("utf-8"))
+        run = Run(_arm(chosen), int(chosen["seed"]), with_means(job["scores"]), result["seconds"])
+        runs.append(run._replace(split=chosen.get("task.split", "test")))
+    return runs
+
+
+def with_means(scores: Mapping[str, float]) -> dict[str, float]:
+    """In percent, with the mean of each kind of task and of the kinds."""
+    percent = {task: 100 * scores[task] for task in TASKS}
+    means = {kind: fmean(percent[task] for task in tasks) for kind, tasks in GROUPS.items()}
+    return percent | means | {"mean": fmean(means.values())}
+
+
+def chosen_on_dev(runs: Sequence[Run]) -> list[Run]:
+    """The test runs, and for each seed the single checkpoint and the delta fusion that were best on dev."""
+    test = [run for run in runs if run.split == "test"]
+    chosen = []
+    for family in ("alone", "delta"):
+        for seed in sorted({run.seed for run in test}):
+            candidates = [r for r in runs if r.seed == seed and r.split == "dev" and r.arm.startswith(family)]
+            if candidates:
+                best = max(candidates, key=lambda run: run.scores["mean"]).arm
+                chosen += [
+                    run._replace(arm=f"{family}, best on dev", seconds=0.0)
+                    for run in test
+                    if run.seed == seed and run.arm == best
+                ]
+    return [*test, *chosen]
+
+
+def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each arm, in order of seed."""
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        arms.setdefault(run.arm, []).append(run)
+    return {arm: sorted(of_arm, key=lambda run: run.seed) for arm, of_arm in arms.items()}
+
+
+def difference(contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: str) -> Difference | None:
+    """The contrast over the seeds that all its arms have; None for fewer than three."""
+    scores = {arm: {run.seed: run.scores[column] for run in arms.get(arm, ())} for arm in contrast.weights}
+    seeds = set.intersection(*(set(of_arm) for of_arm in scores.values()))
+    if len(seeds) < MIN_SEEDS:
+        return None
+    values = [sum(w * scores[arm][seed] for arm, w in contrast.weights.items()) for seed in sorted(seeds)]
+    return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values))
+
+
+def _arm(chosen: Mapping[str, str]) -> str:
+    """An experiment's name; of a fusion, its method."""
+    arm = chosen["experiment"].removeprefix("lab/")
+    if arm != "fusion":
+        return arm
+    if chosen.get("fuse.method") == "uniform":
+        return "soup"
+    if chosen.get("fuse.method") == "weighted":
+        alone = chosen["fuse.weights"].strip("[]").split(",").index("1")
+        return f"alone, {FUSED[alone][1]}"
+    return f"delta, {chosen['fuse.granularity']}, exponent {chosen['fuse.exponent']}"

@@ -1,0 +1,51 @@
+"""Run the laboratory or some of its questions: `python -m experiments.laboratory.run [QUESTION ...]`."""
+
+import argparse
+import sys
+
+from experiments.laboratory.data import prepare
+from experiments.laboratory.pages import write_page
+from experiments.laboratory.questions import FUSED, QUESTIONS, Question, by_name
+from experiments.steps import run_steps
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Each question's sweep, unless it has finished, and then its page.
+
+    Two terminals with different questions at once are the best use of two cores, one thread each
+    (OMP_NUM_THREADS=1). `fusion` needs the runs of `transfer` and `pareto`.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [question.name for question in QUESTIONS]
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(names)}")
+    parser.add_argument("--pages", action="store_true", help="write the pages again, run nothing")
+    options = parser.parse_args(arguments)
+    unknown = set(options.questions) - set(names)
+    if unknown:
+        parser.error(f"no question {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    asked = [question for question in QUESTIONS if question.name in (options.questions or names)]
+    if not options.pages:
+        prepare()
+    for question in asked:
+        if not options.pages:
+            run(question)
+        if not write_page(question):
+            sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+
+
+def run(question: Question) -> None:
+    """Its sweeps.
+
+    Raises:
+        SystemExit: a run failed, or what a fusion fuses is not there.
+    """
+    if question.name == "fusion":
+        needed = sorted({name for name, _ in FUSED})
+        missing = [name for name in needed if not by_name(name).steps()[0].has_finished()]
+        if missing:
+            sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
+    run_steps(question.steps())
+
+
+if __name__ == "__main__":
+    main()
