@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from codiemb.config.sweep import RESULT_FILE, read_jobs
+from codiemb.config.result import RESULT_FILE
+from codiemb.config.sweep import read_jobs
 from experiments.laboratory.questions import FUSED, SWEEPS, Contrast, Question
 from experiments.steps import ROOT
 
