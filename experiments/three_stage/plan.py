@@ -11,7 +11,7 @@ SEEDS = (1, 2, 3)
 # What all runs share: scores on the dev side, no loggers or probes that the tables do not read.
 _QUIET = ("logger=local", "evaluate.before=false", "callbacks.probe=null", "export.verify=false")
 _DEV = (*_QUIET, "task.split=dev", "task.baseline=false")
-# Of the ways to pretrain that were tried on dev, the one that the start near a bag of words survives: a text's
+# Of the ways to pretrain tried on dev, the one that the start near a bag of words survives: a text's
 # embedding predicts the tokens left out of it, and only the token embeddings learn (experiments/LOG.md).
 _PRETRAIN = (
     "tasks.lm.predict_from=embedding",
