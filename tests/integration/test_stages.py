@@ -20,7 +20,13 @@ SMALL = (
     "trainer.accelerator=cpu",
     "logger=local",
 )
-PRETRAIN = ("stage=pretrain", *SMALL, *UNEVALUATED, "tasks.lm.global_batch_size=16")
+PRETRAIN = (
+    "stage=pretrain",
+    *SMALL,
+    *UNEVALUATED,
+    "tasks.lm.global_batch_size=16",
+    "head_learning_rate=null",  # the optimizer's, which the tests set high
+)
 NEXT = ("data.num_workers=0", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu", "logger=local")
 
 
