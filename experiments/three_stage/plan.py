@@ -88,4 +88,4 @@ def _fuse(arm: Arm) -> Step:
     jobs = ",".join(str(arm.finetune / str(job)) for job in range(len(SEEDS)))
     overrides = ("stage=fuse", f"fuse.checkpoints=[{jobs}]", f"fuse.base={arm.start}", *_FUSE, *_QUIET)
     shown = [o for o in overrides if o != "evaluate.before=false"]  # here: the checkpoints beside the fusion
-    return Step(f"{arm.name}/fuse", arm.fuse, shown, minutes=1)
+    return Step(f"{arm.name}/fuse", arm.fuse, shown, minutes=3)
