@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codiemb.config.result import RESULT_FILE, has_result
+
 ROOT = Path(__file__).parents[1]
 _TAIL = 15  # lines of a failed command's log that are shown
 
@@ -29,13 +31,13 @@ class Step(NamedTuple):
     def has_finished(self) -> bool:
         """Whether all of its jobs have left a result."""
         if not self.sweep:
-            return (ROOT / self.folder / "result.json").is_file()
+            return has_result(ROOT / self.folder)
         table = ROOT / self.folder / "sweep.json"
         return table.is_file() and all(job["finished"] for job in json.loads(table.read_text("utf-8")))
 
     def results(self) -> list[dict[str, Any]]:
         """`result.json` of the run, or of all jobs of the sweep: scores and seconds."""
-        pattern = "*/result.json" if self.sweep else "result.json"
+        pattern = f"*/{RESULT_FILE}" if self.sweep else RESULT_FILE
         return [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / self.folder).glob(pattern))]
 
     def seconds(self) -> float:

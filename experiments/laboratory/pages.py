@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 
+from codiemb.config.sweep import spread
 from experiments.laboratory.plots import plot_rows, plot_scatter
 from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
 from experiments.laboratory.results import (
@@ -71,7 +72,7 @@ def scores_table(arms: Mapping[str, Sequence[Run]]) -> str:
     """One row an arm: every task, the means of IR and STS, and their mean."""
     rows = [["arm", "seeds", *TASKS, *MEANS]]
     for arm, runs in arms.items():
-        cells = [_mean_and_deviation([run.scores[column] for run in runs]) for column in (*TASKS, *MEANS)]
+        cells = [spread([run.scores[column] for run in runs]) for column in (*TASKS, *MEANS)]
         rows.append([f"`{arm}`", str(len(runs)), *cells])
     return _pipe_table(rows)
 
@@ -97,10 +98,6 @@ def contrasts(question: Question, arms: Mapping[str, Sequence[Run]]) -> Sequence
     if question.name != "fusion":
         return question.contrasts
     return [less(arm, "soup") for arm in arms if arm != "soup"]
-
-
-def _mean_and_deviation(scores: Sequence[float]) -> str:
-    return f"{fmean(scores):.2f} ± {stdev(scores):.2f}"
 
 
 def _pipe_table(rows: Sequence[Sequence[str]]) -> str:

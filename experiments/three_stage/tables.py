@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from codiemb.config.result import read_scores
+from codiemb.config.sweep import pipe_table, spread
 from experiments.steps import ROOT
 from experiments.three_stage.plan import ARMS, Arm, all_steps
 
@@ -53,10 +55,10 @@ def mean(scores: Scores) -> float:
 
 def read_arm(arm: Arm) -> ArmScores:
     """The scores that an arm's finished sweep and fusion left."""
-    seeds = [_result(folder) for folder in sorted((ROOT / arm.finetune).glob("[0-9]*"))]
+    seeds = [read_scores(folder) for folder in sorted((ROOT / arm.finetune).glob("[0-9]*"))]
     evaluation = ROOT / arm.fuse / "evaluation"
     test = [_evaluation(evaluation / f"checkpoint_{n}.json") for n in range(1, len(seeds) + 1)]
-    return ArmScores(seeds, test, _result(ROOT / arm.fuse))
+    return ArmScores(seeds, test, read_scores(ROOT / arm.fuse))
 
 
 def dev_table() -> str:
@@ -126,20 +128,6 @@ def minutes_table() -> str:
     return pipe_table(lines)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean, with the sample standard deviation where there are several values."""
-    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{deviation}"
-
-
-def pipe_table(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, aligned so that it also reads well in a terminal."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
-
-
 def _short(task: str) -> str:
     """FramesPairClassification: Frames pair cl."""
     for long, short in (
@@ -149,11 +137,6 @@ def _short(task: str) -> str:
     ):
         task = task.replace(long, short)
     return task.replace("Retrieval", " retr.").replace("Reranking", " rerank.").replace("STS", " STS")
-
-
-def _result(folder: Path) -> Scores:
-    scores: Scores = json.loads((folder / "result.json").read_text("utf-8"))["scores"]
-    return scores
 
 
 def _evaluation(file: Path) -> Scores:

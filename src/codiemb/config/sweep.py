@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -95,7 +96,7 @@ def sweep_markdown(jobs: list[dict[str, Any]]) -> str:
     for job, overrides in zip(jobs, varied, strict=True):
         cells = [f"{100 * job['scores'][name]:.2f}" if name in job["scores"] else "-" for name in names]
         lines.append([job["job"], overrides, *cells])
-    return _pipe_table(lines)
+    return pipe_table(lines)
 
 
 def group_seeds(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,22 +121,25 @@ def groups_markdown(groups: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for group in groups for name in group["scores"]))
     lines = [["overrides", "seeds", *names, "mean"]]
     for group in groups:
-        cells = [_mean_and_deviation(group["scores"].get(name, [])) for name in names]
-        row = [group["overrides"], str(len(group["means"])), *cells, _mean_and_deviation(group["means"])]
+        cells = [_in_percent(group["scores"].get(name, [])) for name in names]
+        row = [group["overrides"], str(len(group["means"])), *cells, _in_percent(group["means"])]
         lines.append(row)
-    return _pipe_table(lines)
+    return pipe_table(lines)
 
 
-def _mean_and_deviation(scores: list[float]) -> str:
-    """In percent; the sample standard deviation needs two."""
-    if not scores:
-        return "-"
-    deviation = f" ± {100 * stdev(scores):.2f}" if len(scores) > 1 else ""
-    return f"{100 * fmean(scores):.2f}{deviation}"
+def spread(values: Sequence[float]) -> str:
+    """Mean, with the sample standard deviation where there are several values."""
+    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{deviation}"
 
 
-def _pipe_table(lines: list[list[str]]) -> str:
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+def _in_percent(scores: Sequence[float]) -> str:
+    return spread([100 * score for score in scores]) if scores else "-"
+
+
+def pipe_table(table: Sequence[Sequence[str]]) -> str:
+    """Markdown, aligned so that it also reads well in a terminal; the first line is the header."""
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in table]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
