@@ -80,6 +80,16 @@ def test_another_configuration_is_one_error_that_names_the_keys_and_the_command(
     assert "run_train.py 'model.lora={r: 8}'" in str(error.value)
 
 
+def test_a_key_that_the_run_s_version_did_not_have_counts_as_its_default(composed, tmp_path):
+    run = started(tmp_path / "run", composed())
+    recorded = OmegaConf.load(run / "config.yaml")
+    del recorded.tasks.sts.predict_from, recorded.seed
+    OmegaConf.save(recorded, run / "config.yaml")
+    assert resume.starting_point(composed("resume=true"), run).step == 4
+    with pytest.raises(UserError, match=r"tasks\.sts\.predict_from: previous then, mask now"):
+        resume.starting_point(composed("resume=true", "tasks.sts.predict_from=mask"), run)
+
+
 def test_where_and_how_a_run_runs_may_change(composed, tmp_path):
     run = started(tmp_path / "run", composed())
     changed = (

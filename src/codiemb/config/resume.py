@@ -5,6 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -93,18 +94,20 @@ def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return
-    recorded, now = dict(_flat(OmegaConf.load(file))), dict(_flat(cfg))
-    lines = [
-        f"  {key}: {recorded.get(key, '(not set)')} then, {now.get(key, '(not set)')} now"
-        for key in sorted(recorded.keys() | now.keys())
-        if recorded.get(key) != now.get(key) and _matters(key)
-    ]
+    then_values, now_values = dict(_flat(OmegaConf.load(file))), dict(_flat(cfg))
+    lines = []
+    for key in sorted(filter(_matters, then_values.keys() | now_values.keys())):
+        then, now = then_values.get(key, _default(cfg, key)), now_values.get(key, "(not set)")
+        if then != now:
+            lines.append(f"  {key}: {then} then, {now} now")
     if lines:
         environment = run_dir / "environment.json"
-        then = json.loads(environment.read_text("utf-8"))["command"] if environment.is_file() else "unknown"
+        asked = "unknown"
+        if environment.is_file():
+            asked = json.loads(environment.read_text("utf-8"))["command"]
         raise UserError(
             f"{run_dir} was started with another configuration:\n" + "\n".join(lines) + "\n"
-            f"Repeat its overrides (its command was: {then}), or start a new run without resume=true"
+            f"Repeat its overrides (its command was: {asked}), or start a new run without resume=true"
         )
 
 
@@ -123,6 +126,15 @@ def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
 
 def _matters(key: str) -> bool:
     return not _is_under(key, _MAY_DIFFER) or _is_under(key, _BUT_NOT)
+
+
+def _default(cfg: DictConfig, key: str) -> object:
+    """What a run of an older version meant by a key that this version added."""
+    parent, _, name = key.rpartition(".")
+    kind = OmegaConf.get_type(OmegaConf.select(cfg, parent) if parent else cfg)
+    defaults = {field.name: field.default for field in fields(kind)} if is_dataclass(kind) else {}
+    default = defaults.get(name, MISSING)
+    return "(not set)" if default is MISSING else default
 
 
 def _is_under(key: str, roots: tuple[str, ...]) -> bool:

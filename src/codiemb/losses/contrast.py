@@ -65,8 +65,8 @@ class Seen(NamedTuple):
     loss_P: Float[Tensor, " P"]
     similarity_P: Float[Tensor, " P"]
     hardest_P: Float[Tensor, " P"]  # similarity of the nearest negative kept, -inf where there is none
-    num_eligible: Int[Tensor, " _"]  # negatives by the rules, of each chunk
-    num_kept: Int[Tensor, " _"]  # of those, not masked as false negatives
+    num_eligible: Int[Tensor, ""]  # negatives by the rules
+    num_kept: Int[Tensor, ""]  # of those, not masked as false negatives
 
 
 class Contrast(NamedTuple):
@@ -100,28 +100,42 @@ class Contrast(NamedTuple):
         return seen[0]._replace(loss_P=torch.stack([each.loss_P for each in seen]).mean(dim=0))
 
     def _direction(self, direction: Direction, tables: Tables, gradients: Tables | None) -> Seen:
+        """One direction, chunk by chunk.
+
+        What outlives a chunk is written into buffers made beforehand. Small tensors kept from every chunk
+        would lie between the chunks' large ones, and malloc could not give the next chunk the same memory
+        again: at 32k rows that cost 550 MiB.
+        """
         num_rows = len(direction.blocks[0].place_R)
-        if not num_rows:
-            none, count = tables["query"].new_empty(0), direction.row_P.new_zeros(1)
-            return Seen(none, none, none, count, count)
+        num_candidates = sum(len(tables[block.candidate]) for block in direction.blocks)
+        buffer_CK = tables["query"].new_empty(min(self.chunk_rows, num_rows), num_candidates)
+        seen = Seen(*tables["query"].new_empty(3, len(direction.row_P)), *direction.row_P.new_zeros(2))
         starts = range(0, num_rows, self.chunk_rows)
         row_ends = torch.tensor([*starts, num_rows], device=direction.row_P.device)
         pair_ends = torch.searchsorted(direction.row_P, row_ends).tolist()
-        chunks = [
-            self._chunk(direction, slice(row, row + self.chunk_rows), slice(*pairs), tables, gradients)
-            for row, *pairs in zip(starts, pair_ends[:-1], pair_ends[1:], strict=True)
-        ]
-        return Seen(*map(torch.cat, zip(*chunks, strict=True)))
+        for start, *pairs in zip(starts, pair_ends[:-1], pair_ends[1:], strict=True):
+            rows = slice(start, min(start + self.chunk_rows, num_rows))
+            logit_cK = buffer_CK[: rows.stop - rows.start]
+            self._chunk(direction, rows, slice(*pairs), logit_cK, tables, gradients, seen)
+        return seen
 
     def _chunk(
-        self, direction: Direction, rows: slice, pairs: slice, tables: Tables, gradients: Tables | None
-    ) -> Seen:
+        self,
+        direction: Direction,
+        rows: slice,
+        pairs: slice,
+        logit_cK: Float[Tensor, "c K"],
+        tables: Tables,
+        gradients: Tables | None,
+        seen: Seen,
+    ) -> None:
+        """A chunk of rows and the pairs mapped to them; `logit_cK` is memory to work in."""
         query_p, positive_p, weight_p = (column[pairs] for column in self.pairs)
         query_pD, positive_pD = tables["query"][query_p], tables["document"][positive_p]
         similarity_p = (query_pD * positive_pD).sum(dim=1)
         row_p = direction.row_P[pairs] - rows.start
         ceiling_c = self.margins.ceiling(similarity_p)  # with margins, every pair has its own row
-        logit_cK, num_eligible, num_kept = self._logits(direction.blocks, rows, ceiling_c, tables)
+        self._fill(logit_cK, direction.blocks, rows, ceiling_c, tables, seen)
         max_c = logit_cK.amax(dim=1)
         exp_cK = logit_cK.sub_(max_c[:, None]).exp_()
         sum_c = exp_cK.sum(dim=1)
@@ -134,26 +148,31 @@ class Contrast(NamedTuple):
             gradients["document"].index_add_(0, positive_p, query_pD * -slope_p[:, None])
             _add_gradients(direction.blocks, rows, exp_cK, (slope_c / sum_c)[:, None], tables, gradients)
         hardest_c = (max_c * self.temperature).masked_fill(max_c == _filler(max_c), -torch.inf)
-        return Seen(softplus(gap_p), similarity_p, hardest_c[row_p], num_eligible, num_kept)
+        seen.loss_P[pairs] = softplus(gap_p)
+        seen.similarity_P[pairs] = similarity_p
+        seen.hardest_P[pairs] = hardest_c[row_p]
 
-    def _logits(
-        self, blocks: list[Block], rows: slice, ceiling_c: Float[Tensor, " c"] | None, tables: Tables
-    ) -> tuple[Float[Tensor, "c K"], Int[Tensor, " 1"], Int[Tensor, " 1"]]:
-        """A chunk's logits with no negatives filled in; how many negatives are eligible, and are kept."""
+    def _fill(
+        self,
+        logit_cK: Float[Tensor, "c K"],
+        blocks: list[Block],
+        rows: slice,
+        ceiling_c: Float[Tensor, " c"] | None,
+        tables: Tables,
+        seen: Seen,
+    ) -> None:
+        """Compute a chunk's logits, fill in what is no negative, and count those that are."""
         widths = [len(tables[block.candidate]) for block in blocks]
-        anchors = [tables[block.anchor][block.place_R[rows]] for block in blocks]
-        logit_cK = anchors[0].new_empty(len(anchors[0]), sum(widths))
-        num_eligible = num_kept = torch.full((1,), logit_cK.numel(), device=logit_cK.device)
-        for block, anchor_cD, logit_ck in zip(blocks, anchors, logit_cK.split(widths, dim=1), strict=True):
+        for block, logit_ck in zip(blocks, logit_cK.split(widths, dim=1), strict=True):
             excluded_ck, masked_ck = block.not_negatives(rows)
-            num_eligible = num_eligible - excluded_ck.count_nonzero()
+            seen.num_eligible.add_(logit_ck.numel() - excluded_ck.count_nonzero())
             del excluded_ck
+            anchor_cD = tables[block.anchor][block.place_R[rows]]
             torch.mm(anchor_cD / self.temperature, tables[block.candidate].T, out=logit_ck)
             if ceiling_c is not None:
                 masked_ck = masked_ck | (logit_ck > ceiling_c[:, None] / self.temperature)
-            num_kept = num_kept - masked_ck.count_nonzero()
+            seen.num_kept.add_(logit_ck.numel() - masked_ck.count_nonzero())
             logit_ck.masked_fill_(masked_ck, _filler(logit_ck))
-        return logit_cK, num_eligible, num_kept
 
 
 def _filler(logits: Tensor) -> float:

@@ -144,9 +144,8 @@ class InfoNCE(nn.Module):
 def _logs(seen: Seen) -> dict[str, Tensor]:
     has_negative_P = seen.hardest_P > -torch.inf
     num_pairs = seen.similarity_P.new_tensor(max(len(seen.similarity_P), 1))
-    num_eligible, num_kept = seen.num_eligible.sum(), seen.num_kept.sum()
     return {
-        "masked_share": (num_eligible - num_kept) / num_eligible.clamp_min(1),
+        "masked_share": (seen.num_eligible - seen.num_kept) / seen.num_eligible.clamp_min(1),
         "positive_similarity": seen.similarity_P.sum() / num_pairs,
         # over the pairs that have a negative; 0 if none has
         "hardest_negative_similarity": seen.hardest_P.where(has_negative_P, 0).sum()

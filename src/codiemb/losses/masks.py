@@ -98,7 +98,9 @@ class KnownPairs(NamedTuple):
         table = torch.zeros((num_rows + 1, self.num_texts), dtype=torch.bool, device=row_c.device)
         table[table_row[self.left_E], self.right_E] = True
         table[table_row[row_c], row_c] = True
-        return table.gather(1, candidate_K.expand(num_rows + 1, -1))[table_row[row_c]]
+        known_tK = table.gather(1, candidate_K.expand(num_rows + 1, -1))
+        del table  # at 64k candidates of 64k queries 64 MiB
+        return known_tK[table_row[row_c]]
 
 
 def number_texts(*hashes: Int[Tensor, " _"]) -> tuple[list[Int[Tensor, " _"]], int]:

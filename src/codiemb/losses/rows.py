@@ -100,4 +100,4 @@ class RowBuilder:
     ) -> NotNegatives:
         if not self.mask_false_negatives:
             return NotNegatives(excluded_cK, excluded_cK)
-        return NotNegatives(excluded_cK, excluded_cK | known.lookup(text_c, text_K))
+        return NotNegatives(excluded_cK, known.lookup(text_c, text_K).logical_or_(excluded_cK))
