@@ -83,6 +83,7 @@ class RowBuilder:
             excluded_cM |= documents.is_positive_M & ~same_cM
         if not self.in_batch:
             excluded_cM |= ~own_cM
+        del own_cM  # c x M bools are 32 MiB at 64k documents
         return self._mask(excluded_cM, self.known, self.text_Q[query_c], self.text_M)
 
     def _queries(
