@@ -163,6 +163,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
     from torch.utils.data import DataLoader
 
     from codiemb.batch import Batch
+    from codiemb.callbacks import KeepFreedMemory
     from codiemb.data.collator import Collator, TaskSpec
     from codiemb.data.records import Record, Text
     from codiemb.encoder.loading import load_encoder
@@ -209,7 +210,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[PaceCallback()],
+        callbacks=[PaceCallback(), KeepFreedMemory()],
     )
     pl.seed_everything(job.seed)
     trainer.fit(module, DataLoader(records, batch_size=job.pairs, collate_fn=collate))

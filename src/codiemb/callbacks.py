@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from codiemb.batch import AnyBatch
+from codiemb.cpu_memory import keep_freed_memory
 from codiemb.rank_watch import RankWatch, accept, call, listen
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,15 @@ def peak_memory_mib() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class KeepFreedMemory(pl.Callback):
+    """Where the model trains on CPU, keeps freed memory in the process: a fifth of the time of a step."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Before the first step; it holds until the process ends."""
+        if trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
 
 
 class ProgressBar(TQDMProgressBar):
