@@ -58,15 +58,13 @@ def run_steps(steps: Sequence[Step], after: Callable[[Step], None] | None = None
     for number, step in enumerate(steps):
         if step.has_finished():
             _say(f"{step.name}: finished before, {step.folder}")
-            if after is not None:
-                after(step)
-            continue
-        left = sum(later.minutes for later in steps[number:] if not later.has_finished())
-        log = ROOT / step.folder.with_name(step.folder.name + ".log")
-        _say(f"{step.name}: step {number + 1} of {len(steps)}, about {left:.0f} min left; output: {log}")
-        started = time.perf_counter()
-        _run(step, log)
-        _say(f"{step.name}: {(time.perf_counter() - started) / 60:.1f} min")
+        else:
+            left = sum(later.minutes for later in steps[number:] if not later.has_finished())
+            log = ROOT / step.folder.with_name(step.folder.name + ".log")
+            _say(f"{step.name}: step {number + 1} of {len(steps)}, about {left:.0f} min left; output: {log}")
+            started = time.perf_counter()
+            _run(step, log)
+            _say(f"{step.name}: {(time.perf_counter() - started) / 60:.1f} min")
         if after is not None:
             after(step)
 

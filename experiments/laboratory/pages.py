@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from codiemb.config.sweep import spread
+from experiments.conclusion import kept_conclusion
 from experiments.laboratory.plots import plot_rows, plot_scatter
 from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
 from experiments.laboratory.results import (
@@ -20,7 +21,6 @@ from experiments.laboratory.results import (
 from experiments.steps import ROOT
 
 FOLDER = Path(__file__).parent
-_CONCLUSION = "## Conclusion\n"
 _METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100, test side"
 
 
@@ -34,7 +34,6 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
         return False
     (plot_scatter if question.scatter else plot_rows)(arms, folder / f"{question.name}.png")
     page = folder / f"{question.name}.md"
-    written = page.read_text("utf-8").partition(_CONCLUSION)[2] if page.is_file() else ""
     sections = [
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),
@@ -42,7 +41,7 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
         f"{scores_table(arms)}\n({_METRICS}; mean ± sd over seeds.)",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
-        f"{_CONCLUSION}\n{written.strip() or 'Not written yet.'}",
+        kept_conclusion(page),
     ]
     page.write_text("\n\n".join(sections) + "\n", "utf-8")
     return True

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 
+from experiments.conclusion import kept_conclusion
 from experiments.three_stage.plan import ARMS, SEEDS, Arm
 from experiments.three_stage.tables import (
     ArmScores,
@@ -15,7 +16,6 @@ from experiments.three_stage.tables import (
     test_table,
 )
 
-HEADING = "## Conclusion"
 _COMMAND = "python -m experiments.three_stage.run"
 _QUESTION = f"""# Three stages: does each one pay?
 
@@ -34,7 +34,7 @@ with one seed, so it says nothing about their luck. The best seed was chosen on 
 
 
 def write_page(folder: Path, arms: Mapping[str, ArmScores]) -> Path:
-    """Write README.md and plot.png; the section after `HEADING` stays as it was."""
+    """Write README.md and plot.png; the conclusion stays as it was."""
     page = folder / "README.md"
     plot_arms(arms, folder / "plot.png")
     sections = [
@@ -44,15 +44,10 @@ def write_page(folder: Path, arms: Mapping[str, ArmScores]) -> Path:
         f"What each stage adds to the mean over tasks:\n\n{gain_table(stage_gains(arms))}",
         "![mean over tasks by arm](plot.png)\n",
         f"## After each stage, on the dev side\n\n{dev_table()}",
-        _conclusion(page),
+        kept_conclusion(page) + "\n",
     ]
     page.write_text("\n".join(sections), "utf-8")
     return page
-
-
-def _conclusion(page: Path) -> str:
-    old = page.read_text("utf-8") if page.is_file() else ""
-    return HEADING + (old.partition(HEADING)[2] or "\n\nNot written yet.\n")
 
 
 def plot_arms(arms: Mapping[str, ArmScores], path: Path) -> None:

@@ -95,7 +95,7 @@ def test_the_page_shows_what_the_runs_left_and_keeps_its_conclusion(finished):
     assert row(text, "minutes")[-1] == f"{4 + 4 * 3 + 4:.1f}"
     assert (finished / "plot.png").stat().st_size > 5000
 
-    first = page.HEADING + "\n\nNot written yet.\n"
+    first = "## Conclusion\n\nNot written yet.\n"
     assert text.endswith(first)
     written = text.replace("Not written yet.", "Stage 2 pays.")
     (finished / "README.md").write_text(written, "utf-8")
