@@ -8,6 +8,7 @@ from experiments.steps import Step
 
 SWEEPS = Path("multirun/laboratory")
 SEEDS = (1, 2, 3)
+MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
 MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
 _SEED_SWEEP = f"seed={','.join(map(str, SEEDS))}"
@@ -30,6 +31,8 @@ class Question(NamedTuple):
         contrasts: the comparisons of the page.
         borrowed: arms of other questions' sweeps, as (question, arm).
         scatter: plot IR against STS instead of rows.
+        overrides: of all its arms.
+        needs: a folder without which it can't be asked.
     """
 
     name: str
@@ -38,13 +41,16 @@ class Question(NamedTuple):
     contrasts: Sequence[Contrast]
     borrowed: Sequence[tuple[str, str]] = ()
     scatter: bool = False
+    overrides: Sequence[str] = ()
+    needs: Path | None = None
 
     def steps(self) -> list[Step]:
         """Its sweep: every arm with every seed."""
         if self.name == "fusion":
             return _fusion_steps()
         experiments = ",".join(f"lab/{arm}" for arm in self.arms)
-        return [_sweep(self.name, [f"experiment={experiments}", _SEED_SWEEP], len(self.arms) * len(SEEDS))]
+        overrides = [f"experiment={experiments}", _SEED_SWEEP, *self.overrides]
+        return [_sweep(self.name, overrides, len(self.arms) * len(SEEDS))]
 
 
 def less(arm: str, other: str) -> Contrast:
@@ -155,6 +161,16 @@ QUESTIONS = (
         ),
         borrowed=(("transfer", "joint"),),
         scatter=True,
+    ),
+    Question(
+        "minilm",
+        "Does what transfer.md found hold for an encoder that contrastive learning has trained before? The "
+        "arms are the same, the model is all-MiniLM-L6-v2 (English; its vocabulary holds few Chinese "
+        "characters), without instructions and at its usual learning rate.",
+        ("ir_only", "sts_only", "joint", "mixed"),
+        (less("joint", "ir_only"), less("joint", "sts_only"), less("joint", "mixed")),
+        overrides=("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5"),
+        needs=MINILM,
     ),
     Question(
         "masking",

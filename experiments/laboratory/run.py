@@ -6,7 +6,7 @@ import sys
 from experiments.laboratory.data import prepare
 from experiments.laboratory.pages import write_page
 from experiments.laboratory.questions import FUSED, QUESTIONS, Question, by_name
-from experiments.steps import run_steps
+from experiments.steps import ROOT, run_steps
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -25,12 +25,27 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no question {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     asked = [question for question in QUESTIONS if question.name in (options.questions or names)]
     if not options.pages:
+        asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
         prepare()
     for question in asked:
         if not options.pages:
             run(question)
         if not write_page(question):
             sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+
+
+def can_be_asked(question: Question, *, named: bool) -> bool:
+    """Whether the folder that it needs is there.
+
+    Raises:
+        SystemExit: it is not, and the question was asked for by name.
+    """
+    if question.needs is None or (ROOT / question.needs).is_dir():
+        return True
+    if named:
+        sys.exit(f"question {question.name} needs {question.needs}: a folder, or a link to one")
+    sys.stdout.write(f"{question.name}: left out, there is no {question.needs}\n")
+    return False
 
 
 def run(question: Question) -> None:
