@@ -28,6 +28,7 @@ from train_speed_sides import Contender
 from workload import Job, cost, write_folder
 
 _HERE = Path(__file__).parent
+WARM_UP = 3  # steps: memory that is kept, by malloc or by a cache, takes more than one to settle
 _PEER, _OURS = Contender("sentence-transformers"), Contender("codiemb")
 _VARIANTS = [
     Contender(trainer, bf16=bf16, chunked=chunked)
@@ -115,9 +116,9 @@ def measure(job: Job, contenders: list[Contender], rounds: int, bar: tqdm) -> Ro
             _check_same([start["start_loss"] for start in starts], 1e-3, "first loss")
             for side, start in zip(sides, starts, strict=True):
                 row.start_mib[side.contender] = start["memory_before_mib"]
-                row.losses[side.contender] += side.train(1)["losses"]  # warm-up
-            bar.update()
-            for step in range(1, rounds + 1):
+                row.losses[side.contender] += side.train(WARM_UP)["losses"]
+            bar.update(WARM_UP)
+            for step in range(WARM_UP, WARM_UP + rounds):
                 _round(row, sides, step, bar)
     _check_same_losses(row)
     return row
@@ -178,10 +179,10 @@ def main() -> None:
     if args.quick:
         rows, args.rounds = [(_QUICK, [_PEER, Contender("codiemb", bf16=True, chunked=True)])], 1
     measured: list[Row] = []
-    with tqdm(total=len(rows) * (1 + args.rounds), unit="round") as bar:
+    with tqdm(total=len(rows) * (WARM_UP + args.rounds), unit="round") as bar:
         for settings, contenders in rows:
             bar.set_description(settings["title"])
-            job = Job(**settings, steps=1 + args.rounds)
+            job = Job(**settings, steps=WARM_UP + args.rounds)
             measured.append(measure(job, contenders, args.rounds, bar))
             args.out.write_text(report(measured, args.rounds), "utf-8")
     print(report(measured, args.rounds))

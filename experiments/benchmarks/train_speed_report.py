@@ -77,12 +77,13 @@ def report(rows: list[Row], rounds: int) -> str:
         ("work", "lengths", "texts a step", "useful tokens", "useful when padded", "flops padded / useful"),
         [_texts_cells(row) for row in rows],
     )
-    method = f"""Medians of {rounds} rounds of one step. `chunked` is gradient caching: chunks of 4 texts a
-        column (sentence-transformers), or of 4 x the longest text in tokens. Flops: 6 per parameter and
-        useful token, plus 12 x length^2 x width per sequence and layer; recomputation does not count. The
-        matmul rate is that of 2048 x 2048 in fp32, measured in every round. CPU time leaves out what other
-        programs on the machine took, and is exact with one thread; with more, idle threads may spin. Growth:
-        over the memory before model and data were loaded. codiemb keeps freed memory, as in its runs."""
+    method = f"""Medians of {rounds} rounds of one step, after a warm-up. `chunked` is gradient caching:
+        chunks of 4 texts a column (sentence-transformers), or of 4 x the longest text in tokens. Flops: 6 per
+        parameter and useful token, plus 12 x length^2 x width per sequence and layer; recomputation does not
+        count. The matmul rate is that of 2048 x 2048 in fp32, measured in every round. CPU time leaves out
+        what other programs on the machine took, and is exact with one thread; with more, idle threads may
+        spin. Growth: over the memory before model and data were loaded. codiemb keeps freed memory, as in its
+        runs."""
     packages = ("torch", "transformers", "sentence-transformers", "pytorch-lightning")
     title = "Training speed against sentence-transformers"
     return page(title, (work, texts, table(rows), method), packages)

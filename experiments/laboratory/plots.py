@@ -42,7 +42,7 @@ def plot_scatter(arms: Mapping[str, Sequence[Run]], path: Path) -> None:
     labels = [f"{kind} (%): {' and '.join(tasks)}" for kind, tasks in GROUPS.items()]
     axes.set_xlabel(labels[0], fontsize=8)
     axes.set_ylabel(labels[1], fontsize=8)
-    axes.margins(0.15)
+    axes.margins(0.22)  # room for the names
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=_DPI)
 
