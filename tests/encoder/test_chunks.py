@@ -12,7 +12,7 @@ from codiemb.batch import Batch, PackedTexts
 from codiemb.data.collator import Collator, TaskSpec
 from codiemb.data.records import Record, Text
 from codiemb.encoder import Encoder, LoraSpec
-from codiemb.encoder.encoder import split_by_tokens
+from codiemb.encoder.stream import split_by_tokens
 from codiemb.losses import PRO, CoSENT, InfoNCE, Matryoshka, MidLayerInfoNCE, Pearson, RankKL
 
 RECORDS = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from codiemb.batch import Batch, PackedTexts
 from codiemb.config import build
 from codiemb.encoder import load_encoder
-from codiemb.encoder.encoder import split_by_tokens
+from codiemb.encoder.stream import split_by_tokens
 
 pytestmark = pytest.mark.slow
 

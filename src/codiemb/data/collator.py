@@ -15,7 +15,7 @@ from codiemb.batch import AnyBatch, Batch, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, mix
 from codiemb.data.records import RAW_TASKS, Record, Text
-from codiemb.encoder.encoder import pack_texts
+from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
 
 

@@ -8,7 +8,7 @@ import torch
 
 from codiemb.batch import LanguageBatch
 from codiemb.data.permutation import Permutation, mix
-from codiemb.encoder.encoder import pack_texts
+from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, Window
 
 PredictFrom = Literal["previous", "mask", "embedding"]

@@ -1,10 +1,11 @@
 """The encoder: tokenisation, packed attention, pooling, loading and checks."""
 
 from codiemb.encoder.check import check_path, check_spec
-from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates, pack_texts
+from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates
 from codiemb.encoder.head import LanguageHead, load_head
 from codiemb.encoder.loading import load_encoder
 from codiemb.encoder.spec import LoraSpec, ModelSpec, PromptSpec
+from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 
 __all__ = [

@@ -1,0 +1,42 @@
+"""Packed streams of texts: joining tokenised texts, and cutting a stream between two of them."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from codiemb.batch import PackedTexts
+
+
+def split_by_tokens(texts: PackedTexts, max_tokens: int) -> Iterator[PackedTexts]:
+    """Cut a stream between sequences into streams of at most `max_tokens` tokens, in order.
+
+    Raises:
+        ValueError: one sequence is longer than `max_tokens`.
+    """
+    start = first = tokens = 0
+    lengths = texts.sequence_lengths
+    if max(lengths) > max_tokens:
+        raise ValueError(f"a sequence of {max(lengths)} tokens exceeds max_tokens_per_chunk={max_tokens}")
+    for i, length in enumerate([*lengths, max_tokens + 1]):  # the last one only closes the last chunk
+        if tokens + length > max_tokens:
+            rows = slice(first, i)
+            ids_T = texts.input_ids_T[start : start + tokens]
+            yield PackedTexts(ids_T, lengths[rows], texts.prompt_lengths[rows])
+            start, first, tokens = start + tokens, i, 0
+        tokens += length
+
+
+def first_text(texts: PackedTexts) -> PackedTexts:
+    """The first text of a stream as a stream of its own."""
+    ids_T = texts.input_ids_T[: texts.sequence_lengths[0]]
+    return PackedTexts(ids_T, texts.sequence_lengths[:1], texts.prompt_lengths[:1])
+
+
+def pack_texts(texts: Sequence[tuple[list[int], int]], device: torch.device | str = "cpu") -> PackedTexts:
+    """Concatenate (token ids, prompt length) pairs into one stream."""
+    ids = [token for ids, _ in texts for token in ids]
+    return PackedTexts(
+        torch.tensor(ids, dtype=torch.int64, device=device),
+        tuple(len(ids) for ids, _ in texts),
+        tuple(prompt_length for _, prompt_length in texts),
+    )
