@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,22 @@ def test_without_a_folder_the_stage_s_newest_unfinished_run_goes_on(composed, tm
     started(Path("outputs/align/other"), cfg)
     assert resume.new_or_unfinished_run("finetune", resume=True) == str(stage / "newer")
     assert resume.new_or_unfinished_run("finetune", resume=False) not in ("", str(stage / "newer"))
+
+
+def test_runs_of_one_second_do_not_share_a_folder(tmp_path, monkeypatch):
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz=None) -> datetime:
+            return datetime(2026, 11, 22, 9, 46, 16)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resume, "datetime", Frozen)
+    folders = []
+    for _ in range(3):
+        folders.append(Path(resume.new_or_unfinished_run("align", resume=False)))
+        folders[-1].mkdir(parents=True)
+    first = "2026-11-22_09-46-16"
+    assert [folder.name for folder in folders] == [first, f"{first}_2", f"{first}_3"]
 
 
 def test_the_command_to_continue_keeps_the_overrides(tmp_path, monkeypatch):

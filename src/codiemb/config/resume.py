@@ -1,5 +1,6 @@
 """`resume=true`: which run, from which checkpoint, and whether the configuration is still the run's."""
 
+import itertools
 import json
 import logging
 import shlex
@@ -41,7 +42,8 @@ _BUT_NOT = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_
 def new_or_unfinished_run(stage: str, resume: bool) -> str:
     """Folder of a run that names none: a new one or, to resume, the stage's newest unfinished one.
 
-    Unfinished means: with a checkpoint and without a result. Hydra asks once, before it makes the folder.
+    Unfinished means: with a checkpoint and without a result. Hydra asks once, before it makes the folder; a
+    second run in the same second gets a number.
     """
     stage_dir = Path("outputs") / stage
     if resume:
@@ -49,7 +51,9 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
         unfinished = [folder for folder in folders if not has_result(folder)]
         if unfinished:
             return str(max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime))
-    return str(stage_dir / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+    return next(str(stage_dir / name) for name in names if not (stage_dir / name).exists())
 
 
 def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
