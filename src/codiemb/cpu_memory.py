@@ -12,7 +12,7 @@ def keep_freed_memory() -> bool:
     """Have malloc use its heap for blocks of any size and never give the heap's end back.
 
     By default glibc maps every large tensor anew and unmaps it when it is freed, so the system clears its
-    pages again at every step: 90,000 page faults and 1.0 of 6.7 CPU s a step of 6,000 tokens. Kept, such a
+    pages again at every step: 140,000 page faults and 1.0 of 6.7 CPU s a step of 6,000 tokens. Kept, such a
     step takes 5.2 CPU s, in bf16 2.8 instead of 3.1, and peak memory is 1 to 5 % higher (experiments/LOG.md).
 
     Returns:

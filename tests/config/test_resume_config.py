@@ -91,6 +91,11 @@ def test_a_key_that_the_run_s_version_did_not_have_counts_as_its_default(compose
         resume.starting_point(composed("resume=true", "tasks.sts.predict_from=mask"), run)
 
 
+def test_null_is_as_good_as_not_set(composed, tmp_path):
+    run = started(tmp_path / "run", composed())
+    assert resume.starting_point(composed("resume=true", "+optimizer.foreach=null"), run).step == 4
+
+
 def test_where_and_how_a_run_runs_may_change(composed, tmp_path):
     run = started(tmp_path / "run", composed())
     changed = (

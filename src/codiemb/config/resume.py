@@ -101,9 +101,11 @@ def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
     then_values, now_values = dict(_flat(OmegaConf.load(file))), dict(_flat(cfg))
     lines = []
     for key in sorted(filter(_matters, then_values.keys() | now_values.keys())):
-        then, now = then_values.get(key, _default(cfg, key)), now_values.get(key, "(not set)")
+        then, now = then_values.get(key, _default(cfg, key)), now_values.get(key)
         if then != now:
-            lines.append(f"  {key}: {then} then, {now} now")
+            unknown = "(not set)" if then is None else then
+            before, after = then_values.get(key, unknown), now_values.get(key, "(not set)")
+            lines.append(f"  {key}: {before} then, {after} now")
     if lines:
         environment = run_dir / "environment.json"
         asked = "unknown"
@@ -133,12 +135,12 @@ def _matters(key: str) -> bool:
 
 
 def _default(cfg: DictConfig, key: str) -> object:
-    """What a run of an older version meant by a key that this version added."""
+    """What a run of an older version meant by a key that this version added; None if it has no default."""
     parent, _, name = key.rpartition(".")
     kind = OmegaConf.get_type(OmegaConf.select(cfg, parent) if parent else cfg)
     defaults = {field.name: field.default for field in fields(kind)} if is_dataclass(kind) else {}
-    default = defaults.get(name, MISSING)
-    return "(not set)" if default is MISSING else default
+    default = defaults.get(name)
+    return None if default is MISSING else default
 
 
 def _is_under(key: str, roots: tuple[str, ...]) -> bool:

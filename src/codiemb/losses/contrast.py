@@ -104,7 +104,7 @@ class Contrast(NamedTuple):
 
         What outlives a chunk is written into buffers made beforehand. Small tensors kept from every chunk
         would lie between the chunks' large ones, and malloc could not give the next chunk the same memory
-        again: at 32k rows that cost 550 MiB.
+        again: at 32k rows that cost 700 MiB.
         """
         num_rows = len(direction.blocks[0].place_R)
         num_candidates = sum(len(tables[block.candidate]) for block in direction.blocks)
