@@ -68,11 +68,6 @@ def _check_strategy(cfg: TrainConfig) -> None:
     zero = cfg.strategy.get("config", {}).get("zero_optimization", {}).get("stage")
     if zero is None or "lm" not in cfg.tasks:
         return
-    if zero == 3:  # its hooks drop the head's weights before the loss reads them
-        raise UserError(
-            "strategy=deepspeed_zero3 does not train task lm (stage=pretrain); fsdp, ddp, deepspeed_zero1 "
-            "and deepspeed_zero2 do"
-        )
     if len(cfg.tasks) > 1:
         raise UserError(
             f"DeepSpeed would also move the language-model head in steps of other tasks "
