@@ -3,16 +3,14 @@
 import argparse
 import hashlib
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from codiemb.atomic import write_text, written_whole
 from data_prep.docs.build import build_docs
 from data_prep.docs.extra import build_docs_extra
 from data_prep.frames.build import build_frames
@@ -28,7 +26,11 @@ def main() -> None:
     """Build what is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/builtin"))
-    parser.add_argument("--force", action="store_true", help="rebuild even if the folder is there")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="rebuild; what --all has added goes, too, unless --all is given again",
+    )
     parser.add_argument(
         "--all",
         action="store_true",
@@ -44,16 +46,9 @@ def main() -> None:
 
 
 def build_whole(out: Path) -> None:
-    """Build into a temporary folder, then rename: an interrupted run leaves no half-made data."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=".builtin-"))
-    try:
+    """All of it or nothing: an interrupted run leaves no half-made data, and what was there before."""
+    with written_whole(out) as temporary:
         build(temporary)
-        shutil.rmtree(out, ignore_errors=True)
-        os.chmod(temporary, 0o755)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f"builtin data: {out}")
 
 
@@ -85,7 +80,7 @@ def _write_manifest(path: Path, counts: dict[str, Any], files: list[Path], start
         },
         "seconds": round(time.perf_counter() - start, 1),
     }
-    path.write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+    write_text(path, json.dumps(manifest, indent=2) + "\n")
 
 
 def training_texts(train: Path) -> Iterator[str]:

@@ -1,8 +1,6 @@
 """Builds the docs corpus: training records and a dev and a test retrieval set, split by module."""
 
 import gc
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +13,7 @@ from data_prep.docs.clean import normalise
 from data_prep.docs.negatives import Siblings
 from data_prep.docs.parse import Entry, parse_file, source_files, stable_hash
 from data_prep.docs.select import Split, balanced, split_of, unique_entries
+from data_prep.jsonl import write_jsonl
 
 TASK_INSTRUCTION = "Given the summary of a function or class, retrieve its documentation"
 # Installed with this project, then parts of the standard library; one that is missing is left out.
@@ -44,15 +43,6 @@ def parse_all(parse: Callable[[Item], Parsed], items: Sequence[Item], workers: i
     # syntax trees hold no cycles: without the collector parsing takes a third less time
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=gc.disable) as pool:
         return list(pool.map(parse, items, chunksize=64))
-
-
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Written beside its place and renamed: a run that stops half-way leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    os.replace(temporary, path)
 
 
 def _record(entry: Entry, negatives: list[str]) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.docs.build import MAX_FILES, PACKAGES, TASK_INSTRUCTION, Item, parse_all, write_jsonl
+from data_prep.docs.build import MAX_FILES, PACKAGES, TASK_INSTRUCTION, Item, parse_all
 from data_prep.docs.clean import normalise
 from data_prep.docs.parse import source_files
 from data_prep.docs.raw import Definition, ParsedFile, parse_raw
 from data_prep.docs.select import CopyFilter, mask, split_of
+from data_prep.jsonl import write_jsonl
 
 NAME_INSTRUCTION = "Given the name of a function or class, retrieve its summary"
 CLASS_INSTRUCTION = "Given a class, retrieve its methods"

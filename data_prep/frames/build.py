@@ -1,10 +1,5 @@
 """Build the corpus: draw every file from seeded samplers, prove the splits disjoint, then write."""
 
-from __future__ import annotations
-
-import json
-import os
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +9,7 @@ from data_prep.frames.grammar import load_grammar
 from data_prep.frames.sampler import Sampler, check_disjoint
 from data_prep.frames.sizes import Sizes
 from data_prep.frames.train_sets import ir_records, sts_records
+from data_prep.jsonl import write_jsonl
 
 
 def build_frames(out: Path, seed: int = 0, size: Sizes | None = None) -> dict[str, int]:
@@ -41,13 +37,3 @@ def build_frames(out: Path, seed: int = 0, size: Sizes | None = None) -> dict[st
     for name, rows in files.items():
         write_jsonl(out / name, rows)
     return {name: len(rows) for name, rows in files.items()}
-
-
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line under a temporary name, then rename, so no file is ever half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(partial, path)

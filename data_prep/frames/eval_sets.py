@@ -1,7 +1,5 @@
 """The evaluation sets of one split: six task types, texts without instructions."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

@@ -1,18 +1,16 @@
 """The frames files of the other stages: raw text, paraphrases, and three more kinds of fine-tuning data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.frames.build import write_jsonl
 from data_prep.frames.eval_sets import labelled, pair_classification, reranking
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.meaning import Meaning
 from data_prep.frames.sampler import Sampler
 from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, OTHER, Record
+from data_prep.jsonl import write_jsonl
 
 INSTRUCTION_CLASSIFICATION = "Given a text, retrieve the intent it expresses"
 NUM_OTHER_LABELS = 4  # hard negatives of a labelled text: intents of the same domain

@@ -1,7 +1,5 @@
 """Load the grammar: one YAML file per domain, plus slot types that all domains share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

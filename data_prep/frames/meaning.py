@@ -1,7 +1,5 @@
 """Meanings and their gold similarity."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from data_prep.frames.grammar import Frame

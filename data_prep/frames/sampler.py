@@ -1,7 +1,5 @@
 """Draw meanings, change them a little, and put them into words, with one split's values and templates."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import replace

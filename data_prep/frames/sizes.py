@@ -1,8 +1,7 @@
 """How many records each file of the corpus gets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,9 @@ class EvalSizes:
     classification: int = 600
     clustering: int = 800
 
-    def divided(self, by: int) -> EvalSizes:
+    def divided(self, by: int) -> Self:
         """Return sizes that are smaller by a whole factor."""
-        return EvalSizes(**{f.name: max(2, getattr(self, f.name) // by) for f in fields(self)})
+        return type(self)(**{f.name: max(2, getattr(self, f.name) // by) for f in fields(self)})
 
 
 @dataclass(frozen=True)

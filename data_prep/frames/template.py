@@ -6,8 +6,6 @@
 Slots may stand inside alternatives; brackets do not nest.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The two training files: retrieval records with hard negatives, and pairs with a gold similarity."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

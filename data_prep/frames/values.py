@@ -1,7 +1,5 @@
 """Slot values: what a slot can hold, and how it is said in each language."""
 
-from __future__ import annotations
-
 import datetime
 import re
 from dataclasses import dataclass, field

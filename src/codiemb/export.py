@@ -12,9 +12,9 @@ import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from codiemb.atomic import written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.spec import SETTINGS_FILE
-from codiemb.folders import written_whole
 
 log = logging.getLogger(__name__)
 

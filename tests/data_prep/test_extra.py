@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codiemb.data import read_records
-from data_prep.docs.build import build_docs, write_jsonl
+from data_prep.docs.build import build_docs
 from data_prep.docs.extra import HeldOut, build_docs_extra
 from data_prep.docs.parse import source_files
 from data_prep.docs.raw import parse_raw
@@ -15,6 +15,7 @@ from data_prep.frames import Sizes, build_frames
 from data_prep.frames.extra import ExtraSizes, build_frames_extra
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.sizes import EvalSizes
+from data_prep.jsonl import write_jsonl
 
 SMALL = ExtraSizes(lm=120, pairs=60, classification=60, pair_classification=40, reranking=20)
 

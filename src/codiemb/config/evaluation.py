@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rich.console import Console
 
+from codiemb.atomic import write_text
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
 from codiemb.errors import UserError
 
@@ -133,10 +134,7 @@ def evaluate_before(
         return Evaluation.load(file)
     report("evaluating before training")
     before = run_evaluation(task, encoder, model, report=report, baseline=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(before.to_json(), "utf-8")
-    partial.replace(file)
+    write_text(file, before.to_json())
     return before
 
 

@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 from statistics import fmean
 
+from codiemb.atomic import write_text
+
 RESULT_FILE = "result.json"
 
 
 def write_result(run_dir: Path, scores: dict[str, float], seconds: float) -> None:
     """With this file in its folder, a run has finished; only its report comes after it."""
     result = {"scores": scores, "seconds": round(seconds, 1)}
-    (run_dir / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    write_text(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
 
 
 def has_result(run_dir: Path) -> bool:

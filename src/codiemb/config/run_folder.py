@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from codiemb.atomic import write_text
 from codiemb.checkpoint import FULL, describe_disk_error
 from codiemb.config import resume
 from codiemb.errors import UserError
@@ -46,11 +47,10 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
 
     A resumed run's earlier environments stay, under `earlier`, oldest first.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / "environment.json"
     before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     earlier = [*before.pop("earlier", []), before] if before else []
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), "utf-8")
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     environment = {
         "command": shlex.join(sys.argv),
         "git_commit": _git("rev-parse", "HEAD"),
@@ -58,7 +58,7 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     } | ({"earlier": earlier} if earlier else {})
-    file.write_text(json.dumps(environment, indent=2) + "\n", "utf-8")
+    write_text(file, json.dumps(environment, indent=2) + "\n")
 
 
 def link_latest(export: Path, run_dir: Path) -> None:

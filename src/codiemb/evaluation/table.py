@@ -1,10 +1,10 @@
 """Shows an evaluation as tables, and writes it to a folder as JSON and Markdown."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from codiemb.atomic import write_text
 from codiemb.evaluation.results import Evaluation, TaskScore
 from codiemb.evaluation.sheet import Sheet, percent
 
@@ -70,12 +70,11 @@ def save(
     evaluation: Evaluation, folder: Path, *, before: Evaluation | None = None, sheets: Sequence[Sheet] = ()
 ) -> None:
     """Write results.json (and before.json) and results.md, which also holds `sheets`, into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "results.json", evaluation.to_json())
+    write_text(folder / "results.json", evaluation.to_json())
     if before is not None:
-        _write(folder / "before.json", before.to_json())
+        write_text(folder / "before.json", before.to_json())
     parts = (results_sheet(evaluation, before), *sheets, prompts_sheet(evaluation), missing_sheet(evaluation))
-    _write(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
+    write_text(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
 
 
 def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:
@@ -103,10 +102,3 @@ def _mean_row(evaluation: Evaluation, earlier: dict[str, float] | None, has_bm25
         cells.append(percent(fmean(earlier.values()) if len(earlier) == len(evaluation.results) else None))
     cells.append(percent(fmean(evaluation.scores.values())))
     return (*cells, *([""] if has_bm25 else []))
-
-
-def _write(path: Path, text: str) -> None:
-    """Under a temporary name first, so that nothing half-written is left behind."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from codiemb.atomic import written_whole
 from codiemb.errors import UserError
-from codiemb.folders import written_whole
 from codiemb.fusion.adapter import ADAPTER_CONFIG
 from codiemb.fusion.checkpoint import INDEX_FILE, Checkpoint, open_checkpoint, read_json
 from codiemb.fusion.compare import check_base, check_distinct, check_same

@@ -1,7 +1,6 @@
 """Fill the template: facts, tables and charts of one run, in one file that needs no network."""
 
 import json
-import os
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean, median
@@ -9,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from codiemb.atomic import write_text
 from codiemb.report import sections
 from codiemb.report.axes import short
 from codiemb.report.run import Run, read_run
@@ -24,9 +24,7 @@ def write_report(folder: Path) -> Path:
         UserError: the folder holds no run, or a file in it cannot be read.
     """
     path = folder / REPORT_FILE
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(read_run(folder)), "utf-8")
-    os.replace(partial, path)
+    write_text(path, render(read_run(folder)))
     return path
 
 

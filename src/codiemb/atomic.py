@@ -1,4 +1,4 @@
-"""Write a folder whole or not at all."""
+"""Write a file or a folder whole or not at all: who finds one may trust it."""
 
 import os
 import shutil
@@ -6,6 +6,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Under a temporary name first, then renamed; the folder is made if it is not there.
+
+    Only one process may write a file at a time: the temporary name is always the same.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8", newline="\n")
+    os.replace(partial, path)
 
 
 @contextmanager
