@@ -28,6 +28,7 @@ def main(config: DictConfig) -> None:
     cfg = build.typed_eval(config)
     check_task(cfg.task)
     check_path(cfg.model)
+    torch.manual_seed(cfg.seed)  # of random weights, without a model.path; mteb seeds what it draws itself
     run_dir = Path(cfg.run_dir)
     run_folder.record_run(config, run_dir)
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")

@@ -12,6 +12,7 @@ from evaluation_fakes import BagOfWords, Oracle, read_rows, write_builtin_data, 
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
+from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, builtin_tasks, evaluate
 from codiemb.evaluation.quiet import preserve_random_state
 
@@ -149,9 +150,9 @@ def test_the_revision_follows_the_data(evaluation: Evaluation, builtin_data: Pat
 
 
 def test_a_missing_folder_says_what_to_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"DocsRetrieval.*run the data preparation"):
+    with pytest.raises(UserError, match=r"DocsRetrieval.*run the data preparation"):
         builtin_tasks(tmp_path, "dev")
-    with pytest.raises(ValueError, match=r"'train'.*dev and test"):
+    with pytest.raises(UserError, match=r"'train'.*dev and test"):
         builtin_tasks(tmp_path, "train")
 
 
@@ -203,7 +204,7 @@ def test_a_bad_row_is_named_with_its_file(case: str, builtin_data: Path, tmp_pat
     shutil.copytree(builtin_data, tmp_path, dirs_exist_ok=True)
     (tmp_path / "eval/test" / name).write_text(line and line + "\n")
     tasks = [task for task in builtin_tasks(tmp_path, "test") if task.metadata.name == name.split("/")[0]]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(BagOfWords(), tasks, {})
 
 

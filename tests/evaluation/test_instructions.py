@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import mteb
 import pytest
 from evaluation_fakes import BagOfWords, read_rows
 
-from codiemb.evaluation import builtin_tasks, default_instructions, evaluate
+from codiemb.errors import UserError
+from codiemb.evaluation import builtin_tasks, evaluate
 
 INSTRUCTIONS = {
     "Retrieval": {"query": "find"},
@@ -50,11 +50,11 @@ def test_only_queries_of_a_retrieval_task_get_the_instruction(builtin_data: Path
     [
         ({"Retreival": {"query": "x"}}, "did you mean 'Retrieval'"),
         ({"DocsRetrieva": {"query": "x"}}, "did you mean 'DocsRetrieval'"),
-        ({"STS": {"passage": "x"}}, r"instructions.STS: unknown side 'passage'"),
+        ({"STS": {"passage": "x"}}, r"instructions.STS: no side 'passage'"),
     ],
 )
 def test_a_key_that_cannot_match_is_an_error(instructions: dict, message: str, builtin_data: Path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(BagOfWords(), builtin_tasks(builtin_data, "test")[:1], instructions)
 
 
@@ -62,18 +62,3 @@ def test_instructions_of_other_mteb_tasks_are_allowed(builtin_data: Path):
     assert evaluate(
         BagOfWords(), builtin_tasks(builtin_data, "test")[:1], {"T2Retrieval": {"query": "x"}}
     ).results
-
-
-def test_default_instructions_are_mtebs():
-    tasks = mteb.get_tasks(tasks=["CovidRetrieval", "T2Reranking", "AFQMC"])
-    assert default_instructions(tasks) == {
-        "CovidRetrieval": {
-            "query": "Given a question on COVID-19, retrieve news articles that answer the question",
-            "document": "",
-        },
-        "T2Reranking": {
-            "query": "Given a Chinese search query, retrieve web passages that answer the question",
-            "document": "",
-        },
-        "AFQMC": {"query": "Retrieve semantically similar text.", "document": ""},
-    }

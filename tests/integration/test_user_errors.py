@@ -65,6 +65,21 @@ def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str
     expect_error(run, "run_train.py", override, "~data.sources.docs_ir", *UNEVALUATED, says=says)
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("task.split=tset", ("task.split='tset' is none of dev, test",)),
+        ("task.tasks=[FramsSTS]", ("task.tasks: no FramsSTS", "FramesSTS")),
+        ("+task.instructions.Retreival.query=find", ("'Retreival' is neither", "did you mean 'Retrieval'?")),
+        ("task.data=nowhere", ("nowhere/eval/test: no such folder; run `make data`",)),
+    ],
+)
+def test_an_evaluation_that_would_fail_after_training_stops_before_it(
+    run: Run, override: str, says: tuple[str, ...]
+) -> None:
+    expect_error(run, "run_train.py", override, "evaluate.before=false", says=says)
+
+
 def test_a_prompt_that_fills_its_token_limit_stops_before_training(run: Run) -> None:
     expect_error(
         run,

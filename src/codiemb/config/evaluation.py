@@ -4,7 +4,6 @@ mteb takes seconds to import and touches the random state: `check_task` imports 
 only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
-import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
+SPLITS = ("dev", "test")  # of the builtin data
 
 
 @runtime_checkable
@@ -37,15 +37,19 @@ def check_task(task: EvaluationTaskConfig) -> None:
     """Refuse an evaluation that could only fail later.
 
     Raises:
-        UserError: unknown task set, or builtin data that is not there.
+        UserError: unknown task set, split, task or instruction, or builtin data that is not there.
     """
     if task.name not in TASK_SETS:
         raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
+    if task.split not in SPLITS:
+        raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
     if task.name == "builtin" and not (Path(task.data) / "eval" / task.split).is_dir():
         raise UserError(f"{task.data}/eval/{task.split}: no such folder; run `make data`, or set task.data")
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
-    importlib.import_module("codiemb.evaluation")
+    from codiemb.evaluation import check_instructions
+
+    check_instructions(task.instructions, evaluation_tasks(task))
 
 
 def check_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> None:
@@ -57,10 +61,8 @@ def check_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> None:
     if when.before or when.after:
         check_task(task)
     if when.every_n_steps is not None:
-        dev = dev_task(task, when.dev_tasks)
-        check_task(dev)
         try:
-            evaluation_tasks(dev)
+            check_task(dev_task(task, when.dev_tasks))
         except UserError as error:
             raise UserError(str(error).replace("task.tasks", "evaluate.dev_tasks", 1)) from error
 

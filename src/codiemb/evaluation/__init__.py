@@ -3,7 +3,7 @@
 from codiemb.evaluation.bm25 import bm25_score
 from codiemb.evaluation.builtin_tasks import builtin_tasks
 from codiemb.evaluation.cmteb import CmtebTable, cmteb_table, cmteb_tasks
-from codiemb.evaluation.instructions import Instructions, default_instructions
+from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
 from codiemb.evaluation.protocol import TextEncoder
 from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
@@ -22,10 +22,10 @@ __all__ = [
     "TextEncoder",
     "bm25_score",
     "builtin_tasks",
+    "check_instructions",
     "cmteb_table",
     "cmteb_tasks",
     "comparison_sheet",
-    "default_instructions",
     "evaluate",
     "missing_sheet",
     "prompts_sheet",

@@ -15,6 +15,7 @@ from mteb.abstasks import (
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from codiemb.errors import UserError
 from codiemb.evaluation.local_data import (
     NUMBER,
     Fields,
@@ -34,7 +35,7 @@ SEED = 42  # of mteb's own sampling: classification's training subsets, clusteri
 def builtin_tasks(data: Path, split: str) -> list[AbsTask]:
     """The built-in tasks over DATA/eval/SPLIT/NAME; every folder must be there."""
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; the built-in tasks have {' and '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}; the built-in tasks have {' and '.join(SPLITS)}")
     with preserve_random_state():  # building an mteb task seeds the global generators
         return [task_class(data, split) for task_class in TASKS]
 
@@ -69,7 +70,7 @@ class LocalTask(AbsTask):
         self.split = split
         self.folder = data / "eval" / split / self.metadata.name
         if not self.folder.is_dir():
-            raise FileNotFoundError(
+            raise UserError(
                 f"no evaluation data for {self.metadata.name} in {self.folder}: "
                 "run the data preparation first (make data)"
             )
@@ -215,4 +216,4 @@ def _texts(texts: dict[str, str]) -> Dataset:
 def _each(path: Path, rows: list[dict[str, Any]], field: str, holds: Any, expected: str) -> None:  # noqa: ANN401
     for number, row in enumerate(rows, 1):
         if not holds(row[field]):
-            raise ValueError(f"{path}: row {number}: {field} is {row[field]!r}, expected {expected}")
+            raise UserError(f"{path}: row {number}: {field} is {row[field]!r}, expected {expected}")

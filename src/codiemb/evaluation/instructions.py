@@ -9,6 +9,7 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 from mteb.types import PromptType
 
+from codiemb.errors import UserError
 from codiemb.evaluation.builtin_tasks import TASKS
 
 Instructions = Mapping[str, Mapping[str, str]]  # task name or task type -> {"query": ..., "document": ...}
@@ -27,23 +28,22 @@ def instruction_for(instructions: Instructions, task: TaskMetadata, prompt_type:
     return entry.get("document" if prompt_type is PromptType.document else "query", "")
 
 
-def default_instructions(tasks: Iterable[AbsTask]) -> dict[str, dict[str, str]]:
-    """The instructions that mteb publishes for these tasks, or for their type where a task has none."""
-    return {task.metadata.name: _published(task) for task in tasks}
-
-
 def check_instructions(instructions: Instructions, tasks: Iterable[AbsTask]) -> None:
-    """Stop on a key that can never match: a typo here would silently evaluate without a prompt."""
+    """Stop on a key that can never match: a typo here would silently evaluate without a prompt.
+
+    Raises:
+        UserError: a key that is neither a task nor a task type, or a side that is neither query nor document.
+    """
     names = {task.metadata.name for task in tasks} | {task.metadata.name for task in TASKS}
     known = names.union(get_args(TaskType))
     for name in sorted(instructions.keys() - known):
         if not _is_mteb_task(name):  # a config may hold more tasks than this run evaluates
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"instructions: {name!r} is neither a task name nor a task type{hint}")
+            raise UserError(f"task.instructions: {name!r} is neither a task name nor a task type{hint}")
     for name, entry in instructions.items():
         if wrong := sorted(entry.keys() - set(SIDES)):
-            raise ValueError(f"instructions.{name}: unknown side {wrong[0]!r}; use 'query' and 'document'")
+            raise UserError(f"task.instructions.{name}: no side {wrong[0]!r}; use 'query' and 'document'")
 
 
 def _is_mteb_task(name: str) -> bool:
@@ -52,10 +52,3 @@ def _is_mteb_task(name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _published(task: AbsTask) -> dict[str, str]:
-    prompt = task.metadata.prompt
-    if isinstance(prompt, dict):
-        return {side: str(prompt.get(side, "")) for side in SIDES}
-    return {"query": prompt or task.abstask_prompt, "document": ""}

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from codiemb.errors import UserError
+
 Row = dict[str, Any]
 Fields = Mapping[str, type | tuple[type, ...]]
 
@@ -16,13 +18,13 @@ NUMBER = (int, float)
 def read_rows(path: Path, fields: Fields) -> list[Row]:
     """All rows of a JSON-lines file, each with exactly the given fields kept and their types checked."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run the data preparation again (make data)")
+        raise UserError(f"{path} is missing: run the data preparation again (make data)")
     with path.open(encoding="utf-8") as lines:
         rows = [
             _row(line, fields, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()
         ]
     if not rows:
-        raise ValueError(f"{path} is empty: run the data preparation again (make data)")
+        raise UserError(f"{path} is empty: run the data preparation again (make data)")
     return rows
 
 
@@ -32,7 +34,7 @@ def read_texts(path: Path) -> dict[str, str]:
     for row in read_rows(path, TEXT):
         key = str(row["id"])
         if key in texts:
-            raise ValueError(f"{path}: id {key!r} occurs twice; ids must be unique")
+            raise UserError(f"{path}: id {key!r} occurs twice; ids must be unique")
         texts[key] = str(row["text"])
     return texts
 
@@ -59,7 +61,7 @@ def read_top_ranked(path: Path, queries: Collection[str], corpus: Collection[str
             _known(document, corpus, path, "corpus.jsonl")
         ranked[query] = candidates
     if missing := sorted(set(queries) - ranked.keys()):
-        raise ValueError(f"{path}: query {missing[0]!r} has no candidates to rerank")
+        raise UserError(f"{path}: query {missing[0]!r} has no candidates to rerank")
     return ranked
 
 
@@ -75,14 +77,14 @@ def _row(line: str, fields: Fields, where: str) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error.msg}); expected one object per line") from error
+        raise UserError(f"{where}: not valid JSON ({error.msg}); expected one object per line") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected an object with {', '.join(fields)}, found {type(row).__name__}")
+        raise UserError(f"{where}: expected an object with {', '.join(fields)}, found {type(row).__name__}")
     for name, kind in fields.items():
         if name not in row:
-            raise ValueError(f"{where}: field {name!r} is missing; expected {', '.join(fields)}")
+            raise UserError(f"{where}: field {name!r} is missing; expected {', '.join(fields)}")
         if not isinstance(row[name], kind) or isinstance(row[name], bool):
-            raise ValueError(f"{where}: field {name!r} is {row[name]!r}, expected {_names(kind)}")
+            raise UserError(f"{where}: field {name!r} is {row[name]!r}, expected {_names(kind)}")
     return {name: row[name] for name in fields}
 
 
@@ -92,11 +94,11 @@ def _names(kind: type | tuple[type, ...]) -> str:
 
 def _known(key: str, keys: Collection[str], path: Path, source: str) -> None:
     if key not in keys:
-        raise ValueError(f"{path}: id {key!r} is not in {source}")
+        raise UserError(f"{path}: id {key!r} is not in {source}")
 
 
 def _integer(score: object, path: Path) -> int:
     # trec_eval grades are integers; 1.0 is accepted, 0.5 would silently become 0
     if not isinstance(score, NUMBER) or score != int(score):
-        raise ValueError(f"{path}: relevance {score!r} is not a whole number; nDCG grades are integers")
+        raise UserError(f"{path}: relevance {score!r} is not a whole number; nDCG grades are integers")
     return int(score)
