@@ -13,19 +13,20 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 from codiemb.batch import AnyBatch
 from codiemb.cpu_memory import keep_freed_memory
+from codiemb.module import is_logged
 from codiemb.rank_watch import RankWatch, accept, call, listen
 
 log = logging.getLogger(__name__)
 
 
 class Speed(pl.Callback):
-    """Logs tokens per second over all ranks, the share of time spent waiting for data, and peak memory.
+    """Logs tokens per second, the share of time spent waiting for data, and peak memory, all of this rank.
 
-    Every token is useful: the stream has no padding. Figures cover the batches since they were last logged.
+    Tokens are multiplied by the number of ranks, which have about as many. Every token is useful: the stream
+    has no padding. Figures cover the steps since they were last logged.
     """
 
-    def __init__(self, every_n_batches: int = 10) -> None:
-        self.every_n_batches = every_n_batches
+    def __init__(self) -> None:
         self._reset(time.perf_counter())
         self._batch_end = time.perf_counter()
 
@@ -51,10 +52,11 @@ class Speed(pl.Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
-        """Count this batch's tokens and log every `every_n_batches`."""
+        """Count this batch's tokens; log where the loggers have a line."""
         self._tokens += len(batch.texts.input_ids_T) * trainer.world_size
         now = time.perf_counter()
-        if (batch_idx + 1) % self.every_n_batches == 0:
+        steps, part = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if part == 0 and is_logged(trainer, steps):
             seconds = now - self._since
             pl_module.log("perf/tokens_per_second", self._tokens / seconds, prog_bar=True, batch_size=1)
             pl_module.log("perf/data_wait", self._waited / seconds, batch_size=1)

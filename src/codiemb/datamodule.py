@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddingDataModule(pl.LightningDataModule):
-    """Batches are a pure function of (seed, step), so the loader needs no sampler and no `set_epoch`.
+    """Batches are a pure function of (seed, step): the loader's sampler only says where to start.
 
     Args:
         files: what to train on.
@@ -188,11 +188,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
             UserError: the sources are not those that the checkpoint was trained on.
         """
         now = self.state_dict()
-        if now != state_dict:
+        changed = [
+            f"  {name}: {_counted(state_dict.get(name))} then, {_counted(now.get(name))} now"
+            for name in sorted(state_dict.keys() | now.keys())
+            if state_dict.get(name) != now.get(name)
+        ]
+        if changed:
             raise UserError(
-                f"the training files have changed since the checkpoint: it was trained on {state_dict}, now "
-                f"there is {now} (task and number of examples by source); restore them, or start a new run"
+                "the training files have changed since the checkpoint:\n" + "\n".join(changed) + "\n"
+                "Restore them, or start a new run"
             )
+
+
+def _counted(source: list[Any] | None) -> str:
+    return "not there" if source is None else f"{source[1]:,} {source[0]} examples"
 
 
 class PlannedLoader(DataLoader[AnyBatch]):

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from codiemb.batch import AnyBatch, Batch, EmbeddedBatch, LanguageBatch, TokenStates
-from codiemb.data.permutation import mix
+from codiemb.data.permutation import Stream, mix
 from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.head import LanguageHead
@@ -71,7 +71,7 @@ class EmbeddingModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""
-        torch.manual_seed(mix(self._seed, 3, batch_idx, self.global_rank))
+        torch.manual_seed(mix(self._seed, Stream.DROPOUT, batch_idx, self.global_rank))
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
         if first and is_logged(self.trainer, self.trainer.global_step):
             self._forget_logged_values()
@@ -96,7 +96,7 @@ class EmbeddingModule(pl.LightningModule):
         return self.encoder.embed(batch)
 
     def _log_loss(self, batch: AnyBatch, output: LossOutput) -> None:
-        """`train/loss/<task>` and `train/<term>/<task>`, averaged over ranks."""
+        """`train/loss/<task>` and `train/loss/<task>/<term>`, averaged over ranks."""
         size = len(batch.texts.sequence_lengths)
         if isinstance(batch, Batch):
             size = len(batch.query_sequence_B)
@@ -107,7 +107,7 @@ class EmbeddingModule(pl.LightningModule):
             self.log(f"{name}/{term}", value, batch_size=size, sync_dist=sync)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW and a warm-up schedule, or whatever the config says, over the trainable parameters."""
+        """The optimizer and the schedule of the config, over the trainable parameters."""
         optimizer = self._optimizer(self._parameters_by_rate())
         # a fused optimizer offers to undo a GradScaler's scaling itself; Lightning then refuses to clip in
         # mixed precision, bf16 included, which has no scaler. Without the offer Lightning undoes it first

@@ -156,6 +156,6 @@ def _describe(trainer: pl.Trainer, batches: list[_MicroBatch], norm: float) -> s
         more = f" and {len(batch.examples) - _SHOWN} more" if len(batch.examples) > _SHOWN else ""
         lines.append(
             f"  loss {batch.loss:g} on rank {batch.rank}, micro-step {batch.micro_step}, "
-            f"source {batch.source}, examples {shown}{more} (from 0)"
+            f"source {batch.source}, examples {shown}{more} (usable records of the source, from 0)"
         )
     return "\n".join(lines)

@@ -275,3 +275,16 @@ def test_only_the_named_parameters_are_trained_and_a_name_that_is_none_is_refuse
     assert all(p.requires_grad for p in build.build_encoder(train()).parameters())
     with pytest.raises(UserError, match="train_only='embeddings' occurs in no parameter's name"):
         build.build_encoder(train("encoder.train_only=embeddings"))
+
+
+def test_a_loss_that_does_not_fit_the_embeddings_is_refused_by_its_key(train, byte_level):
+    encoder = tiny.tiny_encoder("youtu", byte_level)
+    width = encoder.backbone.config.hidden_size
+    matryoshka = (
+        "losses.ir.info_nce._target_=codiemb.losses.Matryoshka",
+        "~losses.ir.info_nce.temperature",
+        "+losses.ir.info_nce.loss={_target_: codiemb.losses.InfoNCE}",
+    )
+    build.build_module(train(*matryoshka, f"+losses.ir.info_nce.dims=[{width}]"), encoder)
+    with pytest.raises(UserError, match=r"losses\.ir\.info_nce: Matryoshka dims \[\d+\] exceed"):
+        build.build_module(train(*matryoshka, f"+losses.ir.info_nce.dims=[{width + 1}]"), encoder)

@@ -65,7 +65,7 @@ def test_a_folder_with_a_run_in_it_is_not_overwritten(composed, tmp_path):
         ),
         ("+data.sources.more.path=x.jsonl", "data.sources.more.path: (not set) then, x.jsonl now"),
         ("trainer.precision=bf16-mixed", "trainer.precision: 32-true then, bf16-mixed now"),
-        ("max_steps=7", "max_steps: None then, 7 now"),
+        ("max_steps=7", "max_steps: (not set) then, 7 now"),
         ("sampler=alternate", "sampler._target_: codiemb.data.Proportional then"),
     ],
 )

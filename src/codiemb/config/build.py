@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.accelerators import CUDAAccelerator
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.strategies import DeepSpeedStrategy
-from torch import nn
 
 from codiemb import optim
 from codiemb.config.evaluation import dev_scores, dev_task
@@ -28,7 +27,7 @@ from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import Encoder, ModelSpec, load_encoder, load_head
 from codiemb.errors import UserError
 from codiemb.evaluating import DevMetrics
-from codiemb.losses import WeightedSum
+from codiemb.losses import AnglE, Matryoshka, WeightedSum
 from codiemb.module import EmbeddingModule
 from codiemb.saving import CheckpointFile
 
@@ -96,9 +95,9 @@ def build_data(cfg: TrainConfig) -> EmbeddingDataModule:
     )
 
 
-def build_losses(losses: dict[str, Any]) -> dict[str, nn.Module]:
+def build_losses(losses: dict[str, Any]) -> dict[str, WeightedSum]:
     """One weighted sum of terms per task; `weight` (default 1) belongs to the sum, the rest to the term."""
-    built: dict[str, nn.Module] = {}
+    built: dict[str, WeightedSum] = {}
     for task, terms in losses.items():
         weighted = {}
         for name, node in terms.items():
@@ -132,15 +131,28 @@ def _freeze_all_but(part: str, encoder: Encoder) -> None:
 def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     """The Lightning module around an encoder."""
     _warn_of_other_architecture(cfg.model, encoder)
+    losses = build_losses(cfg.losses)
+    _check_widths(losses, encoder.backbone.config.hidden_size)
     return EmbeddingModule(
         encoder,
-        build_losses(cfg.losses),
+        losses,
         optimizer=build_node("optimizer", cfg.optimizer, partial=True),
         schedule=functools.partial(optim.schedule, **cfg.schedule),
         head=load_head(cfg.model, encoder) if RAW_TASKS & set(cfg.tasks) else None,
         seed=cfg.seed,
         head_learning_rate=cfg.head_learning_rate,
     )
+
+
+def _check_widths(losses: dict[str, WeightedSum], width: int) -> None:
+    for task, terms in losses.items():
+        for name, term in terms.terms.items():
+            for part in term.modules():
+                if isinstance(part, AnglE | Matryoshka):
+                    try:
+                        part.check_width(width)
+                    except ValueError as error:
+                        raise UserError(f"losses.{task}.{name}: {error}") from error
 
 
 def _warn_of_other_architecture(spec: ModelSpec, encoder: Encoder) -> None:

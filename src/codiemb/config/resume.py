@@ -103,8 +103,7 @@ def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
     for key in sorted(filter(_matters, then_values.keys() | now_values.keys())):
         then, now = then_values.get(key, _default(cfg, key)), now_values.get(key)
         if then != now:
-            unknown = "(not set)" if then is None else then
-            before, after = then_values.get(key, unknown), now_values.get(key, "(not set)")
+            before, after = ("(not set)" if value is None else value for value in (then, now))
             lines.append(f"  {key}: {before} then, {after} now")
     if lines:
         environment = run_dir / "environment.json"

@@ -13,7 +13,7 @@ import xxhash
 
 from codiemb.batch import AnyBatch, Batch, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
-from codiemb.data.permutation import Permutation, mix
+from codiemb.data.permutation import Permutation, Stream, mix
 from codiemb.data.records import RAW_TASKS, Record, Text
 from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
@@ -64,7 +64,7 @@ class Collator:
         spec = self.tasks[task]
         documents: list[_Document] = []
         for owner, (record, index) in enumerate(zip(records, indices, strict=True)):
-            documents += self._choose(record, spec, owner, mix(self.seed, 2, epoch, index))
+            documents += self._choose(record, spec, owner, mix(self.seed, Stream.DOCUMENTS, epoch, index))
         queries = [record.query for record in records]
         tokenized = self.tokenizer(queries, spec.max_query_tokens)
         tokenized += self.tokenizer([document.text for document in documents], spec.max_document_tokens)
@@ -97,7 +97,7 @@ class Collator:
                 num_windows=spec.num_windows,
                 mask_share=spec.mask_share,
                 predict_from=cast(PredictFrom, spec.predict_from),
-                key=mix(self.seed, 3, epoch, index),
+                key=mix(self.seed, Stream.WINDOWS, epoch, index),
             )
         ]
         from_embedding = spec.mask_share is not None and spec.predict_from == "embedding"

@@ -1,5 +1,6 @@
 """A random permutation of 0..n-1 with random access and O(1) memory (Feistel network, cycle walking)."""
 
+from enum import IntEnum
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,16 @@ _ROUNDS = 8
 _FEW = 64  # on so small a domain eight rounds do not reach all permutations equally often
 _SHIFT = np.uint64(32)
 _MULTIPLIER = np.uint64(0x9FB21C651E98DF25)
+
+
+class Stream(IntEnum):
+    """What is drawn from a run's seed: the part of a key that keeps two of them apart."""
+
+    CYCLE = 0  # the order of the sources
+    EXAMPLES = 1  # of a source in an epoch
+    DOCUMENTS = 2  # positives and negatives of a record
+    WINDOWS = 3  # of a raw text, and their masks
+    DROPOUT = 4
 
 
 def mix(*parts: int) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from codiemb.data.permutation import Permutation, mix
+from codiemb.data.permutation import Permutation, Stream, mix
 from codiemb.errors import UserError
 
 _CYCLE = 1_000  # least number of steps in which weights are honoured exactly (largest remainder)
@@ -170,10 +170,10 @@ class Plan:
         return self._order(source, epoch=0)(np.arange(max(0, size - count), size))
 
     def _order(self, source: int, epoch: int) -> Permutation:
-        return Permutation(self.sources[source].num_examples, mix(self.seed, 1, source, epoch))
+        return Permutation(self.sources[source].num_examples, mix(self.seed, Stream.EXAMPLES, source, epoch))
 
     def _permute(self, n: int, position: int, cycle: int) -> int:
-        return int(Permutation(n, mix(self.seed, 0, cycle))(np.array([position]))[0])
+        return int(Permutation(n, mix(self.seed, Stream.CYCLE, cycle))(np.array([position]))[0])
 
 
 def micro_batch_size(source: PlannedSource, num_ranks: int, accumulation: int) -> int:

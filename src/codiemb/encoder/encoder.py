@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -242,15 +243,10 @@ class Encoder(nn.Module):
             window = [(instruction, text) for text in texts[start : start + 8_192]]
             tokenized = self.tokenizer(window, max_tokens or self.max_tokens)
             order = sorted(range(len(window)), key=lambda i: len(tokenized[i].input_ids))
-            rows: list[int] = []
-            budget = tokens_per_batch
-            for i in [*order, -1]:
-                if rows and (i < 0 or len(tokenized[i].input_ids) > budget):
-                    yield [start + j for j in rows], pack_texts([tokenized[j] for j in rows], device)
-                    rows, budget = [], tokens_per_batch
-                if i >= 0:
-                    rows.append(i)
-                    budget -= len(tokenized[i].input_ids)
+            stream = pack_texts([tokenized[i] for i in order], device)
+            rows = iter(order)
+            for pack in split_by_tokens(stream, max(tokens_per_batch, *stream.sequence_lengths)):
+                yield [start + i for i in islice(rows, len(pack.sequence_lengths))], pack
 
 
 @contextmanager

@@ -16,7 +16,10 @@ def split_by_tokens(texts: PackedTexts, max_tokens: int) -> Iterator[PackedTexts
     start = first = tokens = 0
     lengths = texts.sequence_lengths
     if max(lengths) > max_tokens:
-        raise ValueError(f"a sequence of {max(lengths)} tokens exceeds max_tokens_per_chunk={max_tokens}")
+        raise ValueError(
+            f"a sequence of {max(lengths)} tokens exceeds max_tokens_per_chunk={max_tokens}: raise "
+            "encoder.max_tokens_per_chunk, or lower the task's max_query_tokens or max_document_tokens"
+        )
     for i, length in enumerate([*lengths, max_tokens + 1]):  # the last one only closes the last chunk
         if tokens + length > max_tokens:
             rows = slice(first, i)

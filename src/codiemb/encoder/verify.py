@@ -44,6 +44,8 @@ def packing_problem(encoder: Encoder, tolerance: float | None = None) -> str | N
     with eval_mode(encoder):
         try:
             packed = encoder._packed_states(texts).last_TD.float()
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # code from the hub fails in its own ways; padded, it may still run
             return f"{type(error).__name__}: {error}".splitlines()[0]
         padded = encoder._padded_states(texts).last_TD.float()

@@ -24,11 +24,15 @@ class AnglE(nn.Module):
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 
+    def check_width(self, width: int) -> None:
+        """Raises ValueError for an odd width."""
+        if width % 2:
+            raise ValueError(f"AnglE halves embeddings: width {width} is odd")
+
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The same value on every rank."""
-        if batch.query_BD.shape[1] % 2:
-            raise ValueError(f"AnglE halves embeddings: width {batch.query_BD.shape[1]} is odd")
+        self.check_width(batch.query_BD.shape[1])
         return LossOutput(wrong_order(*graded_list(batch, _angle), self.temperature), {})
 
 

@@ -49,12 +49,15 @@ class Matryoshka(nn.Module):
         self.dims = tuple(dims)
         self.weights = tuple(named.values())
 
+    def check_width(self, width: int) -> None:
+        """Raises ValueError where an embedding of this width is narrower than one of the dims."""
+        if max(self.dims) > width:
+            raise ValueError(f"Matryoshka dims {list(self.dims)} exceed the embedding width {width}")
+
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The weighted sum of the loss over all widths."""
-        width = batch.query_BD.shape[1]
-        if max(self.dims) > width:
-            raise ValueError(f"Matryoshka dims {list(self.dims)} exceed the embedding width {width}")
+        self.check_width(batch.query_BD.shape[1])
         return _weighted_sum(
             {
                 f"dim_{dim}": (weight, self.loss, _truncated(batch, dim))

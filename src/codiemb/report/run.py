@@ -96,4 +96,6 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg}); delete the file") from error
+        raise UserError(
+            f"{path}: not valid JSON ({error.msg}); it was cut off; remove it to see the rest of the run"
+        ) from error
