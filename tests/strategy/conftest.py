@@ -97,10 +97,16 @@ def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differenc
 def _jobs(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
     jobs = []
     for strategy, case in JOBS[world]:
-        overrides = [f"strategy={strategy}", f"trainer.devices={world}", *recipe.CASES[case]]
-        if strategy != "auto":  # ranks that wait for each other for ever must fail, not hang
-            overrides.append("strategy.timeout=120")
-        if strategy == "deepspeed_zero3":
-            overrides.append(PARTITION_ALL)
+        overrides = (*on_ranks(strategy, world), *recipe.CASES[case])
         jobs.append((strategy, case, recipe.config(folder / f"{world}-{strategy}-{case}", *overrides)))
     return jobs
+
+
+def on_ranks(strategy: str, world: int) -> list[str]:
+    """The overrides that spread a run over ranks."""
+    overrides = [f"strategy={strategy}", f"trainer.devices={world}"]
+    if strategy != "auto":  # ranks that wait for each other for ever must fail, not hang
+        overrides.append("strategy.timeout=120")
+    if strategy == "deepspeed_zero3":
+        overrides.append(PARTITION_ALL)
+    return overrides

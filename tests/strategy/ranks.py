@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from codiemb.checkpoint import checkpoint_path
+from codiemb.checkpoint import checkpoint_path, last_good
 from codiemb.config import build
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import Encoder, load_encoder
@@ -57,7 +57,8 @@ def compare(
     differences: dict[str, dict[str, list[float]]] = {}
     for strategy, case, cfg in jobs:
         expected = Expected.load(folder, case)
-        recorder, encoder = train(cfg, expected, rank)
+        recorder = Recorder(expected)
+        encoder = train(cfg, rank, recorder)
         found = {
             "losses": recorder.losses,
             "update_errors": recorder.update_errors,
@@ -74,12 +75,27 @@ def compare(
         (folder / f"world{world}.json").write_text(json.dumps(differences), "utf-8")
 
 
+def go_on(rank: int, world: int, port: int, cfg: TrainConfig, folder: Path) -> None:
+    """Train from the last good checkpoint, in processes that know nothing of those that wrote it."""
+    be_rank(rank, world, port)
+    run_dir = Path(cfg.run_dir)
+    start = last_good(run_dir / "checkpoints")
+    assert start is not None
+    assert start.step == 1
+    recorder = Recorder(Expected.load(folder, "resumed"))
+    whole = whole_encoder(train(cfg, rank, recorder, start=start.path), cfg.model)
+    if rank == 0:
+        export_sentence_transformer(whole, run_dir / "export", query_instruction="")
+        (run_dir / "losses.json").write_text(json.dumps(recorder.losses), "utf-8")
+
+
 def resume_after_the_first_step(
     cfg: TrainConfig, expected: Expected, rank: int
 ) -> tuple[list[float], Encoder]:
     """The losses and the encoder of a run that goes on from the checkpoint of step 1."""
     start = checkpoint_path(Path(cfg.run_dir) / "checkpoints", 1)
-    recorder, encoder = train(cfg, expected, rank, start)
+    recorder = Recorder(expected)
+    encoder = train(cfg, rank, recorder, start=start)
     return recorder.losses, encoder
 
 
@@ -88,22 +104,17 @@ def gaps(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[float]:
     return [float((ours[name] - theirs[name]).abs().max()) for name in theirs]
 
 
-def train(
-    cfg: TrainConfig, expected: Expected, rank: int, start: Path | None = None
-) -> tuple["Recorder", Encoder]:
-    """As run_train.py does."""
-    pl.seed_everything(
-        cfg.seed + rank, workers=True, verbose=False
-    )  # ranks start apart; rank 0's weights count
+def train(cfg: TrainConfig, rank: int, *callbacks: pl.Callback, start: Path | None = None) -> Encoder:
+    """As run_train.py does, but that ranks start apart: rank 0's weights count."""
+    pl.seed_everything(cfg.seed + rank, workers=True, verbose=False)
     data = build.build_data(cfg)
     trainer = build.build_trainer(cfg)
     encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
     encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
     data.tokenizer = encoder.tokenizer
-    recorder = Recorder(expected)
-    trainer.callbacks.append(recorder)
+    trainer.callbacks += callbacks
     trainer.fit(build.build_module(cfg, encoder), datamodule=data, ckpt_path=start, weights_only=True)
-    return recorder, encoder
+    return encoder
 
 
 class Recorder(pl.Callback):
@@ -157,13 +168,7 @@ def train_and_fall(
     os.dup2(output, 1)
     os.dup2(output, 2)
     be_rank(rank, world, port)
-    data = build.build_data(cfg)
-    trainer = build.build_trainer(cfg)
-    encoder = load_encoder(cfg.model)
-    data.tokenizer = encoder.tokenizer
-    if rank == falling:
-        trainer.callbacks.append(Fall(how))
-    trainer.fit(build.build_module(cfg, encoder), datamodule=data)
+    train(cfg, rank, *([Fall(how)] if rank == falling else []))
 
 
 class Fall(pl.Callback):
