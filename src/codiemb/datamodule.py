@@ -143,7 +143,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return counts_V
 
     def try_every_source(self) -> None:
-        """Collate one example of each source, so that a prompt that fills its limit stops the run here.
+        """Tokenise the longest instructions of each source: a prompt that fills its limit stops the run here.
 
         Raises:
             UserError: what the tokenizer has to say, with the source's name.
@@ -152,6 +152,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         collator = Collator(self.tokenizer, self.tasks, self.seed)
         for source in self.sources:
             try:
+                for record in source.longest:
+                    collator([record], source=source.name, epoch=0, indices=[0])
                 collator([source[0]], source=source.name, epoch=0, indices=[0])
             except UserError as error:
                 raise UserError(f"source {source.name}: {error}") from error

@@ -94,6 +94,24 @@ def test_no_example_repeats_or_is_lost_within_an_epoch_of_a_source_but_the_tail(
 
 
 @settings(max_examples=25, deadline=None)
+@given(plan_settings(), st.integers(1, 40))
+def test_the_last_examples_of_an_epoch_are_those_that_training_meets_last_or_not_at_all(setting, count):
+    plan = Plan(*setting)
+    for k, source in enumerate(setting.sources):
+        found = plan.last_examples(k, count).tolist()
+        assert len(found) == len(set(found)) == min(count, source.num_examples)
+        met, step = [], 0
+        while len(met) < source.num_batches * source.global_batch_size:
+            planned, step = plan[step], step + 1
+            if (planned.source, planned.epoch) == (k, 0):
+                met += planned.indices.tolist()
+        num_tail = source.num_examples - len(met)
+        num_batches = max(0, math.ceil((count - num_tail) / source.global_batch_size))
+        earlier = met[: max(0, len(met) - num_batches * source.global_batch_size)]
+        assert not set(found) & set(earlier)
+
+
+@settings(max_examples=25, deadline=None)
 @given(source_lists(), seeds)
 def test_proportional_shows_every_full_batch_once_a_cycle(sources, seed):
     plan = Plan(sources, Proportional(), seed)

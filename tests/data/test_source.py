@@ -7,6 +7,7 @@ import pickle
 import re
 import tracemalloc
 
+import pyarrow.ipc
 import pytest
 from torch.utils.data import DataLoader
 
@@ -226,3 +227,31 @@ def test_a_missing_file_is_an_error_before_anything_is_written(cache, tmp_path):
         with pytest.raises(UserError, match=r"no\.jsonl: no such file; check data.files"):
             step()
     assert not cache.exists()
+
+
+def test_a_block_ends_before_its_texts_are_too_many_for_a_column(write_lines, cache, monkeypatch):
+    monkeypatch.setattr(source_module, "_CHARACTERS_PER_WRITE", 100)
+    path = write_lines([ir(i) for i in range(50)])
+    (source,) = open_converted([SourceFile("docs", path)], cache)
+    assert [source[i] for i in range(len(source))] == list(read_records(path))
+    (arrow_file,) = cache.glob("*/ir.arrow")
+    assert 10 < sum(1 for _ in pyarrow.ipc.open_stream(arrow_file)) < 50
+
+
+def test_a_source_remembers_its_longest_instructions_of_both_sides(write_lines, cache):
+    records = [sts(i) | {"query": ["match", "x" * (i % 30), "left"]} for i in range(100)]
+    records[70]["positives"] = [["other", "instruction", "right"]]
+    (source,) = open_converted([SourceFile("pairs", write_lines(records))], cache)
+    queries = [record.query.instruction for record in source.longest]
+    assert sorted(map(len, queries), reverse=True) == list(map(len, queries))
+    assert {source[i].query.instruction for i in range(22, 30)} == set(queries)
+    assert source[70].positives[0].instruction in {r.positives[0].instruction for r in source.longest}
+
+
+def test_a_wrong_file_is_told_in_memory_that_does_not_grow_with_it(write_lines, cache):
+    path = write_lines(["x" * 10_000] * 2_000)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="2000 bad records"):
+        open_converted([SourceFile("wrong", path)], cache)
+    assert tracemalloc.get_traced_memory()[1] < 3e6
+    tracemalloc.stop()

@@ -165,9 +165,22 @@ class Plan:
         return PlannedStep(k, epoch, self._order(k, epoch)(positions))
 
     def last_examples(self, source: int, count: int) -> Int[np.ndarray, " n"]:
-        """The examples that a source's first epoch ends with: a run of less than an epoch meets them last."""
-        size = self.sources[source].num_examples
-        return self._order(source, epoch=0)(np.arange(max(0, size - count), size))
+        """Up to `count` examples that a run meets last, or not at all, in a source's first epoch.
+
+        First the tail that no batch of the epoch holds, then its batches, the last one first. They are found
+        by walking back over steps: the order of a shuffled cycle is that of its steps, not of the batches.
+        """
+        spec, order, quota = self.sources[source], self._order(source, epoch=0), int(self._quotas[source])
+        if quota == 0:  # never drawn
+            return order(np.arange(min(count, spec.num_examples)))
+        found = order(np.arange(spec.num_batches * spec.global_batch_size, spec.num_examples))
+        step = -(-spec.num_batches // quota) * int(self._ends[-1])
+        while len(found) < count and step > 0:
+            step -= 1
+            planned = self[step]
+            if planned.source == source and planned.epoch == 0:
+                found = np.concatenate([found, planned.indices])
+        return found[:count]
 
     def _order(self, source: int, epoch: int) -> Permutation:
         return Permutation(self.sources[source].num_examples, mix(self.seed, Stream.EXAMPLES, source, epoch))

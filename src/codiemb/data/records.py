@@ -1,4 +1,4 @@
-"""The unified JSON-lines format (method.md section 1): parse and validate one line, report many bad ones."""
+"""The unified JSON-lines format (docs/method.md section 1): read a line, tell of many bad ones."""
 
 import json
 import math
@@ -46,6 +46,35 @@ class BadLine(NamedTuple):
     line: str
 
 
+class BadLines:
+    """How many lines were bad, and the first of them: a wrong file of any size is told in constant memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[BadLine] = []
+
+    def add(self, line: BadLine) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < MAX_REPORTED:
+            self.first.append(line)
+
+    def __add__(self, other: "BadLines") -> "BadLines":
+        """Those of two files."""
+        both = BadLines()
+        both.count = self.count + other.count
+        both.first = (self.first + other.first)[:MAX_REPORTED]
+        return both
+
+    def __str__(self) -> str:
+        """One message: the first 20, then the count and the ways on."""
+        lines = [f"{where}: {problem}" for where, problem, _ in self.first]
+        if self.count > len(self.first):
+            lines.append(f"... and {self.count - len(self.first)} more")
+        count = f"{self.count} bad record{'s' if self.count > 1 else ''}"
+        return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
+
+
 class _Problem(ValueError):
     """Why one record is unusable; the caller adds file and line."""
 
@@ -60,14 +89,14 @@ def read_records(path: str | Path, *, score_range: tuple[float, float] = (0.0, 1
     Raises:
         UserError: the file is missing or empty, or lists the first 20 bad lines and their count.
     """
-    bad: list[BadLine] = []
+    bad = BadLines()
     for item in scan_records(path, score_range=score_range):
         if isinstance(item, BadLine):
-            bad.append(item)
+            bad.add(item)
         else:
             yield item
-    if bad:
-        raise UserError(report(bad))
+    if bad.count:
+        raise UserError(str(bad))
 
 
 def scan_records(path: str | Path, *, score_range: tuple[float, float]) -> Iterator[Record | BadLine]:
@@ -94,15 +123,6 @@ def scan_records(path: str | Path, *, score_range: tuple[float, float]) -> Itera
                 yield BadLine(f"{path}:{number}", str(problem), raw.decode("utf-8", "replace").rstrip("\n"))
     if empty:
         raise UserError(f"{path}: the file is empty; every line must be one JSON record")
-
-
-def report(bad: list[BadLine]) -> str:
-    """One message for many bad lines: the first 20, then the count and the ways on."""
-    lines = [f"{where}: {problem}" for where, problem, _ in bad[:MAX_REPORTED]]
-    if len(bad) > MAX_REPORTED:
-        lines.append(f"... and {len(bad) - MAX_REPORTED} more")
-    count = f"{len(bad)} bad record{'s' if len(bad) > 1 else ''}"
-    return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
 
 
 def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
@@ -132,7 +152,7 @@ def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
     graded = task in GRADED_TASKS or (task in MIXED_TASKS and bool(fields.get("positive_scores")))
     positive_scores = _scores(fields, "positive_scores", len(positives), score_range if graded else None)
     negative_scores = _scores(fields, "negative_scores", len(negatives), score_range if graded else None)
-    if not graded:  # without their instruction: documents of IR get none (method.md section 4)
+    if not graded:  # without their instruction: documents of IR get none (docs/method.md section 4)
         positives = [Text("", text) for _, text in positives]
         negatives = [Text("", text) for _, text in negatives]
     return Record(task, query, positives, negatives, positive_scores, negative_scores)

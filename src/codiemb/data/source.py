@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import pyarrow as pa
 import xxhash
 from datasets import Dataset
 
-from codiemb.data.records import NO_FILE_HINT, BadLine, Record, Text, report, scan_records
+from codiemb.data.records import NO_FILE_HINT, BadLine, BadLines, Record, Text, scan_records
 from codiemb.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # raise it when the Arrow layout changes: old caches are then rebuilt
+_FORMAT = 3  # raise it when the Arrow layout changes: old caches are then rebuilt
 _BAD_LINES = "bad_lines.jsonl"
+_INSTRUCTIONS = "instructions.json"
 _ROWS_PER_WRITE = 2_000
+_CHARACTERS_PER_WRITE = 2**25  # a column of a block may hold 2 GiB
+_NUM_LONGEST = 8  # instructions remembered of each side of a task
 _PAIR = pa.list_(pa.string())  # [instruction, text]
 _SCHEMA = pa.schema(
     [
@@ -44,12 +48,20 @@ class SourceFile:
 
 
 class Source:
-    """Records of one task, by index, from a memory-mapped Arrow file: memory does not grow with the file."""
+    """Records of one task, by index, from a memory-mapped Arrow file: memory does not grow with the file.
+
+    `longest` holds a record of the longest instructions of each side, with one-letter texts.
+    """
 
     def __init__(self, name: str, task: str, arrow_file: Path) -> None:
         self.name = name
         self.task = task
         self._rows = Dataset.from_file(str(arrow_file))
+        sides = json.loads((arrow_file.parent / _INSTRUCTIONS).read_text("utf-8"))[task]
+        self.longest = [
+            Record(task, Text(query, "x"), [Text(document, "x")], [], [1.0], [])
+            for query, document in zip_longest(*sides, fillvalue="")
+        ]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -78,17 +90,20 @@ def convert(files: Sequence[SourceFile], cache: Path, *, skip_bad: bool, rejects
     Raises:
         UserError: bad records of all files together, or a file without a usable record.
     """
-    bad: list[BadLine] = []
+    bad = BadLines()
     for file in files:
         bad += _convert_file(file, cache, skip_bad=skip_bad)
-    if not bad:
+    if not bad.count:
         return
     if not skip_bad:
-        raise UserError(report(bad))
-    log.warning("skipped %d bad records%s", len(bad), f", see {rejects}" if rejects else "")
+        raise UserError(str(bad))
+    log.warning("skipped %d bad records%s", bad.count, f", see {rejects}" if rejects else "")
     if rejects is not None:
         rejects.parent.mkdir(parents=True, exist_ok=True)
-        _write_bad_lines(bad, rejects)
+        with rejects.open("wb") as all_lines:
+            for file in files:
+                with (_cache_folder(file, cache) / _BAD_LINES).open("rb") as lines:
+                    shutil.copyfileobj(lines, all_lines)
 
 
 def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
@@ -111,8 +126,11 @@ def _cache_folder(file: SourceFile, cache: Path) -> Path:
     return cache / f"{path.stem}-{xxhash.xxh64_hexdigest(identity.encode())}"
 
 
-def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> list[BadLine]:
-    """Write one file's Arrow folder under a temporary name, rename it when whole; return the bad lines."""
+def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> BadLines:
+    """Write one file's Arrow folder under a temporary name, rename it when whole; return the bad lines.
+
+    They are also written beside the records, so that the next run reports them again.
+    """
     folder = _cache_folder(file, cache)
     if folder.is_dir():
         return _read_bad_lines(folder / _BAD_LINES)
@@ -120,12 +138,10 @@ def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> list[BadL
     temporary = Path(tempfile.mkdtemp(dir=cache, prefix="partial-"))
     try:
         bad, count = _write_arrow(file, temporary)
-        if bad and not skip_bad:
+        if bad.count and not skip_bad:
             return bad
         if not count:
-            raise UserError(f"{file.path}: not one usable record among {len(bad)} lines\n{report(bad)}")
-        if bad:
-            _write_bad_lines(bad, temporary / _BAD_LINES)  # so that the next run reports them again
+            raise UserError(f"{file.path}: not one usable record among {bad.count} lines\n{bad}")
         try:
             os.replace(temporary, folder)
         except OSError:
@@ -136,34 +152,34 @@ def _convert_file(file: SourceFile, cache: Path, *, skip_bad: bool) -> list[BadL
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_arrow(file: SourceFile, folder: Path) -> tuple[list[BadLine], int]:
-    bad: list[BadLine] = []
+def _write_arrow(file: SourceFile, folder: Path) -> tuple[BadLines, int]:
+    bad = BadLines()
     writers: dict[str, _TaskWriter] = {}
     try:
-        for item in scan_records(file.path, score_range=file.score_range):
-            if isinstance(item, BadLine):
-                bad.append(item)
-                continue
-            if item.task not in writers:
-                writers[item.task] = _TaskWriter(folder / f"{item.task}.arrow")
-            writers[item.task].add(item)
+        with (folder / _BAD_LINES).open("w", encoding="utf-8") as bad_lines:
+            for item in scan_records(file.path, score_range=file.score_range):
+                if isinstance(item, BadLine):
+                    bad.add(item)
+                    bad_lines.write(json.dumps(item._asdict(), ensure_ascii=False) + "\n")
+                    continue
+                if item.task not in writers:
+                    writers[item.task] = _TaskWriter(folder / f"{item.task}.arrow")
+                writers[item.task].add(item)
     finally:
         for writer in writers.values():
             writer.close()
+    instructions = {task: writer.longest_instructions() for task, writer in writers.items()}
+    (folder / _INSTRUCTIONS).write_text(json.dumps(instructions), "utf-8")
     return bad, sum(writer.count for writer in writers.values())
 
 
-def _write_bad_lines(bad: Sequence[BadLine], path: Path) -> None:
-    rows = [json.dumps(line._asdict(), ensure_ascii=False) for line in bad]
-    path.write_text("\n".join(rows) + "\n", "utf-8")
-
-
-def _read_bad_lines(path: Path) -> list[BadLine]:
-    """The lines that a converted file was stripped of; none where there is no such list."""
-    if not path.is_file():
-        return []
+def _read_bad_lines(path: Path) -> BadLines:
+    """The lines that a converted file was stripped of."""
+    bad = BadLines()
     with path.open(encoding="utf-8") as rows:
-        return [BadLine(**json.loads(row)) for row in rows]
+        for row in rows:
+            bad.add(BadLine(**json.loads(row)))
+    return bad
 
 
 class _TaskWriter:
@@ -172,6 +188,8 @@ class _TaskWriter:
     def __init__(self, path: Path) -> None:
         self._stream = pa.ipc.new_stream(str(path), _SCHEMA)
         self._block: list[dict[str, Any]] = []
+        self._characters = 0
+        self._longest: tuple[set[str], set[str]] = (set(), set())  # instructions of queries, of documents
         self.count = 0
 
     def add(self, record: Record) -> None:
@@ -179,8 +197,16 @@ class _TaskWriter:
         del row["task"]
         self._block.append(row)
         self.count += 1
-        if len(self._block) == _ROWS_PER_WRITE:
+        documents = [*record.positives, *record.negatives]
+        self._characters += sum(len(text) for _, text in (record.query, *documents))
+        for longest, texts in zip(self._longest, ([record.query], documents), strict=True):
+            _keep_longest(longest, texts)
+        if len(self._block) == _ROWS_PER_WRITE or self._characters >= _CHARACTERS_PER_WRITE:
             self._flush()
+
+    def longest_instructions(self) -> list[list[str]]:
+        """Of queries, and of documents; the longest first."""
+        return [sorted(longest, key=len, reverse=True) for longest in self._longest]
 
     def close(self) -> None:
         self._flush()
@@ -189,4 +215,13 @@ class _TaskWriter:
     def _flush(self) -> None:
         if self._block:
             self._stream.write_batch(pa.RecordBatch.from_pylist(self._block, schema=_SCHEMA))
-            self._block = []
+            self._block, self._characters = [], 0
+
+
+def _keep_longest(longest: set[str], texts: Sequence[Text]) -> None:
+    """Add the texts' instructions to the longest ones."""
+    for instruction, _ in texts:
+        if instruction not in longest:
+            longest.add(instruction)
+            if len(longest) > _NUM_LONGEST:
+                longest.remove(min(longest, key=len))
