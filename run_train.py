@@ -9,6 +9,7 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from codiemb.checkpoint import Saved
 from codiemb.config import build, fuse_stage, resume, run_folder
 from codiemb.config.evaluation import (
     UNTRAINED_FILE,
@@ -38,8 +39,7 @@ register()
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @run_folder.user_errors_without_traceback
 def main(config: DictConfig) -> float | None:
-    """Check everything, then train, evaluate before and after, and export; return what a sweep maximises."""
-    started = time.perf_counter()
+    """Check everything, then train or fuse; return what a sweep maximises."""
     quiet_libraries()
     cfg = build.typed_train(config)
     preflight(cfg)
@@ -48,14 +48,21 @@ def main(config: DictConfig) -> float | None:
     if resume.has_finished(config, run_dir):
         log.info("%s has finished, there is nothing to resume", run_dir)
         return recorded_metric(run_dir)
-    main_process = run_folder.is_main_process()
     check_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse)
-        return recorded_metric(run_dir)
-    check_path(cfg.model)
+    else:
+        train(config, cfg, start)
+    return recorded_metric(run_dir)
 
+
+def train(config: DictConfig, cfg: TrainConfig, start: Saved | None) -> None:
+    """Train on every rank; rank 0 evaluates before and after, and exports."""
+    started = time.perf_counter()
+    run_dir, main_process = Path(cfg.run_dir), run_folder.is_main_process()
+    check_path(cfg.model)
+    cfg.model = build.trained_model(cfg)
     data = build.build_data(cfg)
     trainer = build.build_trainer(cfg)
     if main_process:
@@ -80,14 +87,13 @@ def main(config: DictConfig) -> float | None:
     trainer.fit(module, datamodule=data, ckpt_path=start and start.path, weights_only=True)
     encoder = whole_encoder(encoder, cfg.model)
     if not trainer.is_global_zero:
-        return None
+        return
 
     encoder.to(trainer.strategy.root_device)
     if cfg.export.enabled:
         export(cfg, encoder, data.instructions(), before)
     after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
     finish(cfg, before, after, seconds=time.perf_counter() - started)
-    return recorded_metric(run_dir)
 
 
 def export(

@@ -72,7 +72,6 @@ def train(folder: Path, *overrides: str, extra: tuple[pl.Callback, ...] = ()) ->
         "+trainer.enable_progress_bar=false",
         "~callbacks.progress",
         "~callbacks.checkpoint",
-        "trainer.enable_checkpointing=false",
         "logger=local",
         *overrides,
     ]

@@ -123,3 +123,11 @@ def test_cosine_equals_the_formula_and_has_none_for_zero():
     x, y = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([0.0, 3.0, -4.0])
     assert cosine(x, y).item() == pytest.approx(-2 / 15)
     assert cosine(x, torch.zeros(3)).isnan()
+
+
+def test_embeddings_that_are_not_finite_have_no_statistics():
+    """NonFiniteSteps has to see the loss that comes of them; svdvals would raise before it."""
+    batch = graded_batch([0.1, 0.5, 0.9])
+    assert embedding_statistics(batch)
+    assert embedding_statistics(batch._replace(document_ND=batch.document_ND * math.nan)) == {}
+    assert embedding_statistics(batch._replace(query_BD=batch.query_BD / 0)) == {}

@@ -3,8 +3,9 @@
     python experiments/benchmarks/gpu_step.py      # CUDA with 80 GB, a few minutes; not yet run on a card
     python experiments/benchmarks/gpu_step.py --model youtu_tiny --device cpu --quick   # does it run at all?
 
-Random weights and random tokens: full fine-tuning and LoRA, texts of exactly 1,024 tokens and ragged ones of
-at most as many. No data loading, no trainer, no network. Writes gpu_step.md.
+Random weights and random tokens: full fine-tuning (fp32 weights, bf16 autocast: trainer.precision=bf16-mixed)
+and LoRA (bf16 weights, fp32 adapters), texts of exactly 1,024 tokens and ragged ones of at most as many. No
+data loading, no trainer, no network. Writes gpu_step.md.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def _build(args: argparse.Namespace, rank: int) -> Encoder:
     spec = cast(ModelSpec, OmegaConf.to_object(OmegaConf.merge(schema, chosen)))
     tokenizers = (_ROOT / "data/builtin/tokenizer", _ROOT / "tests/golden/tokenizer")
     tokenizer = next(str(path) for path in tokenizers if path.is_dir())
-    dtype = "bfloat16" if args.device == "cuda" else "float32"
+    dtype = "bfloat16" if args.device == "cuda" and rank else "float32"
     spec = replace(spec, tokenizer=tokenizer, weights="random", dtype=dtype, middle_layer=None)
     torch.manual_seed(0)
     encoder = load_encoder(replace(spec, lora=LoraSpec(r=rank)))
@@ -116,7 +117,8 @@ def _train(encoder: Encoder, run: Run, args: argparse.Namespace, bar: tqdm) -> N
     for step in range(args.warmup + args.steps):
         synchronise(args.device)
         started = time.perf_counter()
-        value: Tensor = loss(encoder.embed(batch)).value
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.device == "cuda"):
+            value: Tensor = loss(encoder.embed(batch)).value
         value.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -142,8 +144,9 @@ def _report(args: argparse.Namespace, line: str, kernel: bool, runs: list[Run], 
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     chunks = f"chunks of {args.chunk:,} tokens" if args.chunk else "no chunks"
     attention = "one variable-length kernel" if kernel else "one call per run of equal lengths"
+    product = "bf16" if args.device == "cuda" else "fp32"
     text = f"""{line}. Random weights, {chunks}, InfoNCE, clipping, fused AdamW. {device}, matmul rate
-        {rate / 1e12:.3g} TFLOP/s (square product of the weights' type). Attention: {attention}. Medians of
+        {rate / 1e12:.3g} TFLOP/s (square product in {product}). Attention: {attention}. Medians of
         {args.steps} steps. Model flops: 6 per trained and 4 per frozen parameter and token, and attention's
         scores and values threefold."""
     header = ("training", "texts", "tokens a step", "step", "tokens/s", "of the matmul rate", "peak memory")
@@ -183,7 +186,7 @@ def main() -> None:
                 _train(encoder, run, args, bar)
                 runs.append(run)
     size = 8_192 if args.device == "cuda" else 1_024
-    dtype = encoder.backbone.dtype
+    dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     rate, _ = matmul_rate(dtype, size, device=args.device)
     widths = _head_widths(encoder.backbone.config)
     query, value = (torch.empty(1, 1, 1, width, dtype=dtype, device=args.device) for width in widths)

@@ -36,7 +36,10 @@ class Windows:
 
     def due(self, task: str, trainer: pl.Trainer) -> bool:
         """True the first time that the task asks in the window of the present optimizer step."""
-        window = trainer.global_step // trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every == 0:  # off
+            return False
+        window = trainer.global_step // every
         if self._last.get(task) == window:
             return False
         self._last[task] = window
@@ -165,7 +168,10 @@ class GradientCosine(pl.Callback):
         """Copy the sample of this task's gradient; once every task has one of this window, compare."""
         if not self._enabled or not self._windows.due(self._task, trainer):
             return
-        self._last[self._task] = sampled_gradient(self._samples)
+        gradient = sampled_gradient(self._samples)
+        if not gradient.isfinite().all():  # NonFiniteSteps stops at it, or drops the step
+            return
+        self._last[self._task] = gradient
         for first, second in itertools.combinations(sorted(self._last), 2):
             if self._task in (first, second):
                 value = cosine(self._last[first], self._last[second])

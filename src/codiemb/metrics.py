@@ -88,9 +88,11 @@ def embedding_statistics(batch: EmbeddedBatch, max_texts: int = 256) -> dict[str
     """`alignment` of the positive pairs; `uniformity` and `effective_rank` of up to `max_texts` documents.
 
     Repeated documents count once. What a batch cannot tell (no positive pair, fewer than two documents) is
-    left out.
+    left out, and all of it where an embedding is not finite: singular values of NaN are an error.
     """
-    statistics = {}
+    statistics: dict[str, Tensor] = {}
+    if not (batch.query_BD.isfinite().all() and batch.document_ND.isfinite().all()):
+        return statistics
     positive_P = positive_documents(batch)
     if len(positive_P):
         query_PD = batch.query_BD[batch.document_owner_N[positive_P].long()]

@@ -53,6 +53,7 @@ class NonFiniteSteps(pl.Callback):
         self.num_skipped = 0
         self._current = (0, "")  # micro-step and source
         self._seen: list[tuple[int, str, Tensor]] = []  # micro-step, source and loss since the last update
+        self._stepped: list[tuple[int, str, Tensor]] = []  # those of the last update
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
@@ -93,13 +94,14 @@ class NonFiniteSteps(pl.Callback):
             UserError: something is not finite on any rank, and the policy is `raise`.
         """
         seen, self._seen = self._seen, []
-        norm = gradient_norm(pl_module)
-        pl_module.log("train/grad_norm", norm, batch_size=1)
+        self._stepped = seen
         checked = [loss for *_, loss in seen]
-        if getattr(trainer.precision_plugin, "scaler", None) is None:
-            checked.append(
-                norm.to(pl_module.device)
-            )  # else the fp16 scaler looks for overflow, and skips itself
+        norm = torch.zeros(())
+        if not trainer.strategy.handles_gradient_accumulation:
+            norm = gradient_norm(pl_module)
+            pl_module.log("train/grad_norm", norm, batch_size=1)
+            if getattr(trainer.precision_plugin, "scaler", None) is None:  # fp16's looks for overflow itself
+                checked.append(norm.to(pl_module.device))
         finite = bool(torch.stack(checked).isfinite().all()) if checked else True
         if trainer.strategy.reduce_boolean_decision(finite, all=True):
             return
@@ -121,9 +123,28 @@ class NonFiniteSteps(pl.Callback):
         batch: AnyBatch,
         batch_idx: int,
     ) -> None:
-        """The count belongs to the step that has just ended."""
+        """The count belongs to the step that has just ended, and so does the norm that DeepSpeed computed.
+
+        Raises:
+            UserError: that norm is not finite. (DeepSpeed drops such a step in half precision, not in fp32.)
+        """
+        if trainer.strategy.handles_gradient_accumulation:
+            if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+                self._look_at_deepspeed(trainer, pl_module)
+            return
         if self.policy == "skip":
             pl_module.log("train/skipped_steps", float(self.num_skipped), batch_size=1)
+
+    def _look_at_deepspeed(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        engine: Any = trainer.strategy.model
+        norm = float(engine.get_global_grad_norm())
+        pl_module.log("train/grad_norm", norm, batch_size=1)
+        if not math.isfinite(norm):
+            message = _describe(trainer, _of_all_ranks(trainer, self._stepped), norm)
+            raise UserError(
+                f"{message}. DeepSpeed has looked at it before us: nothing of this step was saved. Lower "
+                "optimizer.lr or look at these records (resume=true goes on from the last checkpoint)"
+            )
 
 
 def gradient_norm(module: torch.nn.Module) -> Float[Tensor, ""]:

@@ -6,11 +6,11 @@ from transformers import get_scheduler
 
 
 def schedule(
-    optimizer: Optimizer, num_steps: int, *, name: str = "linear", warmup_ratio: float = 0.03
+    optimizer: Optimizer, num_steps: int, *, name: str = "linear", warmup_ratio: float | int = 0.03
 ) -> LRScheduler:
     """Warm up over a share of the run, then follow `name` (linear, cosine, constant_with_warmup, ...).
 
-    Published: linear with 3 % warm-up (method.md section 6).
+    Published: linear with 3 % warm-up (docs/method.md section 6).
     """
     return get_scheduler(
         name, optimizer, num_warmup_steps=round(warmup_ratio * num_steps), num_training_steps=num_steps

@@ -78,7 +78,7 @@ def test_hydra_refuses_a_typo_on_the_command_line_and_names_the_key(composed, ov
         ("+schedule.num_steps=9", "schedule.num_steps: no such key"),
         ("+strategy.nam=ddp", "strategy.nam: no such key; did you mean name?"),
         ("+sampler.alfa=1", "sampler.alfa: no such key"),
-        ("+callbacks.speed.every_n_batch=1", "callbacks.speed.every_n_batch: no such key; did you"),
+        ("+callbacks.checkpoint.every_n_step=1", "callbacks.checkpoint.every_n_step: no such key; did you"),
         ("+callbacks.mine.every=1", "callbacks.mine needs a _target_"),
         ("callbacks.speed=5", "callbacks.speed needs a _target_"),
         ("+logger.jsonl.dir=x", "logger.jsonl.dir: no such key"),
@@ -278,3 +278,55 @@ def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(co
     with pytest.raises(UserError, match=r"bfloat16 with DeepSpeed needs .*precision=bf16-true, not 32-true"):
         build_it("model.dtype=bfloat16")
     assert build_it("model.dtype=bfloat16", "trainer.precision=bf16-true").strategy.config is not None
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "transformer-engine"])
+def test_weights_in_half_precision_need_an_optimizer_with_fp32_copies(refused, composed, precision):
+    said = refused(f"trainer.precision={precision}")
+    assert "round most weight updates away; bf16-mixed keeps fp32" in said
+    preflight(build.typed_train(composed("trainer.precision=bf16-true", "strategy=deepspeed_zero2")))
+    preflight(build.typed_train(composed("trainer.precision=bf16-mixed")))
+
+
+def test_trained_weights_are_fp32_but_those_that_stay_or_that_deepspeed_copies(composed):
+    def trained(*overrides: str) -> str:
+        return build.trained_model(build.typed_train(composed("model=youtu2b", *overrides))).dtype
+
+    assert trained() == "float32"
+    assert trained("strategy=fsdp") == "float32"
+    assert trained("model.lora.r=16") == "bfloat16"
+    assert trained("strategy=deepspeed_zero3", "trainer.precision=bf16-true") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("cosine_with_min_lr", "needs settings that the group has not"),
+        ("warmup_stable_decay", "needs settings that the group has not"),
+        ("reduce_lr_on_plateau", "follows a score"),
+    ],
+)
+def test_a_schedule_that_a_run_could_not_build_is_refused_before_it(refused, name, says):
+    said = refused(f"schedule.name={name}")
+    assert f"schedule.name={name!r}" in said
+    assert says in said
+
+
+def test_checkpoints_are_switched_by_their_callback(refused, composed):
+    assert "trainer.enable_checkpointing is decided by callbacks.checkpoint" in refused(
+        "+trainer.enable_checkpointing=false"
+    )
+    cpu = ("logger=local", "trainer.accelerator=cpu")
+    assert build.build_trainer(build.typed_train(composed(*cpu))).checkpoint_callback is not None
+    without = build.build_trainer(build.typed_train(composed(*cpu, "callbacks.checkpoint=null")))
+    assert without.checkpoint_callback is None
+
+
+def test_ddp_with_a_head_that_not_all_steps_use_must_look_for_unused_parameters(composed):
+    cfg = build.typed_train(composed("stage=pretrain", "strategy=ddp"))
+    preflight(cfg)
+    cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
+    with pytest.raises(UserError, match=r"\+strategy\.find_unused_parameters=true"):
+        preflight(cfg)
+    cfg.strategy["find_unused_parameters"] = True
+    preflight(cfg)

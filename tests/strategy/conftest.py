@@ -29,6 +29,7 @@ JOBS = {
         *((s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")),
         *((s, "resumed") for s in STRATEGIES),
         *((s, "lm") for s in STRATEGIES),
+        *((s, "lm_and_ir") for s in ("ddp", "fsdp")),
     ],
     4: [(s, "chunked") for s in STRATEGIES],
 }
@@ -97,7 +98,9 @@ def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differenc
 def _jobs(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
     jobs = []
     for strategy, case in JOBS[world]:
-        overrides = (*on_ranks(strategy, world), *recipe.CASES[case])
+        overrides = [*on_ranks(strategy, world), *recipe.CASES[case]]
+        if (strategy, case) == ("ddp", "lm_and_ir"):
+            overrides.append("+strategy.find_unused_parameters=true")
         jobs.append((strategy, case, recipe.config(folder / f"{world}-{strategy}-{case}", *overrides)))
     return jobs
 

@@ -62,6 +62,7 @@ def compare(
         found = {
             "losses": recorder.losses,
             "update_errors": recorder.update_errors,
+            "norms": recorder.norms,
             "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
         }
         if case == "resumed":
@@ -124,6 +125,7 @@ class Recorder(pl.Callback):
         self.expected = expected
         self.losses: list[float] = []  # by micro-batch, mean over ranks
         self.update_errors: list[float] = []  # by optimizer step
+        self.norms: list[float] = []  # as logged, by optimizer step
         self.elements_reduced: list[int] = []  # by optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -140,9 +142,33 @@ class Recorder(pl.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             after = full_weights(pl_module)
             step = len(self.update_errors)
+            self.norms.append(float(trainer.callback_metrics["train/grad_norm"]))
             self.update_errors.append(update_error(self.before, after, self.expected.weights[step:]))
             self.elements_reduced.append(self.reductions.elements)
             self.before = after
+
+
+def train_in_bf16(rank: int, world: int, port: int, cfgs: Sequence[TrainConfig], folder: Path) -> None:
+    """Train in DeepSpeed's bf16; write what there is in fp32."""
+    be_rank(rank, world, port)
+    found = []
+    for cfg in cfgs:
+        precision = Precision()
+        train(cfg, rank, precision)
+        found.append(precision.types)
+    (folder / "bf16.json").write_text(json.dumps(found), "utf-8")
+
+
+class Precision(pl.Callback):
+    """The types of a batch's scores, of the weights, and of the buffers (rotary frequencies)."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.types = {
+            "scores": str(batch.document_score_N.dtype),
+            "weights": sorted({str(p.dtype) for p in pl_module.parameters()}),
+            "buffers": sorted({str(b.dtype) for b in pl_module.buffers()}),
+            "num_buffers": len(list(pl_module.buffers())),
+        }
 
 
 class Reductions(TorchDispatchMode):

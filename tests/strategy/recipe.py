@@ -48,6 +48,11 @@ CASES = {
     "adamw": ("optimizer=adamw", "optimizer.lr=1e-3"),
     "resumed": ("optimizer=adamw", "optimizer.lr=1e-3", "callbacks.checkpoint.every_n_steps=1"),
     "lm": ("stage=pretrain", CHUNKED, ACCUMULATED),
+    "lm_and_ir": (  # half of the steps do not use the head
+        "stage=pretrain",
+        "+tasks={ir: {global_batch_size: 16, max_query_tokens: 32, max_document_tokens: 32}}",
+        "+losses.ir.info_nce={_target_: codiemb.losses.InfoNCE, temperature: 0.05}",
+    ),
 }
 EMBEDDING_TASKS = (
     "tasks.ir.global_batch_size=16",
@@ -74,7 +79,10 @@ def config(folder: Path, *overrides: str) -> TrainConfig:
     """The default recipe on the golden files, two steps of SGD."""
     choices = [o for o in overrides if o.startswith(("stage=", "strategy=", "optimizer="))]
     language = "stage=pretrain" in choices
-    files = f"{folder.parent}/lm.jsonl" if language else f"{folder.parent}/ir.jsonl,{GOLDEN}/sts.jsonl"
+    names = ["ir", "lm" if language else "sts"]
+    if language and "+losses.ir" not in " ".join(overrides):
+        names.remove("ir")
+    files = ",".join(str((GOLDEN if name == "sts" else folder.parent) / f"{name}.jsonl") for name in names)
     values = [
         f"run_dir={folder}",
         f"data.files=[{files}]",
@@ -156,8 +164,10 @@ def one_process(cfg: TrainConfig) -> Expected:
         (value / accumulation).backward()
         expected.losses.append(value.item())
         if (i + 1) % accumulation == 0:
-            clip = cfg.trainer["gradient_clip_val"] or float("inf")
-            expected.norms.append(clip_grad_norm_(trained, clip).item())
+            expected.norms.append(
+                float(torch.cat([p.grad.flatten() for p in trained if p.grad is not None]).double().norm())
+            )
+            clip_grad_norm_(trained, cfg.trainer["gradient_clip_val"] or float("inf"))
             optimizer.step()
             optimizer.zero_grad()
             expected.weights.append(full_weights(module))

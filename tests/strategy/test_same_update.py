@@ -1,11 +1,13 @@
 """Promise 1: the same global batch, the same loss and the same update, whatever the strategy and world."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ranks
 import recipe
-from conftest import JOBS, STRATEGIES, Differences
+from conftest import JOBS, STRATEGIES, Differences, on_ranks, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts
@@ -31,8 +33,16 @@ def test_the_sgd_updates_are_those_of_one_process(differences: Differences, worl
     assert max(errors) < 1e-5
 
 
+@pytest.mark.parametrize(("world", "strategy", "case"), SGD)
+def test_the_logged_gradient_norm_is_that_of_one_process(
+    differences: Differences, expected, world, strategy, case
+):
+    """Summed in fp32, in whatever order: many small entries cost 1e-5."""
+    assert differences[world, strategy, case]["norms"] == pytest.approx(expected[case].norms, rel=3e-5)
+
+
 @pytest.mark.parametrize(
-    ("world", "strategy", "case"), [run for run in SGD if run[0] > 1 and run[2] != "lora"]
+    ("world", "strategy", "case"), [r for r in SGD if r[0] > 1 and r[2] not in ("lora", "lm_and_ir")]
 )
 def test_every_gradient_is_reduced_once_a_step(differences: Differences, world, strategy, case):
     """However many chunks. Where gradients are sharded, no rank can add them up: once a micro-batch."""
@@ -58,9 +68,25 @@ def test_every_strategy_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(dif
     assert set(found["gaps"]) == {0.0}
 
 
+def test_deepspeed_in_bf16_rounds_weights_but_neither_scores_nor_rotary_frequencies(expected, folder: Path):
+    bf16 = ("model.dtype=bfloat16", "trainer.precision=bf16-true", *recipe.CASES["plain"])
+    cfgs = [
+        recipe.config(folder / f"bf16-{zero}", *on_ranks(f"deepspeed_zero{zero}", 1), *bf16)
+        for zero in (1, 3)
+    ]
+    world = start(ranks.train_in_bf16, 1, cfgs, folder)
+    while not world.join():
+        pass
+    for types in json.loads((folder / "bf16.json").read_text("utf-8")):
+        assert types["weights"] == ["torch.bfloat16"]
+        assert types["buffers"] == ["torch.float32"]
+        assert types["num_buffers"] > 0
+        assert types["scores"] == "torch.float32"
+
+
 def test_clipping_bites_and_ranks_are_unequal(expected, folder: Path):
     """Otherwise the tests above would prove less than they say."""
-    assert all(norm > 2 for case in expected.keys() - {"lm"} for norm in expected[case].norms)
+    assert all(norm > 2 for case in expected.keys() - {"lm", "lm_and_ir"} for norm in expected[case].norms)
     cfg = recipe.config(folder / "expected-chunked", *recipe.CASES["chunked"])
     data = build.build_data(cfg)
     data.setup()

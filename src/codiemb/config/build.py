@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.accelerators import CUDAAccelerator
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 from pytorch_lightning.strategies import DeepSpeedStrategy
 
 from codiemb import optim
@@ -107,6 +107,21 @@ def build_losses(losses: dict[str, Any]) -> dict[str, WeightedSum]:
     return built
 
 
+def trained_model(cfg: TrainConfig) -> ModelSpec:
+    """The model's settings for training: weights that an optimizer moves are fp32, whatever `dtype` says.
+
+    But those of DeepSpeed, which has fp32 copies of its own. With LoRA `dtype` is that of the frozen weights.
+    """
+    if cfg.model.dtype == "float32" or cfg.model.lora.r > 0 or cfg.uses_deepspeed:
+        return cfg.model
+    log.info(
+        "weights are loaded in float32 for training, not %s: small updates would be lost. Set "
+        "trainer.precision=bf16-mixed to compute in bf16",
+        cfg.model.dtype,
+    )
+    return replace(cfg.model, dtype="float32")
+
+
 def build_encoder(cfg: TrainConfig) -> Encoder:
     """The encoder to train."""
     encoder = load_encoder(cfg.model)
@@ -184,6 +199,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
             strategy=build_strategy(cfg.strategy),
             logger=loggers,
             callbacks=build_dev_metrics(cfg) + callbacks,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             plugins=[CheckpointFile()],
             default_root_dir=cfg.run_dir,
             use_distributed_sampler=False,

@@ -56,7 +56,8 @@ class ModelSpec:
         max_tokens: longest text in tokens for evaluation and export, prompt included.
         learning_rate: peak step size that suits this model; the optimizer group reads it.
         middle_layer: layer that MidLayerInfoNCE trains; `middle` is half of the depth, None is off.
-        dtype: `float32`, `bfloat16` or `float16`, of the weights.
+        dtype: `float32`, `bfloat16` or `float16`, of the weights. In training of those that stay as they are
+            (LoRA) and of DeepSpeed's; others are trained in fp32.
         lora: train LoRA adapters instead of all weights, if its rank is set.
         trust_remote_code: run Python code that comes with the model.
         folder_settings: take pooling, attention and prompts from the folder at `path` where it states them.
