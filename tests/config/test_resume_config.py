@@ -219,3 +219,28 @@ def test_the_run_folder_is_asked_for_once(composed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "datetime", None)
         assert cfg.b == first
+
+
+def test_a_new_run_takes_nothing_that_another_left_in_its_folder(composed, tmp_path):
+    run_dir = tmp_path / "run"
+    for name in ("evaluation/before.json", "result.json"):
+        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (run_dir / name).write_text("{}", "utf-8")
+    run_folder.record_run(composed("resume=true"), run_dir)
+    assert (run_dir / "result.json").is_file()
+    run_folder.record_run(composed(), run_dir)
+    assert not (run_dir / "result.json").exists()
+    assert not (run_dir / "evaluation/before.json").exists()
+
+
+def test_ranks_started_from_outside_share_a_folder_or_are_told_to(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_STEP_ID", "2")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert "slurm" not in resume.new_or_unfinished_run("finetune", resume=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    assert resume.new_or_unfinished_run("finetune", resume=False) == "outputs/finetune/slurm-4711.2"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(UserError, match=r"add hydra\.run\.dir=outputs/finetune/NAME"):
+        resume.new_or_unfinished_run("finetune", resume=False)

@@ -114,3 +114,12 @@ def test_a_search_on_the_test_side_or_for_the_worst_is_refused_before_its_first_
 
 def test_a_search_on_the_dev_side_may_start():
     start({"_target_": OPTUNA, "direction": "maximize"}, "dev")
+
+
+def test_ranks_that_lightning_started_leave_checks_and_table_to_rank_0(tmp_path, monkeypatch):
+    write_jobs(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    SweepTable().on_multirun_start(config)
+    SweepTable().on_multirun_end(config)
+    assert not (tmp_path / "sweep.md").exists()

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,11 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
     """Folder of a run that names none: a new one or, to resume, the stage's newest unfinished one.
 
     Unfinished means: with a checkpoint and without a result. Hydra asks once, before it makes the folder; a
-    second run in the same second gets a number.
+    second run in the same second gets a number. Ranks that srun has started each ask: their folder has the
+    name of the job step.
+
+    Raises:
+        UserError: ranks that torchrun has started, which have no such name.
     """
     stage_dir = Path("outputs") / stage
     if resume:
@@ -51,6 +56,13 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
         unfinished = [folder for folder in folders if not has_result(folder)]
         if unfinished:
             return str(max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime))
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "torchrun starts ranks that cannot agree on a name for the run's folder: add "
+            f"hydra.run.dir={stage_dir}/NAME, or let one process start them (trainer.devices=N, no torchrun)"
+        )
+    if os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_JOB_ID" in os.environ:
+        return str(stage_dir / f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_STEP_ID', 0)}")
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     return next(str(stage_dir / name) for name in names if not (stage_dir / name).exists())

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from codiemb.atomic import write_text
 from codiemb.checkpoint import FULL, describe_disk_error
 from codiemb.config import resume
+from codiemb.config.result import RESULT_FILE
 from codiemb.errors import UserError
 from codiemb.signals import Stopped
 
@@ -45,8 +46,12 @@ def is_main_process() -> bool:
 def record_run(cfg: DictConfig, run_dir: Path) -> None:
     """Write config.yaml (resolved) and environment.json; a dirty work tree is recorded as such.
 
-    A resumed run's earlier environments stay, under `earlier`, oldest first.
+    A resumed run's earlier environments stay, under `earlier`, oldest first. A new one takes nothing that
+    another run may have left here for its own.
     """
+    if not cfg.get("resume"):
+        for leftover in ("evaluation/before.json", RESULT_FILE):
+            (run_dir / leftover).unlink(missing_ok=True)
     file = run_dir / "environment.json"
     before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     earlier = [*before.pop("earlier", []), before] if before else []

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from codiemb.config.build import typed_train
 from codiemb.config.preflight import preflight
 from codiemb.config.result import has_result, read_scores
+from codiemb.config.run_folder import is_main_process
 from codiemb.config.sweep_plot import plot_groups
 from codiemb.errors import UserError
 
@@ -26,8 +27,11 @@ class SweepTable(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401  Hydra's signature
         """Called by Hydra once, before the first job: every value of a grid must pass the checks of a run.
 
-        A search is for the best, and on the dev side.
+        A search is for the best, and on the dev side. (Lightning starts other ranks with the same command:
+        each is a multirun, too, and leaves the checks and the table to rank 0.)
         """
+        if not is_main_process():
+            return
         sweeper = config.hydra.sweeper
         if str(sweeper._target_).endswith("BasicSweeper"):
             _check_grid(config)
@@ -39,6 +43,8 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ANN401  Hydra's signature
         """Called by Hydra once, after the last job."""
+        if not is_main_process():
+            return
         folder = Path(config.hydra.sweep.dir)
         jobs = read_jobs(folder)
         if not jobs:
