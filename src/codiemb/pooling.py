@@ -17,10 +17,10 @@ def pool(
 ) -> Float[Tensor, "S D"]:
     """One vector per sequence, in fp32 (float64 states stay float64).
 
-    `mean` averages over the tokens after the prompt only (method.md section 4); a special token behind the
-    text counts, as it does in sentence-transformers. `cls` takes the first token of the sequence, prompt or
-    not, `last_token` the last. bf16 accumulation of a 512-token mean loses 1e-2, hence fp32. The tokenizer
-    guarantees that every sequence has a token behind its prompt.
+    `mean` averages over the tokens after the prompt only (docs/method.md section 4); a special token after
+    the text counts, as it does in sentence-transformers. `cls` takes the first token of the sequence, prompt
+    or not, `last_token` the last. bf16 accumulation of a 512-token mean loses 1e-2, hence fp32. The tokenizer
+    guarantees that every sequence has a token after its prompt.
     """
     hidden_TD = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
     ends_S = sequence_lengths_S.cumsum(0)

@@ -71,7 +71,8 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
     if script == "run_train.py":
         own = any("model.path" in override for override in overrides)
         extra = [*(s for s in SMALL if not (own and s.startswith("model."))), *UNEVALUATED]
-        extra += [f"tasks.{task}.global_batch_size=16" for task in TASKS.get(stage, ("ir", "sts"))]
+        tasks = ("mixed",) if "losses=mixed" in overrides else TASKS.get(stage, ("ir", "sts"))
+        extra += [f"tasks.{task}.global_batch_size=16" for task in tasks]
         extra += [] if "debug=default" in overrides else ["max_steps=2"]
         if "hydra/sweeper=search" in overrides:  # for the best score on something
             extra = [e for e in extra if e != "evaluate.after=false"]
@@ -91,7 +92,7 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
         assert (world / f"outputs/{stage}/export/modules.json").is_file()
 
 
-@pytest.mark.parametrize("command", [c for c in commands("console") if c.startswith("python")])
+@pytest.mark.parametrize("command", [c for c in commands("console") if c.startswith("python run_")])
 def test_the_command_for_a_bigger_machine_composes(command: str, run: Run) -> None:
     _, script, *overrides = shlex.split(command)
     overrides = [o for o in overrides if o != "-m" and not o.startswith("seed=")]  # one job of a sweep

@@ -91,6 +91,15 @@ def test_a_prompt_that_fills_its_token_limit_stops_before_training(run: Run) -> 
     )
 
 
+def test_a_long_instruction_deep_in_a_file_stops_before_training(run: Run, world: Path) -> None:
+    record = {"task_type": "ir", "query": ["Find", "", "q"], "positives": ["p"]}
+    lines = [json.dumps(record | {"query": ["Find", "", f"q {i}"]}) for i in range(100)]
+    lines[70] = json.dumps(record | {"query": ["Find " * 200, "", "q"]})
+    (world / "deep.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    options = ("data=files", "data.files=[deep.jsonl]", "tasks.ir.global_batch_size=16", *UNEVALUATED)
+    expect_error(run, "run_train.py", *options, says=("source deep", "fills all of max_tokens=128"))
+
+
 @pytest.mark.parametrize("script", ["run_train.py", "run_eval.py"])
 def test_a_stage_started_on_a_folder_that_is_none_stops_before_any_work(
     run: Run, world: Path, script: str

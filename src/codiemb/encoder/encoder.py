@@ -41,7 +41,7 @@ class Embeddings(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Backbone, pooling and normalisation (method.md section 4).
+    """Backbone, pooling and normalisation (docs/method.md section 4).
 
     The forward pass is packed: all texts lie in one row without padding. A backbone whose attention does not
     go through transformers' AttentionInterface is run padded instead (`packed=False`); `load_encoder` finds

@@ -210,7 +210,7 @@ def _max_positions(backbone: PreTrainedModel) -> int | None:
 
 
 def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
-    """`middle` is hidden_states[len // 2], as the released code takes it (method.md section 3)."""
+    """`middle` is hidden_states[len // 2], as the released code takes it (docs/method.md section 3)."""
     if setting is None:
         return None
     num_layers: int = config.num_hidden_layers

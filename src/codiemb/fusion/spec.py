@@ -15,7 +15,7 @@ _CHOICES = {
 
 @dataclass
 class FusionSpec:
-    """How checkpoints become one (method.md section 7; the published method names no formula, this is ours).
+    """How checkpoints become one (docs/method.md section 7: nothing published has a formula, this is ours).
 
     theta* = theta_0 + sum_k w_k (theta_k - theta_0), with w_k >= 0 and sum_k w_k = 1 for every entry.
 
