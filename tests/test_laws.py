@@ -17,7 +17,14 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 
 # Lower layers first; a module imports its own layer or lower ones. The first prefix that fits decides.
 LAYERS = [
-    ["codiemb.errors", "codiemb.atomic", "codiemb.hub", "codiemb.batch", "codiemb.distributed"],
+    [
+        "codiemb.errors",
+        "codiemb.atomic",
+        "codiemb.hub",
+        "codiemb.batch",
+        "codiemb.distributed",
+        "codiemb.tables",
+    ],
     ["codiemb.checkpoint", "codiemb.cpu_memory", "codiemb.rank_watch", "codiemb.signals"],
     ["codiemb.losses", "codiemb.pooling", "codiemb.metrics", "codiemb.optim"],
     ["codiemb.encoder"],

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import markdown_table, matmul_rate, page
+from machine import matmul_rate, page
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tqdm import tqdm
 from workload import Job, cost, read_folder, token_lengths, write_folder
 
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
+from codiemb.tables import pipe_table
 
 _BATCH = 32  # the peer's default
 
@@ -133,7 +134,7 @@ def _report(job: Job, folder: Path, contenders: list[Contender], rates: list) ->
         bf16 means weights and activations in bf16, pooling in fp32 here."""
     packages = ("torch", "transformers", "sentence-transformers")
     title = "Encoding speed against SentenceTransformer.encode"
-    return page(title, (work, markdown_table(header, rows), method), packages)
+    return page(title, (work, pipe_table([header, *rows], 2), method), packages)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from machine import markdown_table, matmul_rate, page, synchronise
+from machine import matmul_rate, page, synchronise
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +26,7 @@ from codiemb.batch import Batch, PackedTexts
 from codiemb.encoder import Encoder, LoraSpec, ModelSpec, load_encoder
 from codiemb.encoder.attention import has_varlen_kernel
 from codiemb.losses import InfoNCE
+from codiemb.tables import pipe_table
 
 _ROOT = Path(__file__).parents[2]
 
@@ -150,7 +151,7 @@ def _report(args: argparse.Namespace, line: str, kernel: bool, runs: list[Run], 
         {args.steps} steps. Model flops: 6 per trained and 4 per frozen parameter and token, and attention's
         scores and values threefold."""
     header = ("training", "texts", "tokens a step", "step", "tokens/s", "of the matmul rate", "peak memory")
-    table = markdown_table(header, [_cells(run, rate) for run in runs])
+    table = pipe_table([header, *(_cells(run, rate) for run in runs)], 2)
     return page("A training step on one card", (text, table), ("torch", "transformers", "peft"))
 
 

@@ -18,13 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from machine import markdown_table, matmul_rate, memory_mib, page, reset_peak_memory
+from machine import matmul_rate, memory_mib, page, reset_peak_memory
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.losses import InfoNCE
+from codiemb.tables import pipe_table
 
 _LOSSES: dict[str, Callable[[EmbeddedBatch], Tensor]] = {
     "direct": lambda batch: cross_entropy(
@@ -108,7 +109,7 @@ def _report(width: int, measured: dict[int, dict[str, list[dict[str, float]]]]) 
         of the runs, the largest extra memory."""
     header = ("rows", "computation", "extra memory", "time", "/ direct", "in CPU time", "of fp32 matmul rate")
     rows = [_cells(size, name, runs) for size, runs in measured.items() for name in runs]
-    return page("InfoNCE on large batches", (text, markdown_table(header, rows)), ("torch",))
+    return page("InfoNCE on large batches", (text, pipe_table([header, *rows], 2)), ("torch",))
 
 
 def _compare(sizes: list[int], rounds: int, width: int, threads: int) -> dict:

@@ -49,12 +49,6 @@ def reset_peak_memory() -> None:
     Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """First two columns to the left, numbers to the right."""
-    rule = ["---", "---", *["---:"] * (len(header) - 2)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
-
-
 def page(title: str, paragraphs: Sequence[str], packages: Sequence[str]) -> str:
     """A Markdown page: the paragraphs, then the machine and the command."""
     rates = {

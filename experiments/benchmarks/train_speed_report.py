@@ -4,9 +4,11 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from machine import markdown_table, page
+from machine import page
 from train_speed_sides import Contender
 from workload import Cost, Job
+
+from codiemb.tables import pipe_table
 
 
 @dataclass
@@ -48,7 +50,7 @@ def table(rows: list[Row]) -> str:
     """The result as a Markdown table, one line for each row and contender."""
     header = ("work", "trainer", "useful tokens/s", "ratio", "in CPU time", "of fp32 matmul rate")
     header += ("in CPU time", "time / own plain run", "in CPU time", "peak memory (growth)")
-    return markdown_table(header, [_cells(row, contender) for row in rows for contender in row.contenders])
+    return pipe_table([header, *(_cells(row, contender) for row in rows for contender in row.contenders)], 2)
 
 
 def _cells(row: Row, contender: Contender) -> list[str]:
@@ -73,10 +75,15 @@ def report(rows: list[Row], rounds: int) -> str:
         weights, same batches of Chinese-like texts, same loss (InfoNCE, temperature 0.02), AdamW and
         clipping, in turns and in the same run. Tokenisation is part of the time. The first loss agrees within
         1e-3, and without dropout every later one in fp32 within 1e-2."""
-    texts = markdown_table(
-        ("work", "lengths", "texts a step", "useful tokens", "useful when padded", "flops padded / useful"),
-        [_texts_cells(row) for row in rows],
+    header = (
+        "work",
+        "lengths",
+        "texts a step",
+        "useful tokens",
+        "useful when padded",
+        "flops padded / useful",
     )
+    texts = pipe_table([header, *map(_texts_cells, rows)], 2)
     method = f"""Medians of {rounds} rounds of one step, after a warm-up. `chunked` is gradient caching:
         chunks of 4 texts a column (sentence-transformers), or of 4 x the longest text in tokens. Flops: 6 per
         parameter and useful token, plus 12 x length^2 x width per sequence and layer; recomputation does not

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from codiemb.config.sweep import spread
+from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
 from experiments.laboratory.plots import plot_rows, plot_scatter
 from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
@@ -73,7 +73,7 @@ def scores_table(arms: Mapping[str, Sequence[Run]]) -> str:
     for arm, runs in arms.items():
         cells = [spread([run.scores[column] for run in runs]) for column in (*TASKS, *MEANS)]
         rows.append([f"`{arm}`", str(len(runs)), *cells])
-    return _pipe_table(rows)
+    return pipe_table(rows)
 
 
 def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
@@ -89,7 +89,7 @@ def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
         "by Student's t, which at three seeds takes 4.3 standard errors. Of twenty comparisons without any "
         "effect, one gets a *.)"
     )
-    return f"{_pipe_table(rows)}\n{note}"
+    return f"{pipe_table(rows)}\n{note}"
 
 
 def contrasts(question: Question, arms: Mapping[str, Sequence[Run]]) -> Sequence[Contrast]:
@@ -97,8 +97,3 @@ def contrasts(question: Question, arms: Mapping[str, Sequence[Run]]) -> Sequence
     if question.name != "fusion":
         return question.contrasts
     return [less(arm, "soup") for arm in arms if arm != "soup"]
-
-
-def _pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", *("---:" for _ in rows[0][1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])) + "\n"

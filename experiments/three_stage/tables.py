@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from codiemb.config.result import read_scores
-from codiemb.config.sweep import pipe_table, spread
+from codiemb.tables import pipe_table, spread
 from experiments.steps import ROOT
 from experiments.three_stage.plan import ARMS, Arm, all_steps
 
@@ -90,7 +90,7 @@ def score_table(title: str, rows: Sequence[tuple[str, Sequence[Scores]]]) -> str
     for name, scores in rows:
         cells = [spread([100 * one[task] for one in scores]) for task in tasks]
         lines.append([name, *cells, spread([mean(one) for one in scores])])
-    return pipe_table(lines)
+    return pipe_table(lines, aligned=True)
 
 
 def stage_gains(arms: Mapping[str, ArmScores]) -> list[Gain]:
@@ -114,7 +114,7 @@ def gain_table(gains: Sequence[Gain]) -> str:
     for gain in gains:
         error = f" ± {gain.error:.2f}" if gain.error else ""
         lines.append([gain.stage, spread(gain.without), spread(gain.with_it), f"{gain.points:+.2f}{error}"])
-    return pipe_table(lines)
+    return pipe_table(lines, aligned=True)
 
 
 def minutes_table() -> str:
@@ -125,7 +125,7 @@ def minutes_table() -> str:
         by_stage[stage] = by_stage.get(stage, 0.0) + step.seconds() / 60
     total = sum(by_stage.values())
     lines = [["", *by_stage, "all"], ["minutes", *(f"{m:.1f}" for m in [*by_stage.values(), total])]]
-    return pipe_table(lines)
+    return pipe_table(lines, aligned=True)
 
 
 def _short(task: str) -> str:

@@ -65,9 +65,9 @@ class EmbeddingModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Give a new head the frequencies of the tokens to predict; a checkpoint is loaded after this."""
         data = getattr(self.trainer, "datamodule", None)
-        if self.head is not None and self.head.knows_nothing and isinstance(data, EmbeddingDataModule):
+        if self.head is not None and self.head.is_untrained and isinstance(data, EmbeddingDataModule):
             assert self.head.bias is not None
-            self.head.start_from(data.target_counts(len(self.head.bias)))
+            self.head.set_token_frequencies(data.target_counts(len(self.head.bias)))
 
     def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Dropout is a function of (seed, micro-step, rank), so that a resumed run needs no random state."""

@@ -143,7 +143,7 @@ def test_the_sweep_table_shows_what_varied_and_every_score(sweep):
     folder = sweep(1, ["stage=finetune", "seed=2", "sampler=alternate"], {"STS": 0.75})
     assert sweep_markdown(read_jobs(folder)).splitlines() == [
         "| job | overrides | STS   | Retrieval |",
-        "|-----|-----------|-------|-----------|",
+        "| --- | --------- | ----- | --------- |",
         "| 0   | seed=1    | 50.00 | 25.00     |",
         "| 1   | seed=2    | 75.00 | -         |",
     ]

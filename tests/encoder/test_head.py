@@ -200,7 +200,7 @@ def test_without_a_head_in_the_checkpoint_a_new_one_starts_at_zero(
     head = load_head(spec, encoder)
     assert head.weight.shape == encoder.backbone.get_input_embeddings().weight.shape
     assert not head.weight.any()
-    assert head.knows_nothing
+    assert head.is_untrained
     value = TokenPrediction()(head(encoder, batch_of(encoder, tiny.SENTENCES[:1]))).value
     assert value.item() == pytest.approx(torch.tensor(float(len(head.weight))).log().item())
 
@@ -211,7 +211,7 @@ def test_a_new_head_started_from_counts_predicts_every_token_as_often_as_it_occu
     head = load_head(spec, encoder)
     batch = batch_of(encoder, tiny.SENTENCES)
     counts_V = 1.0 + batch.target_P.bincount(minlength=len(head.bias))
-    head.start_from(counts_V)
+    head.set_token_frequencies(counts_V)
     share_V = counts_V / counts_V.sum()
     expected = -share_V[batch.target_P].log().mean()
     torch.testing.assert_close(TokenPrediction()(head(encoder, batch)).value, expected)

@@ -1,11 +1,15 @@
 """Encoders and data small enough to know every answer."""
 
+import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
+from codiemb.evaluation import Sheet
 
 
 class BagOfWords:
@@ -75,3 +79,11 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 def read_rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def shown(sheet: Sheet) -> str:
+    """What a terminal of 100 columns shows of a sheet, without colours."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(sheet.rich())
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

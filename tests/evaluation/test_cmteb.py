@@ -4,6 +4,7 @@ from collections import Counter
 from statistics import fmean
 
 import pytest
+from evaluation_fakes import shown
 
 from codiemb.evaluation import cmteb_table, cmteb_tasks
 from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
@@ -87,7 +88,7 @@ def test_scores_that_cannot_be_right_are_errors(scores: dict[str, float], messag
 
 
 def test_the_table_fits_100_columns():
-    text = cmteb_table(_complete()).sheet("outputs/finetune/export").text()
+    text = shown(cmteb_table(_complete()).sheet("outputs/finetune/export"))
     assert max(map(len, text.splitlines())) <= 100
     assert "outputs/finetune/export" in text
     assert "77.60" in text

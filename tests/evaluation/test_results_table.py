@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from evaluation_fakes import shown
 
 from codiemb.evaluation import (
     Evaluation,
@@ -46,7 +47,7 @@ Mean                                40.31  80.62
 
 
 def test_the_table_as_it_is_read():
-    assert results_sheet(AFTER, BEFORE).text() == SNAPSHOT
+    assert shown(results_sheet(AFTER, BEFORE)) == SNAPSHOT
 
 
 def test_without_a_before_or_bm25_the_columns_go():

@@ -152,8 +152,8 @@ def one_process(cfg: TrainConfig) -> Expected:
     data.setup()
     data.tokenizer = encoder.tokenizer
     module = build.build_module(cfg, encoder).train()
-    if module.head is not None and module.head.knows_nothing:
-        module.head.start_from(data.target_counts(len(module.head.bias)))
+    if module.head is not None and module.head.is_untrained:
+        module.head.set_token_frequencies(data.target_counts(len(module.head.bias)))
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = build.build_node("optimizer", cfg.optimizer, partial=True)(trained)
     accumulation = cfg.trainer["accumulate_grad_batches"]

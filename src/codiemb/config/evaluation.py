@@ -122,7 +122,7 @@ def dev_scores(task: EvaluationTaskConfig, encoder: "TextEncoder") -> dict[str, 
     from codiemb.evaluation import evaluate
 
     result = evaluate(encoder, evaluation_tasks(task), task.instructions, bm25=False)
-    return {f"{entry.task}/{entry.metric.replace('_at_', '@')}": entry.score for entry in result.results}
+    return {f"{entry.task}/{entry.metric_name}": entry.score for entry in result.results}
 
 
 def evaluate_before(

@@ -40,7 +40,7 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
         spec, trials = search(spec, run_dir, lambda folder: fmean(_evaluate(dev, folder).scores.values()))
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
-    _tell_weights(folder)
+    _log_weights(folder)
     scores: dict[str, float] = {}
     if cfg.evaluate.after:
         columns = _checkpoints(cfg, spec) if cfg.evaluate.before else {}
@@ -86,7 +86,7 @@ def _save(
     return [sheet, *published]
 
 
-def _tell_weights(folder: Path) -> None:
+def _log_weights(folder: Path) -> None:
     for row in json.loads((folder / FUSION_FILE).read_text("utf-8"))["checkpoints"]:
         log.info(
             "weight %.3f (per tensor %.3f to %.3f), moved by %.3f: %s",

@@ -23,7 +23,7 @@ from codiemb.errors import UserError
 log = logging.getLogger("codiemb")
 
 # What a continued run may change: where and how it runs and what it reports, not what it computes.
-_MAY_DIFFER = (
+_MAY_CHANGE = (
     "resume",
     "run_dir",
     "strategy",
@@ -37,7 +37,7 @@ _MAY_DIFFER = (
     "data.prefetch",
     "trainer",
 )
-_BUT_NOT = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
+_MUST_STAY = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
 
 
 def new_or_unfinished_run(stage: str, resume: bool) -> str:
@@ -142,7 +142,7 @@ def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
 
 
 def _matters(key: str) -> bool:
-    return not _is_under(key, _MAY_DIFFER) or _is_under(key, _BUT_NOT)
+    return not _is_under(key, _MAY_CHANGE) or _is_under(key, _MUST_STAY)
 
 
 def _default(cfg: DictConfig, key: str) -> object:

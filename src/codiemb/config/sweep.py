@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -19,6 +19,7 @@ from codiemb.config.result import has_result, read_scores
 from codiemb.config.run_folder import is_main_process
 from codiemb.config.sweep_plot import plot_groups
 from codiemb.errors import UserError
+from codiemb.tables import pipe_table, spread
 
 
 class SweepTable(Callback):
@@ -102,7 +103,7 @@ def sweep_markdown(jobs: list[dict[str, Any]]) -> str:
     for job, overrides in zip(jobs, varied, strict=True):
         cells = [f"{100 * job['scores'][name]:.2f}" if name in job["scores"] else "-" for name in names]
         lines.append([job["job"], overrides, *cells])
-    return pipe_table(lines)
+    return pipe_table(lines, aligned=True)
 
 
 def group_seeds(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,26 +131,11 @@ def groups_markdown(groups: list[dict[str, Any]]) -> str:
         cells = [_in_percent(group["scores"].get(name, [])) for name in names]
         row = [group["overrides"], str(len(group["means"])), *cells, _in_percent(group["means"])]
         lines.append(row)
-    return pipe_table(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean, with the sample standard deviation where there are several values."""
-    deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{deviation}"
+    return pipe_table(lines, aligned=True)
 
 
 def _in_percent(scores: Sequence[float]) -> str:
     return spread([100 * score for score in scores]) if scores else "-"
-
-
-def pipe_table(table: Sequence[Sequence[str]]) -> str:
-    """Markdown, aligned so that it also reads well in a terminal; the first line is the header."""
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in table]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rows = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([rows[0], rule, *rows[1:]]) + "\n"
 
 
 def _stop(message: str) -> None:

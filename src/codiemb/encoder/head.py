@@ -29,12 +29,12 @@ class LanguageHead(nn.Module):
         self.bias = None if bias_V is None else nn.Parameter(bias_V)
 
     @property
-    def knows_nothing(self) -> bool:
+    def is_untrained(self) -> bool:
         """A new head, before its first step: all tokens are equally likely, whatever the states."""
         return self.weight is not None and not self.weight.any()
 
     @torch.no_grad()
-    def start_from(self, counts_V: Float[Tensor, " V"]) -> None:
+    def set_token_frequencies(self, counts_V: Float[Tensor, " V"]) -> None:
         """Make every token as likely as it is frequent (counts above 0).
 
         Else the states themselves must first learn to say which tokens are frequent: after 150 steps the loss

@@ -24,6 +24,11 @@ class TaskScore:
     bm25: float | None = None  # same metric
     metrics: dict[str, float] = field(default_factory=dict)  # mteb's other numbers
 
+    @property
+    def metric_name(self) -> str:
+        """As papers print it: ndcg@10."""
+        return self.metric.replace("_at_", "@")
+
 
 @dataclass(frozen=True)
 class MissingDataset:

@@ -122,5 +122,5 @@ def _metrics(result: TaskResult) -> dict[str, float]:
 
 def _line(result: TaskScore) -> str:
     baseline = "" if result.bm25 is None else f", BM25 {100 * result.bm25:.2f}"
-    metric = result.metric.replace("_at_", "@")
+    metric = result.metric_name
     return f"{metric} {100 * result.score:.2f}{baseline} ({result.seconds:.1f} s, {result.num_texts:,} texts)"

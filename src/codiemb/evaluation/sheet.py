@@ -1,15 +1,13 @@
-"""A small table with notes that can show itself in a terminal, as plain text and as Markdown."""
+"""A small table with notes that can show itself in a terminal and as Markdown."""
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100  # columns that every table of this package fits into
+from codiemb.tables import pipe_table
 
 
 @dataclass(frozen=True)
@@ -34,26 +32,14 @@ class Sheet:
         notes = [Text(note) for note in self.notes]
         return Group(Text(self.title, style="bold"), *([table] if self.rows else []), *notes)
 
-    def text(self, width: int = WIDTH) -> str:
-        """The same without colours, for logs."""
-        console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self.rich())
-        return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
-
     def markdown(self) -> str:
         """A section with a pipe table and the notes below it."""
         parts = [f"## {self.title}"]
         if self.rows:
-            rule = ["---" if index < self.text_columns else "---:" for index in range(len(self.header))]
-            parts.append("\n".join(_pipes(row) for row in (self.header, rule, *self.rows)))
+            parts.append(pipe_table((self.header, *self.rows), self.text_columns).rstrip())
         return "\n\n".join([*parts, *self.notes]) + "\n"
 
 
 def percent(value: float | None) -> str:
     """A fraction as printed in embedding papers: 0.7123 -> "71.23"; a dash if there is none."""
     return "–" if value is None else f"{100 * value:.2f}"
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "\\n") for cell in cells) + " |"

@@ -32,10 +32,7 @@ def comparison_sheet(title: str, columns: Mapping[str, Evaluation], notes: Seque
     """One column of scores per model, in the rows and on the data of the last one."""
     last = list(columns.values())[-1]
     scores = {name: _comparable(last, evaluation) for name, evaluation in columns.items()}
-    rows = [
-        (r.task, r.metric.replace("_at_", "@"), *(percent(s.get(r.task)) for s in scores.values()))
-        for r in last.results
-    ]
+    rows = [(r.task, r.metric_name, *(percent(s.get(r.task)) for s in scores.values())) for r in last.results]
     if len(rows) > 1 and not last.missing:
         means = [fmean(s.values()) if len(s) == len(last.results) else None for s in scores.values()]
         rows.append(("Mean", "", *map(percent, means)))
@@ -88,7 +85,7 @@ def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:
 
 
 def _row(result: TaskScore, earlier: dict[str, float] | None, has_bm25: bool) -> tuple[str, ...]:
-    cells = [result.task, result.metric.replace("_at_", "@")]
+    cells = [result.task, result.metric_name]
     if earlier is not None:
         cells.append(percent(earlier.get(result.task)))
     cells.append(percent(result.score))

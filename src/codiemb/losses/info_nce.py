@@ -1,4 +1,10 @@
-"""InfoNCE over ragged groups, negatives of all ranks, false negatives masked."""
+"""InfoNCE over ragged groups, negatives of all ranks, false negatives masked.
+
+For one rank and one positive a query it is cross_entropy(query @ documents.T / temperature, positive). What
+that leaves out, in reading order: `masks.py` says which documents are no negatives of a query, `rows.py`
+turns that into the rows of logits that a pair of query and positive needs, and `contrast.py` computes their
+cross-entropies and gradients in chunks.
+"""
 
 from typing import Literal, NamedTuple
 
