@@ -1,5 +1,6 @@
 """Shared by all tests: tiny tokenizers, trained once, and no network."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import tiny
 import torch
 from huggingface_hub import constants
+from tiny_run import KNOWN_WARNINGS, TinyRun
 
 from data_prep.tokenizer import train_tokenizer
 
@@ -52,3 +54,14 @@ def metaspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen(byte_level: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.qwen(byte_level, tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny run that nothing stopped, for those that something did."""
+    folder = tmp_path_factory.mktemp("resume") / "whole"
+    with warnings.catch_warnings():
+        for message in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        TinyRun(folder).fit()
+    return folder
