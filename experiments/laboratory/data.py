@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,12 @@ def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
     """
     if folder.is_dir():
         return
+    if not (builtin / "frames_ir.jsonl").is_file():
+        sys.exit("no builtin data yet: run `make data` first")
+    written = files(_read(builtin / "frames_ir.jsonl"), _read(builtin / "frames_sts.jsonl"))
     partial = folder.with_name(f"{folder.name}.partial-{random.SystemRandom().getrandbits(32):x}")
     partial.mkdir(parents=True)
-    for name, rows in files(_read(builtin / "frames_ir.jsonl"), _read(builtin / "frames_sts.jsonl")).items():
+    for name, rows in written.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (partial / f"{name}.jsonl").write_text("".join(lines), "utf-8")
     try:

@@ -20,7 +20,7 @@ _PRETRAIN = (
     "encoder.train_only=embed_tokens",
     "optimizer.lr=3e-3",
     "head_learning_rate=3e-3",
-    "tasks.lm.global_batch_size=32",  # twice the steps for the same texts: better on dev than half of them of 64
+    "tasks.lm.global_batch_size=32",  # on dev better than half as many steps of 64
     "max_steps=2400",
 )
 _ALIGN = ("max_steps=80",)

@@ -129,7 +129,7 @@ def minutes_table() -> str:
 
 
 def _short(task: str) -> str:
-    """FramesPairClassification: Frames pair cl."""
+    """Fits a column: FramesPairClassification is "Frames pairs"."""
     for long, short in (
         ("PairClassification", " pairs"),
         ("Classification", " class."),

@@ -71,7 +71,7 @@ def committed(folder: Path) -> list[Saved]:
 
 
 def discard(saved: Saved) -> None:
-    """Remove a checkpoint, its record first: what is left is never a checkpoint with a record."""
+    """Remove a checkpoint, its record first: what an interruption leaves has none, and does not count."""
     _record_path(saved).unlink(missing_ok=True)
     remove(saved.path)
 

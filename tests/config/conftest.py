@@ -1,3 +1,5 @@
+"""Configurations, composed as Hydra does it but once for all tests."""
+
 import copy
 import functools
 import shutil

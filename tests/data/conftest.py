@@ -1,3 +1,5 @@
+"""Files of JSON lines, and a small tokenizer."""
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path

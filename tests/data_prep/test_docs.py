@@ -1,3 +1,5 @@
+"""The docs corpus: records from the sources of packages, read and never imported, split by module."""
+
 import json
 import sys
 from pathlib import Path

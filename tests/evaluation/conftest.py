@@ -1,3 +1,5 @@
+"""Builtin evaluation data small enough to know every answer."""
+
 from collections.abc import Iterator
 from pathlib import Path
 

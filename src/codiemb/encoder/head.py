@@ -60,7 +60,7 @@ def _token_states(encoder: Encoder, batch: LanguageBatch) -> Float[Tensor, "P D"
 
 
 def _embedding_states(encoder: Encoder, batch: LanguageBatch) -> Float[Tensor, "P D"]:
-    """The unit embedding of each predictor's sequence, as large as a token state behind RMS norm: sqrt(D)."""
+    """The unit embedding of each predictor's sequence, as large as a token state after RMS norm: sqrt(D)."""
     embedding_SD = encoder(batch.texts).last_SD
     ends_S = torch.tensor(batch.texts.sequence_lengths, device=embedding_SD.device).cumsum(0)
     sequence_P = torch.searchsorted(ends_S, batch.predictor_P, right=True)

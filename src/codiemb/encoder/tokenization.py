@@ -58,7 +58,7 @@ class TextTokenizer:
     Counting the tokens of the prompt alone is wrong where a token straddles the boundary (byte-level BPE
     glues the prompt's last space to the first word). sentence-transformers counts that way, so where the
     tokenizer would straddle, its pre-tokenizer is told to keep a prompt at the start of a text apart: then
-    both ways agree, and a word has the same tokens behind a prompt as at the start of a document.
+    both ways agree, and a word has the same tokens after a prompt as at the start of a document.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[tuple[str, str]], max_tokens: int) -> list[TokenizedText]:
         """Tokenise (instruction, text) pairs, cut at `max_tokens` (prompt and special tokens included).
 
-        The model's own number of positions caps `max_tokens`: behind it there is nothing to look up.
-        Every text has a token to pool: a blank one has the special tokens behind the prompt, or else one
+        The model's own number of positions caps `max_tokens`: beyond it there is nothing to look up.
+        Every text has a token to pool: a blank one has the special tokens after the prompt, or else one
         EOS or padding token. Evaluation sets hold blank texts, and must not end in an error or a NaN.
 
         Raises:
