@@ -41,11 +41,11 @@ class Gain(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the difference, from the spread over seeds; 0 with a single model on one side."""
-        sides = (self.with_it, self.without)
-        if min(map(len, sides)) < 2:
+        """Standard error of the difference, paired by fine-tuning seed; 0 with a single model on one side."""
+        if min(len(self.with_it), len(self.without)) < 2:
             return 0.0
-        return float(sum(stdev(side) ** 2 / len(side) for side in sides)) ** 0.5
+        differences = [b - a for a, b in zip(self.without, self.with_it, strict=True)]
+        return float(stdev(differences) / len(differences) ** 0.5)
 
 
 def mean(scores: Scores) -> float:
@@ -109,7 +109,7 @@ def stage_gains(arms: Mapping[str, ArmScores]) -> list[Gain]:
 
 
 def gain_table(gains: Sequence[Gain]) -> str:
-    """Markdown: what each stage adds; the error is that of the difference over fine-tuning seeds."""
+    """Markdown: what each stage adds; the error is that of the difference, paired by fine-tuning seed."""
     lines = [["stage", "without", "with", "gain ± standard error"]]
     for gain in gains:
         error = f" ± {gain.error:.2f}" if gain.error else ""
