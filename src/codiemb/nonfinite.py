@@ -139,7 +139,8 @@ class NonFiniteSteps(pl.Callback):
         engine: Any = trainer.strategy.model
         norm = float(engine.get_global_grad_norm())
         pl_module.log("train/grad_norm", norm, batch_size=1)
-        if not math.isfinite(norm):
+        is_fp16 = str(trainer.precision).startswith("16")  # whose loss scale is found by overflowing
+        if not math.isfinite(norm) and not is_fp16:
             message = _describe(trainer, _of_all_ranks(trainer, self._stepped), norm)
             raise UserError(
                 f"{message}. DeepSpeed has looked at it before us: nothing of this step was saved. Lower "

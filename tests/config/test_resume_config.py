@@ -236,9 +236,9 @@ def test_a_new_run_takes_nothing_that_another_left_in_its_folder(composed, tmp_p
 def test_ranks_started_from_outside_share_a_folder_or_are_told_to(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_STEP_ID", "2")
-    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     assert "slurm" not in resume.new_or_unfinished_run("finetune", resume=False)
-    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     assert resume.new_or_unfinished_run("finetune", resume=False) == "outputs/finetune/slurm-4711.2"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "8")

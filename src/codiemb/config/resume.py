@@ -61,8 +61,8 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
             "torchrun starts ranks that cannot agree on a name for the run's folder: add "
             f"hydra.run.dir={stage_dir}/NAME, or let one process start them (trainer.devices=N, no torchrun)"
         )
-    if os.environ.get("SLURM_NTASKS", "1") != "1" and "SLURM_JOB_ID" in os.environ:
-        return str(stage_dir / f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_STEP_ID', 0)}")
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return str(stage_dir / f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}")
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     return next(str(stage_dir / name) for name in names if not (stage_dir / name).exists())
