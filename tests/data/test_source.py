@@ -239,7 +239,7 @@ def test_a_block_ends_before_its_texts_are_too_many_for_a_column(write_lines, ca
 
 
 def test_a_source_remembers_its_longest_instructions_of_both_sides(write_lines, cache):
-    records = [sts(i) | {"query": ["match", "x" * (i % 30), "left"]} for i in range(100)]
+    records = [sts(i) | {"query": ["match" + "x" * (i % 30), "", "left"]} for i in range(100)]
     records[70]["positives"] = [["other", "instruction", "right"]]
     (source,) = open_converted([SourceFile("pairs", write_lines(records))], cache)
     queries = [record.query.instruction for record in source.longest]
