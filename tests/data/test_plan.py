@@ -66,7 +66,7 @@ def test_no_example_repeats_or_is_lost_within_an_epoch_of_a_source_but_the_tail(
             assert len(indices) == source.num_examples - source.num_examples % source.global_batch_size
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(plan_settings(), st.integers(1, 40))
 def test_the_last_examples_of_an_epoch_are_those_that_training_meets_last_or_not_at_all(setting, count):
     plan = Plan(*setting)

@@ -107,7 +107,9 @@ def test_a_gain_is_the_difference_of_means_with_its_standard_error(finished):
     by_name = {gain.stage.split(" (")[0]: gain for gain in gains[::-1]}
     align = by_name["2 align"]  # after pretrain: full (0) against no_align (2)
     assert align.points == pytest.approx(-40)
-    assert align.error == pytest.approx((2 / 3) ** 0.5)  # sd 1 of 3 seeds on both sides
+    assert align.error == pytest.approx(0, abs=1e-9)  # every seed loses 40
+    unequal = tables.Gain("x", without=[1.0, 2.0, 3.0], with_it=[2.0, 4.0, 3.0])
+    assert unequal.error == pytest.approx(3**-0.5)  # differences 1, 2, 0 have sd 1
     assert gains[-2].points == pytest.approx(2)  # fused 3, mean seed 1
     assert gains[-1].points == pytest.approx(3)  # best on dev is 0
     assert "+2.00 " in tables.gain_table(gains)

@@ -1,6 +1,5 @@
 """A rank that dies or fails ends the others within the timeout, and each of them names it."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,9 +11,7 @@ from subprocess import PIPE
 import pytest
 import ranks
 import recipe
-import torch
-from conftest import Differences, on_ranks, start
-from safetensors.torch import load_file
+from conftest import start
 
 from codiemb.rank_watch import accept, call, listen
 
@@ -62,36 +59,6 @@ def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str)
         assert f"rank {falling} (host" in said[rank]
         assert f"process {process}) {end}" in said[rank]
     assert not any(f"rank {rank} (host" in said[falling] for rank in {0, 1, 2} - {falling})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_zero3"])
-def test_what_sigkill_leaves_of_a_sharded_run_goes_on_as_if_nothing_had_been(
-    differences: Differences, folder: Path, strategy: str
-):
-    """A rank is killed in the second of two steps; new processes end with the bits of the whole run."""
-    cfg = recipe.config(
-        folder / f"killed-{strategy}",
-        *on_ranks(strategy, 2),
-        *recipe.CASES["resumed"],
-        f"callbacks.stop_together.timeout={TIMEOUT}",
-    )
-    killed = start(ranks.train_and_fall, 2, cfg, 1, "killed", folder / f"killed-{strategy}-")
-    for process in killed.processes:
-        process.join(120)
-    assert killed.processes[1].exitcode == -signal.SIGKILL
-    assert killed.processes[0].exitcode not in (0, None)
-
-    going_on = start(ranks.go_on, 2, cfg, folder)
-    while not going_on.join():
-        pass
-    run_dir = Path(cfg.run_dir)
-    whole = differences[2, strategy, "resumed"]
-    assert json.loads((run_dir / "losses.json").read_text("utf-8")) == whole["losses"][1:]
-    ours = load_file(run_dir / "export" / "model.safetensors")
-    theirs = load_file(folder / f"2-{strategy}-resumed" / "export" / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.fixture

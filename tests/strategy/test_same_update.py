@@ -1,12 +1,14 @@
 """Promise 1: the same global batch, the same loss and the same update, whatever the strategy and world."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ranks
 import recipe
+import torch
 from conftest import JOBS, STRATEGIES, Differences, on_ranks, start
 from safetensors.torch import load_file
 
@@ -66,6 +68,35 @@ def test_every_strategy_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(dif
     found = differences[2, strategy, "resumed"]
     assert found["resumed_losses"] == found["losses"][1:]
     assert set(found["gaps"]) == {0.0}
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_zero3"])
+def test_what_sigkill_leaves_of_a_sharded_run_goes_on_as_if_nothing_had_been(
+    differences: Differences, folder: Path, strategy: str
+):
+    """A rank is killed in the second of two steps; new processes end with the bits of the whole run."""
+    cfg = recipe.config(
+        folder / f"killed-{strategy}",
+        *on_ranks(strategy, 2),
+        *recipe.CASES["resumed"],
+        "callbacks.stop_together.timeout=3",
+    )
+    killed = start(ranks.train_and_fall, 2, cfg, 1, "killed", folder / f"killed-{strategy}-")
+    for process in killed.processes:
+        process.join(120)
+    assert killed.processes[1].exitcode == -signal.SIGKILL
+    assert killed.processes[0].exitcode not in (0, None)
+
+    going_on = start(ranks.go_on, 2, cfg, folder)
+    while not going_on.join():
+        pass
+    run_dir = Path(cfg.run_dir)
+    whole = differences[2, strategy, "resumed"]
+    assert json.loads((run_dir / "losses.json").read_text("utf-8")) == whole["losses"][1:]
+    ours = load_file(run_dir / "export" / "model.safetensors")
+    theirs = load_file(folder / f"2-{strategy}-resumed" / "export" / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_deepspeed_in_bf16_rounds_weights_but_neither_scores_nor_rotary_frequencies(expected, folder: Path):
