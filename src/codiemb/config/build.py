@@ -160,14 +160,14 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
 
 
 def _check_widths(losses: dict[str, WeightedSum], width: int) -> None:
-    for task, terms in losses.items():
-        for name, term in terms.terms.items():
-            for part in term.modules():
-                if isinstance(part, AnglE | Matryoshka):
-                    try:
-                        part.check_width(width)
-                    except ValueError as error:
-                        raise UserError(f"losses.{task}.{name}: {error}") from error
+    terms = [(f"losses.{task}.{name}", term) for task in losses for name, term in losses[task].terms.items()]
+    for key, part in [(key, part) for key, term in terms for part in term.modules()]:
+        if not isinstance(part, AnglE | Matryoshka):
+            continue
+        try:
+            part.check_width(width)
+        except ValueError as error:
+            raise UserError(f"{key}: {error}") from error
 
 
 def _warn_of_other_architecture(spec: ModelSpec, encoder: Encoder) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
-SPLITS = ("dev", "test")  # of the builtin data
 
 
 @runtime_checkable
@@ -39,6 +38,9 @@ def check_task(task: EvaluationTaskConfig) -> None:
     Raises:
         UserError: unknown task set, split, task or instruction, or builtin data that is not there.
     """
+    from codiemb.evaluation import check_instructions
+    from codiemb.evaluation.builtin_tasks import SPLITS
+
     if task.name not in TASK_SETS:
         raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
     if task.split not in SPLITS:
@@ -47,8 +49,6 @@ def check_task(task: EvaluationTaskConfig) -> None:
         raise UserError(f"{task.data}/eval/{task.split}: no such folder; run `make data`, or set task.data")
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
-    from codiemb.evaluation import check_instructions
-
     check_instructions(task.instructions, evaluation_tasks(task))
 
 

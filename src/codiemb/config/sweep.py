@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from codiemb.atomic import write_text
 from codiemb.config.build import typed_train
 from codiemb.config.preflight import preflight
 from codiemb.config.result import has_result, read_scores
@@ -50,13 +51,13 @@ class SweepTable(Callback):
         jobs = read_jobs(folder)
         if not jobs:
             return
-        (folder / "sweep.json").write_text(json.dumps(jobs, indent=2) + "\n", "utf-8")
+        write_text(folder / "sweep.json", json.dumps(jobs, indent=2) + "\n")
         groups = group_seeds(jobs)
         tables = [sweep_markdown(jobs)]
         if any(len(group["means"]) > 1 for group in groups):
             tables.append(groups_markdown(groups))
         table = "\n".join(tables)
-        (folder / "sweep.md").write_text(table, "utf-8")
+        write_text(folder / "sweep.md", table)
         sys.stdout.write(f"\n{table}\n{folder / 'sweep.md'}\n")
         if any(group["means"] for group in groups):
             plot_groups(groups, folder / "sweep.png")
