@@ -1,4 +1,4 @@
-"""Tables in Markdown, for everything here that leaves one."""
+"""Tables in Markdown, for everything here that leaves one, and the means in their last rows."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -25,3 +25,9 @@ def spread(values: Sequence[float]) -> str:
     """Mean, with the sample standard deviation where there are several values."""
     deviation = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
     return f"{fmean(values):.2f}{deviation}"
+
+
+def complete_mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None where a value is missing, for a mean over part of the tasks compares to nothing."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None

@@ -12,7 +12,10 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from codiemb.config import build
+from codiemb.config.preflight import preflight
 from codiemb.config.schema import register
+from codiemb.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 Compose = Callable[..., DictConfig]
@@ -41,6 +44,19 @@ def composed(request: pytest.FixtureRequest, tmp_path: Path) -> Compose:
         return cfg
 
     return compose_config
+
+
+@pytest.fixture
+def refused(composed: Compose) -> Callable[..., str]:
+    """The message of the UserError that a training config dies of."""
+
+    def message(*overrides: str) -> str:
+        cfg = composed(*overrides)  # Hydra itself must have no objection
+        with pytest.raises(UserError) as error:
+            preflight(build.typed_train(cfg))
+        return str(error.value)
+
+    return message
 
 
 def _compose(folder: Path, root: str, overrides: tuple[str, ...]) -> DictConfig:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 
 from codiemb.config import build
+from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import EvalConfig, SourceConfig, TrainConfig
 from codiemb.encoder import LoraSpec, check_spec
@@ -113,7 +114,7 @@ def test_sweep_overrides_fan_out_over_seeds_and_loss_weights(train):
     for seed, weight in jobs:
         cfg = train(f"seed={seed}", f"losses.sts.rank_kl.weight={weight}")
         assert cfg.seed == int(seed)
-        losses = build.build_losses(cfg.losses)
+        losses = build_losses(cfg.losses)
         assert isinstance(losses["sts"], WeightedSum)
         assert losses["sts"].weights["rank_kl"] == float(weight)
 
@@ -261,7 +262,7 @@ def test_a_builtin_source_can_be_pointed_elsewhere(train):
 
 def test_a_term_a_callback_and_a_logger_can_be_switched_off(train):
     cfg = train("~losses.sts.pro", "callbacks.speed=null", "logger.wandb=null")
-    assert "pro" not in build.build_losses(cfg.losses)["sts"].terms
+    assert "pro" not in build_losses(cfg.losses)["sts"].terms
     assert cfg.callbacks["speed"] is cfg.logger["wandb"] is None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from codiemb.config import build
+from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
 
 ARMS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/experiment/lab").glob("*.yaml"))
@@ -22,7 +23,7 @@ def test_an_arm_passes_preflight_and_is_like_no_other(composed, seen, arm):
     needs = ["fuse.checkpoints=[a,b]", "fuse.base=c"] if arm == "fusion" else []
     cfg = build.typed_train(composed(f"experiment=lab/{arm}", *needs))
     preflight(cfg)
-    build.build_losses(cfg.losses)
+    build_losses(cfg.losses)
     differs = asdict(cfg) | {"export": None}  # what joint adds to base
     same = seen.setdefault(json.dumps(differs, sort_keys=True), arm)
     assert {same, arm} in ({arm}, {"base", "joint"})

@@ -4,30 +4,14 @@ import json
 import re
 
 import pytest
-import pytorch_lightning as pl
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.accelerators import CPUAccelerator
 
 from codiemb.config import build
 from codiemb.config.nodes import build_node, check_node
 from codiemb.config.preflight import preflight
-from codiemb.data import TaskSpec
 from codiemb.encoder.spec import SETTINGS_FILE
 from codiemb.errors import UserError
-
-
-@pytest.fixture
-def refused(composed):
-    """The message of the UserError that a training config dies of."""
-
-    def message(*overrides: str) -> str:
-        cfg = composed(*overrides)  # Hydra itself must have no objection
-        with pytest.raises(UserError) as error:
-            preflight(build.typed_train(cfg))
-        return str(error.value)
-
-    return message
 
 
 @pytest.mark.parametrize(
@@ -258,46 +242,6 @@ def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(composed):
     preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=4096")))
 
 
-def test_language_modelling_is_refused_where_deepspeed_would_not_train_it_exactly(composed):
-    for zero in (1, 3):
-        cfg = build.typed_train(composed("stage=pretrain", f"strategy=deepspeed_zero{zero}"))
-        preflight(cfg)
-    cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
-    with pytest.raises(UserError, match=r"steps of other tasks \(lm, ir\)"):
-        preflight(cfg)
-
-
-def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(composed, monkeypatch):
-    def build_it(*overrides: str) -> pl.Trainer:
-        cpu = ("strategy=deepspeed_zero1", "logger=local", "trainer.accelerator=cpu")
-        return build.build_trainer(build.typed_train(composed(*cpu, *overrides)))
-
-    with pytest.raises(UserError, match=r"needs CUDA GPUs, and this run would use CPUAccelerator; strategy="):
-        build_it()
-    monkeypatch.setattr(build, "CUDAAccelerator", CPUAccelerator)
-    with pytest.raises(UserError, match=r"bfloat16 with DeepSpeed needs .*precision=bf16-true, not 32-true"):
-        build_it("model.dtype=bfloat16")
-    assert build_it("model.dtype=bfloat16", "trainer.precision=bf16-true").strategy.config is not None
-
-
-@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "transformer-engine"])
-def test_weights_in_half_precision_need_an_optimizer_with_fp32_copies(refused, composed, precision):
-    said = refused(f"trainer.precision={precision}")
-    assert "round most weight updates away; bf16-mixed keeps fp32" in said
-    preflight(build.typed_train(composed("trainer.precision=bf16-true", "strategy=deepspeed_zero2")))
-    preflight(build.typed_train(composed("trainer.precision=bf16-mixed")))
-
-
-def test_trained_weights_are_fp32_but_those_that_stay_or_that_deepspeed_copies(composed):
-    def trained(*overrides: str) -> str:
-        return build.trained_model(build.typed_train(composed("model=youtu2b", *overrides))).dtype
-
-    assert trained() == "float32"
-    assert trained("strategy=fsdp") == "float32"
-    assert trained("model.lora.r=16") == "bfloat16"
-    assert trained("strategy=deepspeed_zero3", "trainer.precision=bf16-true") == "bfloat16"
-
-
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -320,13 +264,3 @@ def test_checkpoints_are_switched_by_their_callback(refused, composed):
     assert build.build_trainer(build.typed_train(composed(*cpu))).checkpoint_callback is not None
     without = build.build_trainer(build.typed_train(composed(*cpu, "callbacks.checkpoint=null")))
     assert without.checkpoint_callback is None
-
-
-def test_ddp_with_a_head_that_not_all_steps_use_must_look_for_unused_parameters(composed):
-    cfg = build.typed_train(composed("stage=pretrain", "strategy=ddp"))
-    preflight(cfg)
-    cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
-    with pytest.raises(UserError, match=r"\+strategy\.find_unused_parameters=true"):
-        preflight(cfg)
-    cfg.strategy["find_unused_parameters"] = True
-    preflight(cfg)

@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy
 
 from codiemb import optim
 from codiemb.config.evaluation import dev_scores, dev_task
+from codiemb.config.losses import build_losses, check_widths
 from codiemb.config.nodes import build_node, check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.data.records import RAW_TASKS
@@ -27,7 +28,6 @@ from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import Encoder, ModelSpec, load_encoder, load_head
 from codiemb.errors import UserError
 from codiemb.evaluating import DevMetrics
-from codiemb.losses import AnglE, Matryoshka, WeightedSum
 from codiemb.module import EmbeddingModule
 from codiemb.saving import CheckpointFile
 
@@ -95,18 +95,6 @@ def build_data(cfg: TrainConfig) -> EmbeddingDataModule:
     )
 
 
-def build_losses(losses: dict[str, Any]) -> dict[str, WeightedSum]:
-    """One weighted sum of terms per task; `weight` (default 1) belongs to the sum, the rest to the term."""
-    built: dict[str, WeightedSum] = {}
-    for task, terms in losses.items():
-        weighted = {}
-        for name, node in terms.items():
-            arguments = {key: value for key, value in node.items() if key != "weight"}
-            weighted[name] = (float(node.get("weight", 1.0)), build_node(f"losses.{task}.{name}", arguments))
-        built[task] = WeightedSum(weighted)
-    return built
-
-
 def trained_model(cfg: TrainConfig) -> ModelSpec:
     """The model's settings for training: weights that an optimizer moves are fp32, whatever `dtype` says.
 
@@ -147,7 +135,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
     """The Lightning module around an encoder."""
     _warn_of_other_architecture(cfg.model, encoder)
     losses = build_losses(cfg.losses)
-    _check_widths(losses, encoder.backbone.config.hidden_size)
+    check_widths(losses, encoder.backbone.config.hidden_size)
     return EmbeddingModule(
         encoder,
         losses,
@@ -157,17 +145,6 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
         seed=cfg.seed,
         head_learning_rate=cfg.head_learning_rate,
     )
-
-
-def _check_widths(losses: dict[str, WeightedSum], width: int) -> None:
-    terms = [(f"losses.{task}.{name}", term) for task in losses for name, term in losses[task].terms.items()]
-    for key, part in [(key, part) for key, term in terms for part in term.modules()]:
-        if not isinstance(part, AnglE | Matryoshka):
-            continue
-        try:
-            part.check_width(width)
-        except ValueError as error:
-            raise UserError(f"{key}: {error}") from error
 
 
 def _warn_of_other_architecture(spec: ModelSpec, encoder: Encoder) -> None:

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import math
-from collections.abc import Mapping
 from typing import get_args
 
 import pytorch_lightning as pl
@@ -14,6 +13,7 @@ from transformers import SchedulerType
 
 from codiemb import optim
 from codiemb.config.fuse_search import check_fuse
+from codiemb.config.losses import LOSS_HINT, check_losses
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.data.language import PredictFrom
@@ -21,9 +21,7 @@ from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.spec import with_folder_settings
 from codiemb.errors import UserError
-from codiemb.losses import MidLayerInfoNCE, TokenPrediction
 
-_LOSS_HINT = "see conf/losses"
 # Arguments of the trainer that the code passes itself, and the keys that decide them.
 _TRAINER_GIVEN = {
     "strategy": "the group strategy (strategy=ddp)",
@@ -49,7 +47,7 @@ def preflight(cfg: TrainConfig) -> None:
     _check_tasks(cfg)
     _check_chunks(cfg)
     for task, terms in cfg.losses.items():
-        _check_losses(task, terms, has_middle_layer=cfg.model.middle_layer is not None)
+        check_losses(task, terms, has_middle_layer=cfg.model.middle_layer is not None)
     check_node("sampler", cfg.sampler)
     build_node("sampler", cfg.sampler)
     check_node("optimizer", cfg.optimizer, given=frozenset({"params"}))
@@ -132,7 +130,7 @@ def _check_tasks(cfg: TrainConfig) -> None:
                 )
     for task, spec in cfg.tasks.items():
         if task not in cfg.losses:
-            raise UserError(f"tasks.{task} has no losses.{task}; add it, {_LOSS_HINT}")
+            raise UserError(f"tasks.{task} has no losses.{task}; add it, {LOSS_HINT}")
         if task in RAW_TASKS and spec.mask_share is None:
             _check_next_token(task, cfg.model)
 
@@ -160,31 +158,6 @@ def _check_chunks(cfg: TrainConfig) -> None:
                     f"tasks.{task}.{key}={getattr(spec, key)} exceeds encoder.max_tokens_per_chunk={budget}: "
                     "a single text may fill the budget; raise it or shorten the texts"
                 )
-
-
-def _check_losses(task: str, terms: object, *, has_middle_layer: bool) -> None:
-    path = f"losses.{task}"
-    if not isinstance(terms, Mapping) or not terms:
-        raise UserError(f"{path} needs at least one term; {_LOSS_HINT}")
-    for term, node in terms.items():
-        if not isinstance(node, Mapping) or "_target_" not in node:
-            raise UserError(f"{path}.{term} needs a _target_; terms: {', '.join(terms)}; {_LOSS_HINT}")
-        _check_weight(f"{path}.{term}.weight", node.get("weight", 1.0))
-        check_node(f"{path}.{term}", node, extra=frozenset({"weight"}))
-        arguments = {key: value for key, value in node.items() if key != "weight"}
-        loss = build_node(f"{path}.{term}", arguments)  # cheap, and refuses values such as temperature=0
-        if isinstance(loss, TokenPrediction) != (task in RAW_TASKS):
-            raise UserError(f"{path}.{term}: {node['_target_']} is no loss for task {task}; {_LOSS_HINT}")
-        needs_middle = any(isinstance(part, MidLayerInfoNCE) for part in loss.modules())  # it may be wrapped
-        if needs_middle and node.get("weight", 1.0) and not has_middle_layer:
-            raise UserError(f"{path}.{term} needs model.middle_layer=middle, or {path}.{term}.weight=0")
-    if not any(node.get("weight", 1.0) for node in terms.values()):
-        raise UserError(f"{path}: at least one term needs a weight above 0")
-
-
-def _check_weight(key: str, weight: object) -> None:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-        raise UserError(f"{key}={weight!r} must be a finite number >= 0")
 
 
 def _check_schedule(cfg: TrainConfig) -> None:

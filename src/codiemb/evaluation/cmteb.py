@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean
 
 import mteb
 from mteb.abstasks import AbsTask
@@ -12,6 +11,7 @@ from mteb.abstasks import AbsTask
 from codiemb.evaluation.published import PUBLISHED, Published
 from codiemb.evaluation.quiet import preserve_random_state
 from codiemb.evaluation.sheet import Sheet
+from codiemb.tables import complete_mean
 
 BENCHMARK = "MTEB(cmn, v1)"
 # mteb's task types in the order of the published tables, with their column headers
@@ -70,8 +70,11 @@ def cmteb_table(scores: Mapping[str, float]) -> CmtebTable:
     types = cmteb_types()
     _check_scores(scores, types)
     tasks = {name: 100 * scores[name] if name in scores else None for name in types}
-    categories = {kind: _mean([tasks[name] for name in types if types[name] == kind]) for kind in CATEGORIES}
-    return CmtebTable(tasks, categories, _mean(list(tasks.values())), _mean(list(categories.values())))
+    categories = {
+        kind: complete_mean([tasks[name] for name in types if types[name] == kind]) for kind in CATEGORIES
+    }
+    mean, type_mean = complete_mean(list(tasks.values())), complete_mean(list(categories.values()))
+    return CmtebTable(tasks, categories, mean, type_mean)
 
 
 def cmteb_tasks() -> list[AbsTask]:
@@ -92,11 +95,6 @@ def _check_scores(scores: Mapping[str, float], known: Mapping[str, str]) -> None
     for name, score in scores.items():
         if not math.isfinite(score) or abs(score) > 1:
             raise ValueError(f"{name}: score {score} is not a fraction; give mteb's main score, not percent")
-
-
-def _mean(values: list[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return fmean(present) if len(present) == len(values) else None
 
 
 def _coverage(values: list[float | None]) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from codiemb.atomic import write_text
 from codiemb.evaluation.results import Evaluation, TaskScore
 from codiemb.evaluation.sheet import Sheet, percent
+from codiemb.tables import complete_mean
 
 
 def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> Sheet:
@@ -34,7 +34,7 @@ def comparison_sheet(title: str, columns: Mapping[str, Evaluation], notes: Seque
     scores = {name: _comparable(last, evaluation) for name, evaluation in columns.items()}
     rows = [(r.task, r.metric_name, *(percent(s.get(r.task)) for s in scores.values())) for r in last.results]
     if len(rows) > 1 and not last.missing:
-        means = [fmean(s.values()) if len(s) == len(last.results) else None for s in scores.values()]
+        means = [complete_mean([s.get(r.task) for r in last.results]) for s in scores.values()]
         rows.append(("Mean", "", *map(percent, means)))
     return Sheet(title, ("Task", "Metric", *columns), tuple(rows), tuple(notes), text_columns=2)
 
@@ -96,6 +96,6 @@ def _mean_row(evaluation: Evaluation, earlier: dict[str, float] | None, has_bm25
     """The mean over tasks; never over part of them."""
     cells = ["Mean", ""]
     if earlier is not None:
-        cells.append(percent(fmean(earlier.values()) if len(earlier) == len(evaluation.results) else None))
-    cells.append(percent(fmean(evaluation.scores.values())))
+        cells.append(percent(complete_mean([earlier.get(result.task) for result in evaluation.results])))
+    cells.append(percent(complete_mean(list(evaluation.scores.values()))))
     return (*cells, *([""] if has_bm25 else []))

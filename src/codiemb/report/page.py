@@ -3,7 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +12,7 @@ from codiemb.atomic import write_text
 from codiemb.report import sections
 from codiemb.report.axes import short
 from codiemb.report.run import Run, read_run
+from codiemb.tables import complete_mean
 
 REPORT_FILE = "report.html"
 Row = dict[str, Any]
@@ -89,7 +90,7 @@ def evaluation_table(before: list[Row], after: list[Row]) -> list[Row]:
         for row in after or before
     ]
     if len(rows) > 1:
-        mean = {name: _mean([row[name] for row in rows]) for name in ("before", "after", "bm25")}
+        mean = {name: complete_mean([row[name] for row in rows]) for name in ("before", "after", "bm25")}
         rows.append({"task": "Mean", "metric": "", **mean})
     return [row | {"gain": _gain(row["before"], row["after"])} for row in rows]
 
@@ -97,11 +98,6 @@ def evaluation_table(before: list[Row], after: list[Row]) -> list[Row]:
 def _test(row: Row) -> tuple[str, str, str]:
     """Scores compare only on the same data with the same metric."""
     return row["task"], row["metric"], row["revision"]
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if len(known) == len(values) else None
 
 
 def _gain(before: float | None, after: float | None) -> float | None:
