@@ -141,7 +141,7 @@ def _by_runs(
     streams = [x.split(sizes, dim=1) for x in (query, key, value)]
     outputs = []
     for (count, length), q, k, v in zip(packing.runs, *streams, strict=True):
-        attend = _plain if _flash_is_slow(query, length) else F.scaled_dot_product_attention
+        attend = _plain if _flash_is_slow(query, length, dropout) else F.scaled_dot_product_attention
         q, k, v = (_as_batch(x, count) for x in (q, k, v))
         out = attend(q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scale)
         outputs.append(out.transpose(1, 2).flatten(0, 1))
@@ -152,13 +152,14 @@ def _as_batch(rows: Float[Tensor, "H nL d"], count: int) -> Float[Tensor, "n H L
     return rows.unflatten(1, (count, -1)).transpose(0, 1)
 
 
-def _flash_is_slow(query: Tensor, length: int) -> bool:
+def _flash_is_slow(query: Tensor, length: int, dropout: float) -> bool:
     """SDPA on CPU in half precision: 2 to 5 times the time of plain products (experiments/LOG.md).
 
-    Plain products keep the probabilities for the backward pass, which long sequences cannot afford.
+    Plain products keep the probabilities for the backward pass, which long sequences cannot afford. With
+    dropout SDPA on CPU has no kernel and does the same, with checks for rows that are masked as a whole.
     """
     half = query.dtype in (torch.float16, torch.bfloat16)
-    return half and query.device.type == "cpu" and length <= _MAX_PLAIN_TOKENS
+    return query.device.type == "cpu" and (dropout > 0 or (half and length <= _MAX_PLAIN_TOKENS))
 
 
 def _plain(
