@@ -99,6 +99,21 @@ def test_dropout_is_replayed_in_the_recomputation(byte_level):
     assert_equal(chunked, direct, 1e-5)
 
 
+@pytest.mark.parametrize("budget", [64, 10_000])
+def test_all_chunks_but_the_last_are_computed_twice(budget, byte_level):
+    encoder = tiny.tiny_encoder("bert", byte_level).train()
+    batch = batch_of("ir", encoder)
+    seen = []
+    encoder.backbone.register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    encoder.max_tokens_per_chunk = budget
+    InfoNCE(0.1)(encoder.embed(batch)).value.backward()
+    sizes = [len(chunk.input_ids_T) for chunk in split_by_tokens(batch.texts, budget)]
+    assert (len(sizes) > 2) == (budget == 64)
+    assert seen == [*sizes, *sizes[-2::-1]]
+
+
 def encoder_output(last_SD: torch.Tensor):
     from codiemb.encoder import Embeddings
 

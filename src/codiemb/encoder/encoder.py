@@ -1,9 +1,9 @@
 """The encoder: a packed stream of texts in, one fp32 unit vector per text out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from codiemb.pooling import PoolingMode, pool
 
 AttentionMode = Literal["bidirectional", "causal"]
 Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through
+Result = TypeVar("Result")
 
 
 class HiddenStates(NamedTuple):
@@ -56,8 +57,8 @@ class Encoder(nn.Module):
         max_tokens: longest text in tokens, prompt included, for `encode`.
         middle_layer: also embed from `hidden_states[middle_layer]` (0 is the token embedding).
         packed: run unpadded.
-        max_tokens_per_chunk: train in chunks of at most so many tokens, each in an activation checkpoint:
-            memory depends on this budget, not on the batch, at up to 4/3 of the time.
+        max_tokens_per_chunk: train in chunks of at most so many tokens, all but the last in an activation
+            checkpoint: memory depends on this budget, not on the batch, at up to 4/3 of the time.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class Encoder(nn.Module):
         if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
             return self._embeddings(texts)
         chunks = self._chunks(texts, self.max_tokens_per_chunk)
-        parts = [checkpoint(self._embeddings, chunk, use_reentrant=False) for chunk in chunks]
+        parts = _checkpointed(self._embeddings, [(chunk,) for chunk in chunks])
         num_texts = len(texts.sequence_lengths)
         middle = [part.middle_SD for part in parts if part.middle_SD is not None]
         return Embeddings(
-            torch.cat([part.last_SD for part in parts])[:num_texts],
-            torch.cat(middle)[:num_texts] if middle else None,
+            torch.cat([part.last_SD for part in parts])[-num_texts:],
+            torch.cat(middle)[-num_texts:] if middle else None,
         )
 
     def _embeddings(self, texts: PackedTexts) -> Embeddings:
@@ -116,14 +117,15 @@ class Encoder(nn.Module):
         return Embeddings(unit(hidden.last_TD), middle)
 
     def _chunks(self, texts: PackedTexts, max_tokens: int) -> list[PackedTexts]:
-        """The stream in chunks, and further ones whose results nobody uses where another rank has more.
+        """The stream in chunks, after further ones whose results nobody uses where another rank has more.
 
         FSDP and ZeRO-3 gather weights in every pass, so all ranks must make equally many, or wait for ever: a
-        rank with fewer chunks runs its first text (the shortest) again.
+        rank with fewer chunks runs its first text (the shortest) again. The chunks are filled from the end
+        because the last one is cheapest (`_checkpointed`).
         """
         chunks = list(split_by_tokens(texts, max_tokens))
         num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
-        return chunks + [first_text(texts)] * (num_chunks - len(chunks))
+        return [first_text(texts)] * (num_chunks - len(chunks)) + chunks
 
     def embed(self, batch: Batch) -> EmbeddedBatch:
         """Encode a batch's unique texts once and hand every query and document its row."""
@@ -153,13 +155,14 @@ class Encoder(nn.Module):
         def states(chunk: PackedTexts, position_p: Tensor) -> Tensor:
             return self.hidden_states(chunk).last_TD[position_p]
 
-        parts, start = [], 0
-        for chunk in self._chunks(texts, self.max_tokens_per_chunk):
+        chunks = self._chunks(texts, self.max_tokens_per_chunk)
+        arguments = []
+        start = len(texts.input_ids_T) - sum(len(chunk.input_ids_T) for chunk in chunks)  # the further ones
+        for chunk in chunks:
             end = start + len(chunk.input_ids_T)
-            inside_p = position_P[(position_P >= start) & (position_P < end)] - start
-            parts.append(checkpoint(states, chunk, inside_p, use_reentrant=False))
+            arguments.append((chunk, position_P[(position_P >= start) & (position_P < end)] - start))
             start = end
-        return torch.cat(parts)
+        return torch.cat(_checkpointed(states, arguments))
 
     def hidden_states(self, texts: PackedTexts) -> HiddenStates:
         """Token states of the packed stream, computed packed or padded."""
@@ -249,6 +252,16 @@ class Encoder(nn.Module):
             rows = iter(order)
             for pack in split_by_tokens(stream, max(tokens_per_batch, *stream.sequence_lengths)):
                 yield [start + i for i in islice(rows, len(pack.sequence_lengths))], pack
+
+
+def _checkpointed(function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
+    """The results of all calls, each but the last in an activation checkpoint.
+
+    The backward pass begins with the last call and would recompute at once what that could have kept. So n
+    chunks cost (n - 1) / n of a forward pass more, and a batch that fits into one costs nothing more.
+    """
+    *recomputed, last = arguments
+    return [checkpoint(function, *each, use_reentrant=False) for each in recomputed] + [function(*last)]
 
 
 @contextmanager

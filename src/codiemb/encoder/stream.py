@@ -10,23 +10,28 @@ from codiemb.batch import PackedTexts
 def split_by_tokens(texts: PackedTexts, max_tokens: int) -> Iterator[PackedTexts]:
     """Cut a stream between sequences into streams of at most `max_tokens` tokens, in order.
 
+    Filled from the end: what is left over is the first one.
+
     Raises:
         ValueError: one sequence is longer than `max_tokens`.
     """
-    start = first = tokens = 0
     lengths = texts.sequence_lengths
     if max(lengths) > max_tokens:
         raise ValueError(
             f"a sequence of {max(lengths)} tokens exceeds max_tokens_per_chunk={max_tokens}: raise "
             "encoder.max_tokens_per_chunk, or lower the task's max_query_tokens or max_document_tokens"
         )
-    for i, length in enumerate([*lengths, max_tokens + 1]):  # the last one only closes the last chunk
-        if tokens + length > max_tokens:
-            rows = slice(first, i)
-            ids_T = texts.input_ids_T[start : start + tokens]
-            yield PackedTexts(ids_T, lengths[rows], texts.prompt_lengths[rows])
-            start, first, tokens = start + tokens, i, 0
-        tokens += length
+    borders, tokens = [len(lengths)], 0
+    for i in reversed(range(len(lengths))):
+        if tokens + lengths[i] > max_tokens:
+            borders.append(i + 1)
+            tokens = 0
+        tokens += lengths[i]
+    first = start = 0
+    for last in reversed(borders):
+        end = start + sum(lengths[first:last])
+        yield PackedTexts(texts.input_ids_T[start:end], lengths[first:last], texts.prompt_lengths[first:last])
+        first, start = last, end
 
 
 def first_text(texts: PackedTexts) -> PackedTexts:
