@@ -21,7 +21,7 @@ _PRETRAIN = (
     "optimizer.lr=3e-3",
     "head_learning_rate=3e-3",
     "tasks.lm.global_batch_size=32",  # on dev better than half as many steps of 64
-    "max_steps=2400",
+    "max_steps=2000",
 )
 _ALIGN = ("max_steps=80",)
 _FINETUNE = ("max_steps=80", f"seed={','.join(map(str, SEEDS))}")
