@@ -75,6 +75,17 @@ def source_files(package: str, max_files: int) -> list[tuple[str, str, str]]:
     return sorted(found[:max_files])
 
 
+def read_source(path: str) -> tuple[str, ast.Module]:
+    """A file's text and tree; both are empty where it is not valid Python."""
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            return source, ast.parse(source)
+    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
+        return "", ast.Module([], [])
+
+
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, _Definition]]:
     """Public top-level functions and classes, and the public methods of those classes."""
     for node in tree.body:
@@ -100,15 +111,7 @@ def _code(node: _Definition, lines: list[str]) -> str:
 def parse_file(item: tuple[str, str, str]) -> list[Entry]:
     """The usable entries of one file; a file that is not valid Python has none."""
     package, module, path = item
-    try:
-        source = Path(path).read_text(encoding="utf-8")
-        if '"""' not in source and "'''" not in source:
-            return []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
-            tree = ast.parse(source)
-    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
-        return []
+    source, tree = read_source(path)
     lines = source.split("\n")
     entries = []
     for name, node in _definitions(tree):

@@ -2,13 +2,12 @@
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_prep.docs.clean import is_query, split_docstring
 from data_prep.docs.markup import plain_text
+from data_prep.docs.parse import read_source
 
 MIN_WORDS = 6  # of a docstring or a block of comments; less says nothing
 MAX_CHARS = 20_000  # of a document; a longer one is a table
@@ -49,13 +48,7 @@ class ParsedFile:
 def parse_raw(item: tuple[str, str, str]) -> ParsedFile:
     """Read one file without importing it; one that is not valid Python has nothing."""
     package, module, path = item
-    try:
-        source = Path(path).read_text(encoding="utf-8")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
-            tree = ast.parse(source)
-    except (SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
-        return ParsedFile(package, module, [], [])
+    source, tree = read_source(path)
     texts: list[str] = []
     definitions: list[Definition] = []
     quoted: set[int] = set()  # lines of docstrings
