@@ -2,6 +2,7 @@
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 
 from codiemb.config import build
@@ -38,6 +39,26 @@ def test_weights_in_half_precision_need_an_optimizer_with_fp32_copies(refused, c
     assert "round most weight updates away; bf16-mixed keeps fp32" in said
     preflight(build.typed_train(composed("trainer.precision=bf16-true", "strategy=deepspeed_zero2")))
     preflight(build.typed_train(composed("trainer.precision=bf16-mixed")))
+
+
+def test_adamw_moves_no_bf16_weight_above_a_size_and_every_fp32_weight():
+    """What the refusal rests on: the step is about the learning rate, bf16 rounds to 1/256 of the weight."""
+
+    def moved(dtype: torch.dtype) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        start = torch.normal(0.0, 0.02, (10_000,), generator=generator).to(dtype)
+        weight = start.clone().requires_grad_()
+        optimizer = torch.optim.AdamW([weight], lr=4e-5, weight_decay=0.0)
+        for _ in range(20):
+            # of one size and any sign: Adam's step is then never longer than the learning rate
+            weight.grad = torch.randn(10_000, generator=generator).sign().to(dtype)
+            optimizer.step()
+        large = start.abs() > 2**-6
+        assert 0.4 < large.double().mean() < 0.5
+        return (weight != start)[large]
+
+    assert moved(torch.float32).double().mean() > 0.99
+    assert not moved(torch.bfloat16).any()
 
 
 def test_trained_weights_are_fp32_but_those_that_stay_or_that_deepspeed_copies(composed):
