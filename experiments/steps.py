@@ -1,10 +1,15 @@
-"""Experiments as lists of run_train.py commands: in fixed folders, finished ones skipped, others resumed."""
+"""Experiments as lists of run_train.py commands: in fixed folders, finished ones skipped, others resumed.
+
+Some may run beside each other: a training run of a small model does not keep two cores busy, two runs do.
+"""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +25,19 @@ class Step(NamedTuple):
     name: str
     folder: Path  # of the run or of the sweep, relative to the repository
     overrides: Sequence[str]
-    minutes: float  # expected on two cores: for the time left
+    minutes: float  # expected on its share of two cores: for the time left
     sweep: bool = False
+    needs: tuple[str, ...] = ()  # names of the steps that it can only start after
 
     def command(self) -> list[str]:
         """What a user types, so that a log names something that can be repeated."""
         place = f"hydra.{'sweep' if self.sweep else 'run'}.dir={self.folder}"
         return ["run_train.py", *(["-m"] if self.sweep else []), *self.overrides, place, "resume=true"]
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes, beside its folder."""
+        return ROOT / self.folder.with_name(self.folder.name + ".log")
 
     def has_finished(self) -> bool:
         """Whether all of its jobs have left a result."""
@@ -45,40 +56,65 @@ class Step(NamedTuple):
         return float(sum(result["seconds"] for result in self.results()))
 
 
-def run_steps(steps: Sequence[Step], after: Callable[[Step], None] | None = None) -> None:
-    """Run what has not finished, in order; a line at start and end of each, with the time left.
+def run_steps(
+    steps: Sequence[Step], after: Callable[[Step], None] | None = None, *, at_once: int = 1
+) -> None:
+    """Run what has not finished; a line at start and end of each, with the time left.
 
     Args:
-        steps: in the order of their dependencies.
+        steps: those that others need before those others. Of two that could start, the first does.
         after: called with each step once it has finished, now or before: to show where things stand.
+        at_once: how many may run beside each other, each on its share of the cores.
 
     Raises:
-        SystemExit: a command failed; its last lines are printed, and the next call goes on from there.
+        SystemExit: a command failed; its last lines are printed once the commands beside it have ended, and
+            the next call goes on from there.
     """
-    for number, step in enumerate(steps):
-        if step.has_finished():
-            _say(f"{step.name}: finished before, {step.folder}")
-        else:
-            left = sum(later.minutes for later in steps[number:] if not later.has_finished())
-            log = ROOT / step.folder.with_name(step.folder.name + ".log")
-            _say(f"{step.name}: step {number + 1} of {len(steps)}, about {left:.0f} min left; output: {log}")
-            started = time.perf_counter()
-            _run(step, log)
-            _say(f"{step.name}: {(time.perf_counter() - started) / 60:.1f} min")
-        if after is not None:
-            after(step)
+    waiting, done = list(steps), set[str]()
+    running: dict[Future[float], Step] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        while waiting or running:
+            ready = [step for step in waiting if done.issuperset(step.needs)]
+            if ready and len(running) < at_once:
+                step = ready[0]
+                waiting.remove(step)
+                if not step.has_finished():
+                    left = sum(each.minutes for each in (step, *waiting, *running.values())) / at_once
+                    place = f"step {steps.index(step) + 1} of {len(steps)}, about {left:.0f} min left"
+                    _say(f"{step.name}: {place}; output: {step.log}")
+                    running[pool.submit(_run, step, at_once)] = step
+                    continue
+                _say(f"{step.name}: finished before, {step.folder}")
+            else:
+                future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+                step = running.pop(future)
+                if future.exception() is not None:
+                    _say(f"{step.name}: failed{', the others are ending' if running else ''}")
+                _say(f"{step.name}: {future.result() / 60:.1f} min")
+            done.add(step.name)
+            if after is not None:
+                after(step)
 
 
-def _run(step: Step, log: Path) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
+def _run(step: Step, at_once: int) -> float:
+    """Run one command to its end; how many seconds it took."""
+    started = time.perf_counter()
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))} if at_once > 1 else {}
+    with step.log.open("a", encoding="utf-8") as file:
         code = subprocess.run(
-            [sys.executable, *step.command()], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False
+            [sys.executable, *step.command()],
+            cwd=ROOT,
+            env=threads | os.environ,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
     if code or not step.has_finished():
-        tail = log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]
+        tail = step.log.read_text("utf-8", errors="replace").splitlines()[-_TAIL:]
         failed = f"{step.name} failed (exit code {code}): python {' '.join(step.command())}"
         sys.exit("\n".join([failed, *tail]))
+    return time.perf_counter() - started
 
 
 def _say(line: str) -> None:

@@ -60,7 +60,7 @@ ARMS = (
 
 
 def all_steps() -> list[Step]:
-    """Every command, stage by stage; what arms have in common is run once."""
+    """Every command; what arms have in common is run once."""
     return [*_before(), *map(_finetune, ARMS), *map(_fuse, ARMS)]
 
 
@@ -68,25 +68,25 @@ def _before() -> list[Step]:
     """The random weights that everything starts from, pretraining, and alignment with and without it."""
     random = ("max_steps=1", "optimizer.lr=0", *_DEV)
     return [
-        Step("random", FOLDER / "random", random, minutes=0.5),
-        _after("random", "pretrain", "stage=pretrain", _PRETRAIN, minutes=7),
-        _after("pretrain", "align", "stage=align", _ALIGN, minutes=2.5),
-        _after("random", "align_random", "stage=align", _ALIGN, minutes=2.5),
+        Step("random", FOLDER / "random", random, minutes=1),
+        _after("random", "pretrain", "stage=pretrain", _PRETRAIN, minutes=11),
+        _after("pretrain", "align", "stage=align", _ALIGN, minutes=5),
+        _after("random", "align_random", "stage=align", _ALIGN, minutes=5),
     ]
 
 
 def _after(before: str, name: str, stage: str, length: tuple[str, ...], minutes: float) -> Step:
     start = f"model.path={FOLDER / before / 'export'}"
-    return Step(name, FOLDER / name, (stage, start, *length, *_DEV), minutes)
+    return Step(name, FOLDER / name, (stage, start, *length, *_DEV), minutes, needs=(before,))
 
 
 def _finetune(arm: Arm) -> Step:
     overrides = ("stage=finetune", f"model.path={arm.start}", *_FINETUNE, *_DEV)
-    return Step(f"{arm.name}/finetune", arm.finetune, overrides, minutes=3.5, sweep=True)
+    return Step(f"{arm.name}/finetune", arm.finetune, overrides, 5, sweep=True, needs=(arm.before[-1],))
 
 
 def _fuse(arm: Arm) -> Step:
     jobs = ",".join(str(arm.finetune / str(job)) for job in range(len(SEEDS)))
     overrides = ("stage=fuse", f"fuse.checkpoints=[{jobs}]", f"fuse.base={arm.start}", *_FUSE, *_QUIET)
     shown = [o for o in overrides if o != "evaluate.before=false"]  # here: the checkpoints beside the fusion
-    return Step(f"{arm.name}/fuse", arm.fuse, shown, minutes=3)
+    return Step(f"{arm.name}/fuse", arm.fuse, shown, minutes=4, needs=(f"{arm.name}/finetune",))

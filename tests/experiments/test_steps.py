@@ -13,11 +13,14 @@ from experiments.steps import Step, run_steps
 def root(tmp_path, monkeypatch):
     """A repository in which run_train.py only notes that it was called, and obeys `fake=` overrides."""
     (tmp_path / "run_train.py").write_text(
-        "import json, pathlib, sys\n"
+        "import json, pathlib, sys, time\n"
         "place = next(a for a in sys.argv if '.dir=' in a).partition('=')[2]\n"
         "folder = pathlib.Path(place); folder.mkdir(parents=True, exist_ok=True)\n"
         "with open('calls', 'a') as calls: calls.write(place + '\\n')\n"
         "print('first line'); print('the reason')\n"
+        "if 'fake=waits' in sys.argv:\n"
+        "    other = folder.with_name('beside')\n"
+        "    while not (other / 'result.json').is_file(): time.sleep(0.01)\n"
         "if 'fake=fails' in sys.argv: sys.exit(3)\n"
         "if 'fake=nothing' in sys.argv: sys.exit(0)\n"
         "(folder / 'result.json').write_text(json.dumps({'scores': {'a': 0.5}, 'seconds': 2.0}))\n"
@@ -26,8 +29,8 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def step(name, *overrides, sweep=False):
-    return Step(name, steps.Path("outputs") / name, overrides, minutes=1, sweep=sweep)
+def step(name, *overrides, sweep=False, needs=()):
+    return Step(name, steps.Path("outputs") / name, overrides, minutes=1, sweep=sweep, needs=needs)
 
 
 def calls(root):
@@ -57,6 +60,26 @@ def test_a_command_that_fails_or_leaves_no_result_stops_with_its_command_and_las
     assert f"bad failed (exit code {code}): python run_train.py {fake} hydra.run.dir=outputs/bad" in message
     assert message.endswith("the reason")
     assert calls(root) == ["outputs/bad"]
+
+
+def test_steps_run_beside_each_other_and_after_those_that_they_need(root, capsys):
+    plan = [step("long", "fake=waits"), step("last", needs=("long",)), step("beside"), step("end")]
+    plan[3] = plan[3]._replace(needs=("beside", "last"))
+    seen = []
+    run_steps(plan, after=lambda done: seen.append(done.name), at_once=2)  # one by one `long` would not end
+    assert sorted(calls(root)[:2]) == ["outputs/beside", "outputs/long"]
+    assert calls(root)[2:] == ["outputs/last", "outputs/end"]
+    assert seen == ["beside", "long", "last", "end"]
+    assert "long: step 1 of 4, about 2 min left" in capsys.readouterr().out
+
+
+def test_what_runs_beside_a_step_that_fails_ends_and_nothing_starts_after_it(root, capsys):
+    plan = [step("bad", "fake=fails"), step("beside"), step("never"), step("nor", needs=("bad",))]
+    with pytest.raises(SystemExit, match="bad failed"):
+        run_steps(plan, at_once=2)
+    assert "outputs/nor" not in calls(root)
+    assert plan[1].has_finished()
+    assert "bad: failed" in capsys.readouterr().out
 
 
 def test_a_sweep_has_finished_when_all_its_jobs_have(root):

@@ -36,6 +36,16 @@ def test_the_command_passes_preflight_and_starts_from_an_earlier_step(name):
     assert starts in earlier if name != "random" else starts is None
 
 
+def test_a_step_waits_for_the_steps_whose_folders_it_reads():
+    for number, step in enumerate(plan.all_steps()):
+        earlier = {each.name: str(each.folder) for each in plan.all_steps()[:number]}
+        reached = set(step.needs)
+        for name in reversed(earlier):
+            reached |= set(plan.all_steps()[list(earlier).index(name)].needs) if name in reached else set()
+        read = {name for name, folder in earlier.items() if any(f"{folder}/" in o for o in step.overrides)}
+        assert read <= reached, step.name
+
+
 def test_only_what_is_compared_differs_between_arms():
     tuned = [CONFIGS[f"{arm.name}/finetune"] for arm in plan.ARMS]
     assert len({arm.start for arm in plan.ARMS}) == len(plan.ARMS)
