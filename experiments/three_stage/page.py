@@ -28,6 +28,8 @@ make data-all                              # raw text and weak pairs, once
 {_COMMAND}      # goes on where it stopped: finished steps are skipped, others resumed
 ```
 """
+_CLOCKS = """Minutes by the runs' own clocks, two at a time on a core each (with evaluation, without
+starting Python):"""
 _LIMITS = f"""The deviation is that of the {len(SEEDS)} fine-tuning seeds. The stages before it were run once,
 with one seed, so it says nothing about their luck. The best seed was chosen on the dev side.
 """
@@ -39,7 +41,7 @@ def write_page(folder: Path, arms: Mapping[str, ArmScores]) -> Path:
     plot_arms(arms, folder / "plot.png")
     sections = [
         _QUESTION,
-        f"Minutes by the runs' own clocks (with evaluation, without starting Python):\n\n{minutes_table()}",
+        f"{_CLOCKS}\n\n{minutes_table()}",
         f"## Result, on the test side\n\n{test_table(arms)}\n{_LIMITS}",
         f"What each stage adds to the mean over tasks:\n\n{gain_table(stage_gains(arms))}",
         "![mean over tasks by arm](plot.png)\n",
