@@ -9,7 +9,7 @@ from experiments.three_stage.plan import ARMS, all_steps
 from experiments.three_stage.tables import dev_table, read_arm, test_table
 
 PAGE_FOLDER = Path(__file__).parent
-AT_ONCE = 2  # runs, a core each on a laptop: a third less time than one after the other
+AT_ONCE = 2  # runs, a core each on a laptop: two thirds of the time of one after the other
 
 
 def main() -> None:
