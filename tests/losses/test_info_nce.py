@@ -114,7 +114,7 @@ def test_margins_are_constants_to_the_gradient_and_mask_by_similarity():
     torch.testing.assert_close(loss(batch).value, torch.logsumexp(s[[0, 2, 3]], 0) - s[0])
     loss = InfoNCE(0.5, margin_percent=0.5)
     torch.testing.assert_close(loss(batch).value, torch.logsumexp(s[[0, 3]], 0) - s[0])
-    torch.testing.assert_close(loss(batch).logs["masked_share"], torch.tensor(2 / 3))
+    torch.testing.assert_close(loss(batch).logs["masked_share"], torch.tensor(2 / 3).double())
     both = InfoNCE(0.5, margin_absolute=0.1, margin_percent=0.5)
     torch.testing.assert_close(both(batch).value, loss(batch).value)
 
@@ -136,6 +136,18 @@ def test_logs_describe_the_batch():
     for key, value in expected.items():
         assert not logs[key].requires_grad
         assert logs[key].item() == pytest.approx(value, abs=1e-6), key
+
+
+@pytest.mark.parametrize(
+    "options", [{"margin_absolute": 0.05}, {"query_query": True, "document_document": True}], ids=" ".join
+)
+def test_options_do_not_change_what_the_hardest_negative_and_accuracy_mean(options):
+    """A margin hides exactly the negatives above the positive: accuracy after it would always be 1."""
+    batch = ragged_batch(seed=7)
+    plain, logs = (InfoNCE(0.1, **each)(batch).logs for each in ({}, options))
+    for key in ("positive_similarity", "hardest_negative_similarity", "accuracy@1"):
+        assert logs[key] == plain[key], key
+    assert 0 < plain["accuracy@1"] < 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -58,9 +58,11 @@ LOSSES = {
         }
     ),
 }
+INFO_NCES = [name for name, loss in LOSSES.items() if isinstance(loss, InfoNCE | MidLayerInfoNCE)]
 GROUPS = [(2, 1), (1, 3), (1, 0), (3, 1), (1, 0), (1, 0)]  # three queries a rank, 8 and 6 documents
 HASHES = [1000 + k for k in range(14)]
 HASHES[9] = 1000  # rank 1's positive is the text of a positive of rank 0
+HASHES[5] = 1013  # rank 0's hard negative is a positive on rank 1, of a query of the same text
 SCORES = [1.0, 0.5, 0.2, 1.0, 0.0, NAN, 0.4, 1.0, 0.9, 1.0, 0.1, NAN, 0.7, 0.3]
 CASES = {
     "ragged": (LOSSES, SCORES),
@@ -108,6 +110,9 @@ def run_rank(rank: int, folder: str) -> None:
         for case, (losses, _) in CASES.items()
         for name, loss in losses.items()
     }
+    results |= {
+        ("logs", name): LOSSES[name](share_of(global_batch("ragged"), rank)).logs for name in INFO_NCES
+    }
     torch.save(results, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -131,6 +136,14 @@ def test_mean_over_ranks_is_the_single_process_loss_and_gradient(ranks, case, na
     for key in EMBEDDINGS:
         averaged = torch.cat([results[case, name][1][key] for results in ranks]) / WORLD_SIZE
         torch.testing.assert_close(averaged, expected_gradients[key], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", INFO_NCES)
+def test_every_rank_logs_what_one_process_logs(ranks, name):
+    """Ranks hold different numbers of pairs; a mean over ranks of their means would be another number."""
+    expected = LOSSES[name](global_batch("ragged")).logs
+    for results in ranks:
+        torch.testing.assert_close(results["logs", name], expected)
 
 
 def test_the_cases_are_not_vacuous(ranks):

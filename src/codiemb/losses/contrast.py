@@ -64,7 +64,7 @@ class Seen(NamedTuple):
 
     loss_P: Float[Tensor, " P"]
     similarity_P: Float[Tensor, " P"]
-    hardest_P: Float[Tensor, " P"]  # similarity of the nearest negative kept, -inf where there is none
+    hardest_P: Float[Tensor, " P"]  # of the first block's nearest negative, margins aside; -inf without one
     num_eligible: Int[Tensor, ""]  # negatives by the rules
     num_kept: Int[Tensor, ""]  # of those, not masked as false negatives
 
@@ -135,8 +135,8 @@ class Contrast(NamedTuple):
         similarity_p = (query_pD * positive_pD).sum(dim=1)
         row_p = direction.row_P[pairs] - rows.start
         ceiling_c = self.margins.ceiling(similarity_p)  # with margins, every pair has its own row
-        self._fill(logit_cK, direction.blocks, rows, ceiling_c, tables, seen)
-        max_c = logit_cK.amax(dim=1)
+        largest_bc = self._fill(logit_cK, direction.blocks, rows, ceiling_c, tables, seen)
+        max_c = largest_bc.amax(dim=0) if ceiling_c is None else logit_cK.amax(dim=1)
         exp_cK = logit_cK.sub_(max_c[:, None]).exp_()
         sum_c = exp_cK.sum(dim=1)
         gap_p = (max_c + sum_c.log())[row_p] - similarity_p / self.temperature
@@ -147,7 +147,8 @@ class Contrast(NamedTuple):
             gradients["query"].index_add_(0, query_p, positive_pD * -slope_p[:, None])
             gradients["document"].index_add_(0, positive_p, query_pD * -slope_p[:, None])
             _add_gradients(direction.blocks, rows, exp_cK, (slope_c / sum_c)[:, None], tables, gradients)
-        hardest_c = (max_c * self.temperature).masked_fill(max_c == _filler(max_c), -torch.inf)
+        has_none_c = largest_bc[0] == _filler(largest_bc)
+        hardest_c = (largest_bc[0] * self.temperature).masked_fill(has_none_c, -torch.inf)
         seen.loss_P[pairs] = softplus(gap_p)
         seen.similarity_P[pairs] = similarity_p
         seen.hardest_P[pairs] = hardest_c[row_p]
@@ -160,19 +161,27 @@ class Contrast(NamedTuple):
         ceiling_c: Float[Tensor, " c"] | None,
         tables: Tables,
         seen: Seen,
-    ) -> None:
-        """Compute a chunk's logits, fill in what is no negative, and count those that are."""
+    ) -> Float[Tensor, "b c"]:
+        """Compute a chunk's logits, fill in what is no negative, and count those that are.
+
+        Returns:
+            Each row's largest logit in each block, before a margin hides the negatives above it.
+        """
         widths = [len(tables[block.candidate]) for block in blocks]
+        largest = []
         for block, logit_ck in zip(blocks, logit_cK.split(widths, dim=1), strict=True):
             excluded_ck, masked_ck = block.not_negatives(rows)
             seen.num_eligible.add_(logit_ck.numel() - excluded_ck.count_nonzero())
             del excluded_ck
             anchor_cD = tables[block.anchor][block.place_R[rows]]
             torch.mm(anchor_cD / self.temperature, tables[block.candidate].T, out=logit_ck)
-            if ceiling_c is not None:
-                masked_ck = masked_ck | (logit_ck > ceiling_c[:, None] / self.temperature)
-            seen.num_kept.add_(logit_ck.numel() - masked_ck.count_nonzero())
             logit_ck.masked_fill_(masked_ck, _filler(logit_ck))
+            largest.append(logit_ck.amax(dim=1))
+            if ceiling_c is not None:
+                masked_ck |= logit_ck > ceiling_c[:, None] / self.temperature
+                logit_ck.masked_fill_(masked_ck, _filler(logit_ck))
+            seen.num_kept.add_(logit_ck.numel() - masked_ck.count_nonzero())
+        return torch.stack(largest)
 
 
 def _filler(logits: Tensor) -> float:

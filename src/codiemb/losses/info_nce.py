@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from codiemb.batch import EmbeddedBatch
-from codiemb.distributed import sum_over_ranks, world_size
+from codiemb.distributed import gather_rows, sum_over_ranks, world_size
 from codiemb.losses.base import LossOutput, full_precision, require_positive
 from codiemb.losses.contrast import Contrast, Direction, Margins, Pairs, Seen
 from codiemb.losses.masks import Documents, Queries, rows_of_lower_ranks
@@ -112,6 +112,9 @@ class InfoNCE(nn.Module):
         documents, queries = Documents.local(batch), Queries.local(batch)
         if self.in_batch:
             documents = documents.gathered()
+            positive_text_E2 = documents.positive_texts()
+        else:
+            positive_text_E2 = gather_rows(documents.positive_texts())
         if self.symmetric or self.query_query:
             queries = queries.gathered()
         positive_P = batch.document_is_positive_N.nonzero().squeeze(1)
@@ -121,18 +124,20 @@ class InfoNCE(nn.Module):
             weight_P=weight_N[positive_P],
         )
         margins = Margins(self.margin_absolute, self.margin_percent)
-        contrast = Contrast(
-            pairs, self._directions(documents, queries, pairs), self.temperature, margins, self.chunk_rows
-        )
+        directions = self._directions(documents, queries, pairs, positive_text_E2)
+        contrast = Contrast(pairs, directions, self.temperature, margins, self.chunk_rows)
         value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
         return PairLosses(value, seen.loss_P, batch.document_owner_N[positive_P], _logs(seen))
 
-    def _directions(self, documents: Documents, queries: Queries, pairs: Pairs) -> list[Direction]:
+    def _directions(
+        self, documents: Documents, queries: Queries, pairs: Pairs, positive_text_E2: Int[Tensor, "E 2"]
+    ) -> list[Direction]:
         rows = RowBuilder(
             documents,
             queries,
             pairs.query_P,
             pairs.positive_P,
+            positive_text_E2,
             aligned=self.aligned,
             in_batch=self.in_batch,
             mask_false_negatives=self.mask_false_negatives,
@@ -148,13 +153,22 @@ class InfoNCE(nn.Module):
 
 
 def _logs(seen: Seen) -> dict[str, Tensor]:
+    """Means over the pairs of all ranks, which may hold different numbers of them; 0 where there are none."""
     has_negative_P = seen.hardest_P > -torch.inf
-    num_pairs = seen.similarity_P.new_tensor(max(len(seen.similarity_P), 1))
+    sums = [
+        seen.num_eligible - seen.num_kept,
+        seen.num_eligible,
+        seen.similarity_P.sum(),
+        (seen.similarity_P > seen.hardest_P).sum(),
+        has_negative_P.new_tensor(len(has_negative_P), dtype=seen.loss_P.dtype),
+        seen.hardest_P.where(has_negative_P, 0).sum(),
+        has_negative_P.sum(),
+    ]
+    total = sum_over_ranks(torch.stack([each.to(seen.loss_P.dtype) for each in sums]))
+    masked, eligible, similarity, right, pairs, hardest, with_negative = total.unbind()
     return {
-        "masked_share": (seen.num_eligible - seen.num_kept) / seen.num_eligible.clamp_min(1),
-        "positive_similarity": seen.similarity_P.sum() / num_pairs,
-        # over the pairs that have a negative; 0 if none has
-        "hardest_negative_similarity": seen.hardest_P.where(has_negative_P, 0).sum()
-        / has_negative_P.sum().clamp_min(1),
-        "accuracy@1": (seen.similarity_P > seen.hardest_P).sum() / num_pairs,
+        "masked_share": masked / eligible.clamp_min(1),
+        "positive_similarity": similarity / pairs.clamp_min(1),
+        "hardest_negative_similarity": hardest / with_negative.clamp_min(1),
+        "accuracy@1": right / pairs.clamp_min(1),
     }

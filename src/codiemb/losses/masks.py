@@ -46,6 +46,10 @@ class Documents(NamedTuple):
         columns = gather_rows(torch.stack([column.long() for column in self[1:]], dim=1)).unbind(1)
         return Documents(embedding_MD, columns[0], columns[1].bool(), *columns[2:])
 
+    def positive_texts(self) -> Int[Tensor, "E 2"]:
+        """The hashes of query and document of every positive here."""
+        return torch.stack([self.owner_hash_M, self.hash_M], dim=1)[self.is_positive_M]
+
 
 class Queries(NamedTuple):
     """Queries as anchors and candidates. Q of them (B where not gathered)."""

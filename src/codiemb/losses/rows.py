@@ -16,6 +16,7 @@ class RowBuilder:
         queries: the table that holds this rank's queries, and, where they are candidates, all others.
         query_P: the place of each pair's query in `queries`, ascending.
         positive_P: the place of each pair's positive in `documents`.
+        positive_text_E2: hashes of query and document of the positives of all ranks.
         aligned: of other queries' positives, only those of the same ordinal are negatives.
         in_batch: documents of other queries are negatives.
         mask_false_negatives: texts known as positives are not.
@@ -27,6 +28,7 @@ class RowBuilder:
         queries: Queries,
         query_P: Int[Tensor, " P"],
         positive_P: Int[Tensor, " P"],
+        positive_text_E2: Int[Tensor, "E 2"],
         *,
         aligned: bool,
         in_batch: bool,
@@ -35,10 +37,9 @@ class RowBuilder:
         self.documents, self.queries = documents, queries
         self.query_P, self.positive_P = query_P, positive_P
         self.aligned, self.in_batch, self.mask_false_negatives = aligned, in_batch, mask_false_negatives
-        texts, num_texts = number_texts(documents.hash_M, documents.owner_hash_M, queries.hash_Q)
-        self.text_M, owner_text_M, self.text_Q = texts
-        positive_M = documents.is_positive_M
-        self.known = KnownPairs(owner_text_M[positive_M], self.text_M[positive_M], num_texts)
+        texts, num_texts = number_texts(documents.hash_M, queries.hash_Q, *positive_text_E2.unbind(1))
+        self.text_M, self.text_Q, left_E, right_E = texts
+        self.known = KnownPairs(left_E, right_E, num_texts)
 
     def forward(
         self, *, per_pair: bool, query_query: bool = False, document_document: bool = False
