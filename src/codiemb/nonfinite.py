@@ -53,7 +53,7 @@ class NonFiniteSteps(pl.Callback):
         self.num_skipped = 0
         self._current = (0, "")  # micro-step and source
         self._seen: list[tuple[int, str, Tensor]] = []  # micro-step, source and loss since the last update
-        self._stepped: list[tuple[int, str, Tensor]] = []  # those of the last update
+        self._looked_at: list[tuple[int, str, Tensor]] = []  # by DeepSpeed: those of the update to come
 
     def state_dict(self) -> dict[str, Any]:
         """Part of the checkpoint."""
@@ -94,10 +94,11 @@ class NonFiniteSteps(pl.Callback):
             UserError: something is not finite on any rank, and the policy is `raise`.
         """
         seen, self._seen = self._seen, []
-        self._stepped = seen
         checked = [loss for *_, loss in seen]
         norm = torch.zeros(())
-        if not trainer.strategy.handles_gradient_accumulation:
+        if trainer.strategy.handles_gradient_accumulation:
+            self._looked_at += seen  # it is called for every micro-batch, and has the norm of all at the end
+        else:
             norm = gradient_norm(pl_module)
             pl_module.log("train/grad_norm", norm, batch_size=1)
             if getattr(trainer.precision_plugin, "scaler", None) is None:  # fp16's looks for overflow itself
@@ -105,7 +106,7 @@ class NonFiniteSteps(pl.Callback):
         finite = bool(torch.stack(checked).isfinite().all()) if checked else True
         if trainer.strategy.reduce_boolean_decision(finite, all=True):
             return
-        message = _describe(trainer, _of_all_ranks(trainer, seen), float(norm))
+        message = _describe(trainer.global_step, _of_all_ranks(trainer, seen), float(norm))
         if self.policy == "raise":
             raise UserError(
                 f"{message}. Nothing of this step was written. Lower optimizer.lr, look at these "
@@ -130,18 +131,19 @@ class NonFiniteSteps(pl.Callback):
         """
         if trainer.strategy.handles_gradient_accumulation:
             if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-                self._look_at_deepspeed(trainer, pl_module)
+                self._look_at_deepspeed(trainer, pl_module, batch_idx // trainer.accumulate_grad_batches)
             return
         if self.policy == "skip":
             pl_module.log("train/skipped_steps", float(self.num_skipped), batch_size=1)
 
-    def _look_at_deepspeed(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _look_at_deepspeed(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> None:
         engine: Any = trainer.strategy.model
+        looked_at, self._looked_at = self._looked_at, []
         norm = float(engine.get_global_grad_norm())
         pl_module.log("train/grad_norm", norm, batch_size=1)
         is_fp16 = str(trainer.precision).startswith("16")  # whose loss scale is found by overflowing
         if not math.isfinite(norm) and not is_fp16:
-            message = _describe(trainer, _of_all_ranks(trainer, self._stepped), norm)
+            message = _describe(step, _of_all_ranks(trainer, looked_at), norm)
             raise UserError(
                 f"{message}. DeepSpeed has looked at it before us: nothing of this step was saved. Lower "
                 "optimizer.lr or look at these records (resume=true goes on from the last checkpoint)"
@@ -169,10 +171,10 @@ def _of_all_ranks(trainer: pl.Trainer, seen: list[tuple[int, str, Tensor]]) -> l
     return [batch for part in parts for batch in part]
 
 
-def _describe(trainer: pl.Trainer, batches: list[_MicroBatch], norm: float) -> str:
+def _describe(step: int, batches: list[_MicroBatch], norm: float) -> str:
     """Step, sources and examples; of the batches with a bad loss or, if only the gradient is bad, of all."""
     bad = [batch for batch in batches if not math.isfinite(batch.loss)] or batches
-    lines = [f"step {trainer.global_step}: the loss or its gradient (norm {norm:g}) is not finite"]
+    lines = [f"step {step}: the loss or its gradient (norm {norm:g}) is not finite"]
     for batch in bad:
         shown = ", ".join(map(str, batch.examples[:_SHOWN]))
         more = f" and {len(batch.examples) - _SHOWN} more" if len(batch.examples) > _SHOWN else ""

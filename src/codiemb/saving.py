@@ -164,7 +164,7 @@ class Checkpoints(Checkpoint):
             raise Stopped(f"stopped by {name} after step {step}: {state}", self._stop.signum)
 
     def _save(self, trainer: pl.Trainer, step: int) -> None:
-        """Write, commit and thin out; all ranks succeed or raise together.
+        """Write; where all ranks have written, commit and thin out. All succeed or raise together.
 
         Raises:
             UserError: the disk is full or refuses; the last good checkpoint is untouched.
@@ -179,13 +179,14 @@ class Checkpoints(Checkpoint):
             if problem is None:
                 raise
             trainer.strategy.barrier("not written")  # the other ranks wait at the one inside save_checkpoint
-        if trainer.is_global_zero and problem is None:
+        written = trainer.strategy.reduce_boolean_decision(problem is None, all=True)
+        if written and trainer.is_global_zero:
             try:
                 files.commit(partial, step)
                 files.keep_newest(folder, self.keep)
             except OSError as error:
                 problem = error
-        if trainer.strategy.reduce_boolean_decision(problem is not None, all=False):
+        if not trainer.strategy.reduce_boolean_decision(written and problem is None, all=True):
             if trainer.is_global_zero:
                 files.remove(partial)
             raise UserError(_not_saved(folder, step, problem))

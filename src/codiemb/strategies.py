@@ -1,6 +1,7 @@
 """Lightning's sharded strategies, where they need a word from us so that none changes the maths."""
 
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -8,6 +9,11 @@ from pytorch_lightning.plugins.precision import DeepSpeedPrecision
 from pytorch_lightning.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
+
+from codiemb.errors import UserError
+
+if TYPE_CHECKING:
+    from codiemb.deepspeed_files import CheckpointFiles
 
 
 class FSDP2(ModelParallelStrategy):
@@ -17,6 +23,22 @@ class FSDP2(ModelParallelStrategy):
         """One mesh of all ranks: Lightning's default shards over nodes and splits tensors inside a node."""
         self._data_parallel_size, self._tensor_parallel_size = self.world_size, 1
         super().setup_environment()
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Lightning's asks for the first entry of the optimizer's state, and that of plain SGD has none."""
+        path = self.broadcast(checkpoint_path)
+        states = torch.load(path, mmap=True, map_location="cpu", weights_only=True)["optimizer_states"]
+        if any(state["state"] for state in states):
+            return super().load_checkpoint(path, weights_only)
+        optimizers, self.optimizers = self.optimizers, []
+        checkpoint = super().load_checkpoint(path, weights_only)
+        self.optimizers = optimizers
+        for optimizer, state in zip(optimizers, states, strict=True):
+            for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+                group.update({key: value for key, value in saved.items() if key != "params"})
+        return checkpoint
 
 
 class _UnchangedInputs(DeepSpeedPrecision):
@@ -29,6 +51,8 @@ class _UnchangedInputs(DeepSpeedPrecision):
 
 class DeepSpeed(DeepSpeedStrategy):
     """ZeRO 1 to 3. Lightning hands it the trainer's clipping, accumulation and precision."""
+
+    _files: "CheckpointFiles"
 
     def setup(self, trainer: pl.Trainer) -> None:
         """DeepSpeed casts buffers together with the weights; rotary frequencies stay fp32.
@@ -47,6 +71,41 @@ class DeepSpeed(DeepSpeedStrategy):
         for name, buffer in kept.items():
             path, _, leaf = name.rpartition(".")
             setattr(self.lightning_module.get_submodule(path), leaf, buffer.to(self.root_device))
+        from codiemb.deepspeed_files import CheckpointFiles  # imports DeepSpeed, which is optional
+
+        self.deepspeed_engine.checkpoint_engine = self._files = CheckpointFiles()
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | Path,
+        storage_options: Any = None,  # noqa: ANN401  Lightning's signature
+    ) -> None:
+        """Write this rank's files into the folder.
+
+        Raises:
+            OSError: the disk refused one of them; raised when all ranks are past DeepSpeed's last barrier.
+        """
+        self._files.problem = None
+        super().save_checkpoint(checkpoint, filepath, storage_options)
+        if self._files.problem is not None:
+            raise self._files.problem
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read this rank's shards.
+
+        Raises:
+            UserError: another number of ranks wrote them, and DeepSpeed cannot share them out anew.
+        """
+        num_shards = len(list(Path(checkpoint_path).rglob("*_optim_states.pt")))
+        if num_shards not in (0, self.world_size):
+            raise UserError(
+                f"{checkpoint_path} holds the optimizer's state in {num_shards} shards, and DeepSpeed cannot "
+                f"share them out over {self.world_size} ranks: resume with {num_shards}"
+            )
+        return super().load_checkpoint(checkpoint_path, weights_only)
 
     def backward(
         self,

@@ -119,8 +119,31 @@ def test_shards_are_for_the_strategy_that_wrote_them(composed, tmp_path):
     (partial / "shard").write_bytes(b"weights")
     commit(partial, 4)
     assert resume.starting_point(composed("resume=true", "strategy=ddp"), run).step == 4
-    with pytest.raises(UserError, match=r"step-4\.ckpt holds the shards of strategy .*DDPStrategy"):
+    with pytest.raises(UserError, match=r"step-4\.ckpt was written by strategy .*DDPStrategy"):
         resume.starting_point(composed("resume=true", "strategy=auto"), run)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (["strategy=ddp"], ["strategy=deepspeed_zero1"]),
+        (["strategy=ddp", "model.lora.r=4"], ["strategy=fsdp", "model.lora.r=4"]),
+        (["strategy=fsdp", "model.lora.r=4"], ["strategy=auto", "model.lora.r=4"]),
+    ],
+)
+def test_a_file_that_the_strategy_would_misread_is_refused(composed, tmp_path, then, now):
+    run = started(tmp_path / "run", composed(*then))
+    with pytest.raises(UserError, match=r"step-4\.ckpt was written by strategy .* cannot read it"):
+        resume.starting_point(composed("resume=true", *now), run)
+    assert resume.starting_point(composed("resume=true", *then), run).step == 4
+
+
+def test_with_every_checkpoint_damaged_nothing_is_begun_anew_and_nothing_removed(composed, tmp_path):
+    run = started(tmp_path / "run", composed())
+    (run / "checkpoints" / "step-4.ckpt").write_bytes(b"wights")
+    with pytest.raises(UserError, match=r"no checkpoint in .*checkpoints is whole .* remove the folder"):
+        resume.starting_point(composed("resume=true"), run)
+    assert (run / "checkpoints" / "step-4.ckpt").exists()
 
 
 def test_a_run_with_a_result_has_finished(composed, tmp_path):

@@ -28,6 +28,7 @@ JOBS = {
     2: [
         *((s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")),
         *((s, "resumed") for s in STRATEGIES),
+        ("fsdp", "resumed_sgd"),
         *((s, "lm") for s in STRATEGIES),
         *((s, "lm_and_ir") for s in ("ddp", "fsdp")),
     ],

@@ -1,8 +1,10 @@
 """What one rank of a world does: real trainings of the real configuration, each compared with one process."""
 
 import json
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,10 +20,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from codiemb.checkpoint import checkpoint_path, last_good
+from codiemb.checkpoint import checkpoint_path
 from codiemb.config import build
 from codiemb.config.schema import TrainConfig
-from codiemb.encoder import Encoder, load_encoder
+from codiemb.encoder import Encoder, cpu_kernels, load_encoder
+from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from codiemb.sharding import whole_encoder
 
@@ -39,6 +42,7 @@ def be_rank(rank: int, world: int, port: int) -> None:
         "OMP_NUM_THREADS": "1",  # or Lightning gives a lone rank a thread per core, which wait for each other
     }
     torch.set_num_threads(1)
+    cpu_kernels._MIN_TOKENS = cpu_kernels._MIN_WIDTH = 1  # as in a stream of thousands of tokens
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
     build.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
     CPUAccelerator.get_parallel_devices = staticmethod(lambda n: [torch.device("cpu", i) for i in range(n)])
@@ -65,7 +69,7 @@ def compare(
             "norms": recorder.norms,
             "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
         }
-        if case == "resumed":
+        if case.startswith("resumed"):
             found["resumed_losses"], again = resume_after_the_first_step(cfg, expected, rank)
             found["gaps"] = gaps(full_weights(again), full_weights(encoder))
         whole = whole_encoder(encoder, cfg.model)
@@ -76,15 +80,12 @@ def compare(
         (folder / f"world{world}.json").write_text(json.dumps(differences), "utf-8")
 
 
-def go_on(rank: int, world: int, port: int, cfg: TrainConfig, folder: Path) -> None:
-    """Train from the last good checkpoint, in processes that know nothing of those that wrote it."""
+def go_on(rank: int, world: int, port: int, cfg: TrainConfig, folder: Path, start: Path) -> None:
+    """Train from a checkpoint of step 1, in processes that know nothing of those that wrote it."""
     be_rank(rank, world, port)
     run_dir = Path(cfg.run_dir)
-    start = last_good(run_dir / "checkpoints")
-    assert start is not None
-    assert start.step == 1
     recorder = Recorder(Expected.load(folder, "resumed"))
-    whole = whole_encoder(train(cfg, rank, recorder, start=start.path), cfg.model)
+    whole = whole_encoder(train(cfg, rank, recorder, start=start), cfg.model)
     if rank == 0:
         export_sentence_transformer(whole, run_dir / "export", query_instruction="")
         (run_dir / "losses.json").write_text(json.dumps(recorder.losses), "utf-8")
@@ -195,6 +196,42 @@ def train_and_fall(
     os.dup2(output, 2)
     be_rank(rank, world, port)
     train(cfg, rank, *([Fall(how)] if rank == falling else []))
+
+
+def fail(
+    rank: int, world: int, port: int, jobs: dict[str, tuple[TrainConfig, pl.Callback, Path | None]], log: Path
+) -> None:
+    """Train what one rank spoils; what each rank says of it goes to its own file."""
+    be_rank(rank, world, port)
+    said = {}
+    for name, (cfg, callback, start) in jobs.items():
+        try:
+            train(cfg, rank, callback, start=start)
+            said[name] = ""
+        except UserError as error:
+            said[name] = str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    Path(f"{log}{rank}").write_text(json.dumps(said), "utf-8")
+
+
+class SmallDisk(pl.Callback):
+    """From its second step on, the system lets one rank write no file above 64 kB."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == 1 and trainer.global_rank == self.rank:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+
+
+class NotFinite(pl.Callback):
+    """The gradient of rank 1's first micro-batch is not a number; its loss is."""
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if trainer.global_rank == 1 and trainer.fit_loop.epoch_loop.total_batch_idx == 0:
+            loss.register_hook(lambda gradient: gradient * math.nan)
 
 
 class Fall(pl.Callback):

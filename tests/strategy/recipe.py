@@ -47,6 +47,7 @@ CASES = {
     ),
     "adamw": ("optimizer=adamw", "optimizer.lr=1e-3"),
     "resumed": ("optimizer=adamw", "optimizer.lr=1e-3", "callbacks.checkpoint.every_n_steps=1"),
+    "resumed_sgd": ("callbacks.checkpoint.every_n_steps=1",),  # an optimizer without state
     "lm": ("stage=pretrain", CHUNKED, ACCUMULATED),
     "lm_and_ir": (  # half of the steps do not use the head
         "stage=pretrain",

@@ -72,7 +72,8 @@ def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
     """The checkpoint to go on from; None to start from the beginning.
 
     Raises:
-        UserError: the folder holds a run and `resume` is off, or the run was started with another config.
+        UserError: the folder holds a run and `resume` is off, the run was started with another config, or no
+            checkpoint is whole.
     """
     folder = run_dir / "checkpoints"
     if not cfg.resume:
@@ -84,6 +85,11 @@ def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
         return None
     _check_same_run(cfg, run_dir)
     start = last_good(folder)
+    if start is None and committed(folder):
+        raise UserError(
+            f"no checkpoint in {folder} is whole (see the warnings above): put a copy back, or remove the "
+            "folder to start from the beginning"
+        )
     if start is None:
         log.info("resume=true: no checkpoint in %s yet, starting from the beginning", run_dir)
     else:
@@ -129,16 +135,25 @@ def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
 
 
 def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
-    """A folder holds the shards of one strategy; a file is everybody's."""
+    """A folder holds the shards of one strategy, and DeepSpeed reads nothing else; a file is all others'.
+
+    But FSDP2 counts a LoRA run's frozen weights, too, when it numbers the optimizer's state.
+    """
     file = run_dir / "config.yaml"
-    if not start.path.is_dir() or not file.is_file():
+    if not file.is_file():
         return
-    then, now = OmegaConf.load(file).strategy, cfg.strategy
-    if dict(_flat(then)) != dict(_flat(now)):
+    then, now = (dict(_flat(strategy)) for strategy in (OmegaConf.load(file).strategy, cfg.strategy))
+    sharded = start.path.is_dir() or any(key.startswith("config.zero_optimization") for key in now)
+    numbers_differ = cfg.model.lora.r > 0 and _is_fsdp(then) != _is_fsdp(now)
+    if then != now and (sharded or numbers_differ):
         raise UserError(
-            f"{start.path} holds the shards of strategy {OmegaConf.to_container(then)}, which "
-            f"{OmegaConf.to_container(now)} cannot read; resume with the same strategy"
+            f"{start.path} was written by strategy {then}, and {now} cannot read it; resume with the same "
+            "strategy"
         )
+
+
+def _is_fsdp(strategy: Mapping[str, object]) -> bool:
+    return str(strategy.get("_target_")).endswith("FSDP2")
 
 
 def _matters(key: str) -> bool:

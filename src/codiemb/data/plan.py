@@ -1,7 +1,7 @@
 """The order of training as a pure function of (seed, step): the source and the examples of all ranks."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from codiemb.errors import UserError
 
 _CYCLE = 1_000  # least number of steps in which weights are honoured exactly (largest remainder)
 _LONGEST_CYCLE = 10**9
+_BLOCK = 1 << 14  # steps looked at together
 
 
 class PlannedSource(NamedTuple):
@@ -155,7 +156,7 @@ class Plan:
         if step < 0:
             raise IndexError(step)
         cycle, position = divmod(step, int(self._ends[-1]))
-        slot = self._permute(int(self._ends[-1]), position, cycle) if self._shuffled else position
+        slot = int(self._slots(np.array([position]), cycle)[0])
         k = int(np.searchsorted(self._ends, slot, side="right"))
         first_slot = int(self._ends[k] - self._quotas[k])
         draw = cycle * int(self._quotas[k]) + slot - first_slot
@@ -173,20 +174,37 @@ class Plan:
         spec, order, quota = self.sources[source], self._order(source, epoch=0), int(self._quotas[source])
         if quota == 0:  # never drawn
             return order(np.arange(min(count, spec.num_examples)))
-        found = order(np.arange(spec.num_batches * spec.global_batch_size, spec.num_examples))
-        step = -(-spec.num_batches // quota) * int(self._ends[-1])
-        while len(found) < count and step > 0:
-            step -= 1
+        found = [order(np.arange(spec.num_batches * spec.global_batch_size, spec.num_examples))]
+        num_cycles = -(-spec.num_batches // quota)
+        for step in self._steps_backwards(source, num_cycles):
+            if sum(map(len, found)) >= count:
+                break
             planned = self[step]
-            if planned.source == source and planned.epoch == 0:
-                found = np.concatenate([found, planned.indices])
-        return found[:count]
+            if planned.epoch == 0:
+                found.append(planned.indices)
+        return np.concatenate(found)[:count]
+
+    def _steps_backwards(self, source: int, num_cycles: int) -> Iterator[int]:
+        """All steps of a source in the first cycles, the last one first.
+
+        Looks at a block of steps at a time: a source with one step in a million is found in a second.
+        """
+        num_slots, last_slot = int(self._ends[-1]), int(self._ends[source])
+        for cycle in reversed(range(num_cycles)):
+            for end in range(num_slots, 0, -_BLOCK):
+                positions = np.arange(max(end - _BLOCK, 0), end)
+                slots = self._slots(positions, cycle)
+                mine = (slots < last_slot) & (slots >= last_slot - self._quotas[source])
+                yield from (cycle * num_slots + positions[mine][::-1]).tolist()
 
     def _order(self, source: int, epoch: int) -> Permutation:
         return Permutation(self.sources[source].num_examples, mix(self.seed, Stream.EXAMPLES, source, epoch))
 
-    def _permute(self, n: int, position: int, cycle: int) -> int:
-        return int(Permutation(n, mix(self.seed, Stream.CYCLE, cycle))(np.array([position]))[0])
+    def _slots(self, positions: Int[np.ndarray, " k"], cycle: int) -> Int[np.ndarray, " k"]:
+        """The places in a cycle before it is shuffled: those of a source lie side by side."""
+        if not self._shuffled:
+            return positions
+        return Permutation(int(self._ends[-1]), mix(self.seed, Stream.CYCLE, cycle))(positions)
 
 
 def micro_batch_size(source: PlannedSource, num_ranks: int, accumulation: int) -> int:
