@@ -33,6 +33,8 @@ def main(config: DictConfig) -> None:
     run_folder.record_run(config, run_dir)
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
     log.info("%s", encoder.describe())
+    if cfg.model.path is None:
+        log.warning("without model.path these are the scores of random weights")
     result = run_evaluation(cfg.task, encoder, cfg.model.path or cfg.model.name, report=log.info)
     write_result(run_dir, result.scores, time.perf_counter() - started)
     for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):

@@ -109,7 +109,9 @@ def export(
     if before is not None:
         (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
     if cfg.export.verify:
-        cosine = export_cosine(encoder, folder, query_instruction=query)
+        cosine = export_cosine(
+            encoder, folder, query_instruction=query, trust_remote_code=cfg.model.trust_remote_code
+        )
         show = log.info if cosine > 1 - EXPORT_TOLERANCE or cfg.model.dtype != "float32" else log.warning
         show("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
     run_folder.link_latest(folder, run_dir)

@@ -26,6 +26,7 @@ LAYERS = [
         "codiemb.tables",
     ],
     ["codiemb.checkpoint", "codiemb.cpu_memory", "codiemb.rank_watch", "codiemb.signals"],
+    ["codiemb.deepspeed_files"],
     ["codiemb.losses", "codiemb.pooling", "codiemb.metrics", "codiemb.optim"],
     ["codiemb.encoder"],
     ["codiemb.data"],

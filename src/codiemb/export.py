@@ -74,7 +74,12 @@ def export_sentence_transformer(
 
 
 def export_cosine(
-    encoder: Encoder, folder: str | Path, *, query_instruction: str, texts: Sequence[str] = _PROBES
+    encoder: Encoder,
+    folder: str | Path,
+    *,
+    query_instruction: str,
+    texts: Sequence[str] = _PROBES,
+    trust_remote_code: bool = False,
 ) -> float:
     """Smallest cosine between the trainer's embeddings and the exported folder's, queries and documents.
 
@@ -83,7 +88,7 @@ def export_cosine(
     from sentence_transformers import SentenceTransformer  # slow to import, and only the export needs it
 
     device = next(encoder.backbone.parameters()).device
-    model = SentenceTransformer(str(folder), device=str(device))
+    model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trust_remote_code)
     pairs = (
         (
             encoder.encode(texts, instruction=query_instruction),

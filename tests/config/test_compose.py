@@ -173,6 +173,8 @@ def test_defaults_follow_the_model_and_the_data(train):
     cfg = train("data=cmteb", "model=bge_large_zh")
     assert (cfg.epochs, cfg.tasks["ir"].max_query_tokens, cfg.tasks["ir"].num_positives) == (4, 512, 2)
     assert cfg.optimizer["lr"] == 5e-5
+    assert train("stage=pretrain").optimizer["lr"] == 2e-4
+    assert train("stage=pretrain", "model.learning_rate=1e-5").optimizer["lr"] == 1e-5
 
 
 # Stages

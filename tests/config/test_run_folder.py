@@ -103,6 +103,14 @@ def test_a_user_error_is_one_message_and_exit_code_2(capsys):
     assert capsys.readouterr().err == "\nerror: tasks.ir: wrong\n"
 
 
+def test_another_rank_says_in_a_line_what_only_it_may_know(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(SystemExit) as stop:
+        fails(OmegaConf.create({"run_dir": "outputs"}))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(" (RANK=3): tasks.ir: wrong\n")
+
+
 def test_a_user_error_in_one_job_does_not_end_a_sweep(capsys, monkeypatch):
     hydra_config = OmegaConf.create({"mode": RunMode.MULTIRUN})
     monkeypatch.setattr(run_folder.HydraConfig, "initialized", lambda: True)

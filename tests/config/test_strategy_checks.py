@@ -3,7 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 
 from codiemb.config import build
 from codiemb.config.preflight import preflight
@@ -31,6 +31,23 @@ def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(co
     with pytest.raises(UserError, match=r"bfloat16 with DeepSpeed needs .*precision=bf16-true, not 32-true"):
         build_it("model.dtype=bfloat16")
     assert build_it("model.dtype=bfloat16", "trainer.precision=bf16-true").strategy.config is not None
+
+
+def test_several_devices_need_a_strategy_that_is_named(composed):
+    devices = ("logger=local", "trainer.accelerator=cpu", "trainer.devices=2")
+    with pytest.raises(UserError, match=r"2 devices need to know how they share the work: strategy=ddp"):
+        build.build_trainer(build.typed_train(composed(*devices)))
+    assert build.build_trainer(build.typed_train(composed("strategy=ddp", *devices))).world_size == 2
+
+
+@pytest.mark.filterwarnings("ignore:GPU available but not used")
+def test_an_apple_gpu_is_not_taken_and_cannot_be_asked_for(composed, monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    trainer = build.build_trainer(build.typed_train(composed("logger=local")))
+    assert isinstance(trainer.accelerator, CPUAccelerator)
+    with pytest.raises(UserError, match=r"trainer\.accelerator=mps: .* use cpu"):
+        build.build_trainer(build.typed_train(composed("logger=local", "trainer.accelerator=mps")))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "transformer-engine"])

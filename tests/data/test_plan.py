@@ -18,6 +18,7 @@ from codiemb.data import (
     Proportional,
     Schedule,
     SizePower,
+    Weights,
 )
 from codiemb.errors import UserError
 
@@ -97,6 +98,20 @@ def test_proportional_shows_every_full_batch_once_a_cycle(sources, seed):
         for k, source in enumerate(sources):
             shown = np.concatenate([step.indices for step in steps if step.source == k])
             assert len(set(shown.tolist())) == source.num_batches * source.global_batch_size
+
+
+def test_a_source_of_weight_zero_makes_no_epoch_longer():
+    sources = [PlannedSource("drawn", "ir", 70, 10), PlannedSource("not", "ir", 7_000, 10)]
+    assert Plan(sources, Weights({"drawn": 2, "not": 0}), 1).steps_per_epoch == 7
+
+
+def test_a_rare_source_s_last_examples_are_found_among_millions_of_steps():
+    sources = [PlannedSource("huge", "ir", 10**9, 64), PlannedSource("few", "ir", 1_000, 32)]
+    plan = Plan(sources, Proportional(), 1)
+    found = plan.last_examples(1, 96)
+    assert len(set(found.tolist())) == 96
+    tail = plan.last_examples(1, 1_000 % 32)
+    assert found[: len(tail)].tolist() == tail.tolist()
 
 
 def test_the_tail_differs_from_epoch_to_epoch():

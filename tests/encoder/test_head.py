@@ -175,7 +175,10 @@ def test_with_lora_the_loaded_head_is_frozen_and_a_new_one_trained(causal_model)
     spec.lora = LoraSpec(r=2)
     assert not load_head(spec, encoder).weight.requires_grad
     spec.weights = "random"
-    assert load_head(spec, encoder).weight.requires_grad
+    encoder.backbone.to(torch.bfloat16)  # as LoRA leaves frozen weights
+    head = load_head(spec, encoder)
+    assert head.weight.requires_grad
+    assert head.weight.dtype == head.bias.dtype == torch.float32
 
 
 @pytest.mark.parametrize("source", ["random", "encoder", "stripped"])

@@ -9,7 +9,7 @@ import pytest
 import ranks
 import recipe
 import torch
-from conftest import JOBS, STRATEGIES, Differences, on_ranks, start
+from conftest import JOBS, Differences, on_ranks, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -166,6 +167,7 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
     """
     use_offline_wandb()
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
+    arguments["accelerator"] = _accelerator(arguments.get("accelerator", "auto"))
     loggers = [build_node(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
     callbacks = [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
     if not loggers:  # Lightning's monitor refuses to run for nobody
@@ -183,15 +185,29 @@ def build_trainer(cfg: TrainConfig) -> pl.Trainer:
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer or strategy: {error}") from error
+    if trainer.world_size > 1 and "_target_" not in cfg.strategy:
+        raise UserError(
+            f"{trainer.world_size} devices need to know how they share the work: strategy=ddp, fsdp, "
+            "deepspeed_zero1, deepspeed_zero2 or deepspeed_zero3 (trainer.devices=1 for one)"
+        )
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         _check_deepspeed(cfg, trainer)
     return trainer
 
 
-def build_strategy(strategy: dict[str, Any]) -> Any:  # noqa: ANN401  a name, or what `_target_` builds
+def _accelerator(wanted: str) -> str:
+    """CUDA where there is a card, else the CPU. Lightning would take an Apple GPU first."""
+    if wanted == "mps":
+        raise UserError("trainer.accelerator=mps: torch has no segment_reduce for it, which pools; use cpu")
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build_strategy(strategy: dict[str, Any]) -> Any:  # noqa: ANN401  "auto", or what `_target_` builds
     """A Lightning strategy; its `timeout` is in seconds."""
     if "_target_" not in strategy:
-        return strategy.get("name", "auto")
+        return "auto"
     arguments = {key: value for key, value in strategy.items() if key != "timeout"}
     given = {"timeout": timedelta(seconds=strategy["timeout"])} if "timeout" in strategy else {}
     return build_node("strategy", arguments, partial=True)(**given)

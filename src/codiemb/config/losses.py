@@ -7,11 +7,23 @@ from typing import Any
 from torch import nn
 
 from codiemb.config.nodes import build_node, check_node
-from codiemb.data.records import RAW_TASKS
+from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS
 from codiemb.errors import UserError
-from codiemb.losses import AnglE, Matryoshka, MidLayerInfoNCE, TokenPrediction, WeightedSum
+from codiemb.losses import (
+    PRO,
+    AnglE,
+    CoSENT,
+    ListNet,
+    Matryoshka,
+    MidLayerInfoNCE,
+    Pearson,
+    RankKL,
+    TokenPrediction,
+    WeightedSum,
+)
 
 LOSS_HINT = "see conf/losses"
+_GRADED_LOSSES = (Pearson, RankKL, ListNet, PRO, CoSENT, AnglE, MidLayerInfoNCE)
 
 
 def build_losses(losses: dict[str, Any]) -> dict[str, WeightedSum]:
@@ -44,7 +56,10 @@ def check_losses(task: str, terms: object, *, has_middle_layer: bool) -> None:
         _check_weight(f"{path}.{term}.weight", node.get("weight", 1.0))
         check_node(f"{path}.{term}", node, extra=frozenset({"weight"}))
         loss = _build_term(f"{path}.{term}", node)
-        if isinstance(loss, TokenPrediction) != (task in RAW_TASKS):
+        needs_scores = any(isinstance(part, _GRADED_LOSSES) for part in loss.modules())
+        if isinstance(loss, TokenPrediction) != (task in RAW_TASKS) or (
+            needs_scores and task not in GRADED_TASKS | MIXED_TASKS
+        ):
             raise UserError(f"{path}.{term}: {node['_target_']} is no loss for task {task}; {LOSS_HINT}")
         needs_middle = any(isinstance(part, MidLayerInfoNCE) for part in loss.modules())  # it may be wrapped
         if needs_middle and node.get("weight", 1.0) and not has_middle_layer:

@@ -65,6 +65,11 @@ def preflight(cfg: TrainConfig) -> None:
 def _check_strategy(cfg: TrainConfig) -> None:
     if "_target_" not in cfg.strategy:
         check_keys("strategy", cfg.strategy, ["name"])
+        if cfg.strategy.get("name", "auto") != "auto":  # Lightning's own DeepSpeed would change the maths
+            raise UserError(
+                f"strategy.name={cfg.strategy['name']!r} can only be auto; others are files of conf/strategy "
+                "(strategy=ddp)"
+            )
         return
     check_node("strategy", cfg.strategy)
     if "lm" in cfg.tasks and len(cfg.tasks) > 1 and cfg.uses_deepspeed:

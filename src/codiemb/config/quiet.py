@@ -9,15 +9,15 @@ from transformers.utils import logging as transformers_logging
 
 from codiemb.config.run_folder import is_main_process
 
-_CHATTY = (
-    "pytorch_lightning",
-    "lightning",
-    "sentence_transformers",
-    "deepspeed",
-    "DeepSpeed",
-    "httpx",
-    "torch",
-)
+_LEVELS = {
+    "pytorch_lightning": logging.WARNING,
+    "lightning": logging.WARNING,
+    "sentence_transformers": logging.WARNING,
+    "httpx": logging.WARNING,
+    "torch": logging.WARNING,
+    "deepspeed": logging.ERROR,  # warns of what is so by design
+    "DeepSpeed": logging.ERROR,
+}
 _KNOWN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",  # Lightning 2.6 on torch >= 2.10
     r".*does not have many workers.*",  # one worker keeps up with the trainer, see perf/data_wait
@@ -33,8 +33,8 @@ def quiet_libraries() -> None:
     )  # the loader's workers tokenise in parallel already
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, imported by others, would warn instead
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR if "peed" in name else logging.WARNING)
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     if not is_main_process():
         logging.getLogger("codiemb").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()

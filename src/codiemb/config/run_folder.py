@@ -107,6 +107,8 @@ def user_errors_without_traceback(
                 traceback.print_exc()
             elif is_main_process():
                 sys.stderr.write(f"\nerror: {message}\n")
+            else:  # in short: all ranks may have the same to say, or this one something of its own
+                sys.stderr.write(f"error on {_rank_name()}: {message.splitlines()[0]}\n")
             if not _in_sweep():
                 sys.exit(2)
         return None
@@ -121,6 +123,11 @@ def _for_users(error: Exception, cfg: DictConfig) -> str | None:
     if isinstance(error, OSError) and error.errno in FULL:
         return describe_disk_error(error, Path(str(error.filename or cfg.run_dir)))
     return None
+
+
+def _rank_name() -> str:
+    name = next(name for name in _RANKS if os.environ.get(name, "0") != "0")
+    return f"{platform.node()} ({name}={os.environ[name]})"
 
 
 def _in_sweep() -> bool:

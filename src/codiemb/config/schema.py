@@ -152,7 +152,7 @@ class TrainConfig(RunConfig):
         sampler, optimizer, schedule: `_target_` and its arguments.
         head_learning_rate: of a language-model head (stage=pretrain); None: the optimizer's.
         trainer: arguments of pytorch_lightning.Trainer.
-        strategy: `_target_` and its arguments, or a Lightning strategy name under `name`.
+        strategy: `_target_` and its arguments; or `name: auto`, for one device.
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
         fuse: of stage=fuse, which fuses checkpoints instead of training one.
         resume: continue the run in the run folder from its last good checkpoint.

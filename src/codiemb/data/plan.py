@@ -146,9 +146,10 @@ class Plan:
             _check_size(source)
         self.sources = list(sources)
         self.seed = seed
-        self.steps_per_epoch = sum(source.num_batches for source in sources)
         self._shuffled = schedule.shuffled
         self._quotas = np.asarray(schedule.quotas(sources), dtype=np.int64)
+        # of the sources that are drawn at all: one of weight 0 makes no epoch longer
+        self.steps_per_epoch = sum(sources[k].num_batches for k in self._quotas.nonzero()[0].tolist())
         self._ends = self._quotas.cumsum()
 
     def __getitem__(self, step: int) -> PlannedStep:

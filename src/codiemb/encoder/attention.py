@@ -91,6 +91,7 @@ def has_varlen_kernel(query: Tensor, value: Tensor, dropout: float) -> bool:
         and width <= 256
         and width % 8 == 0
         and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and torch.backends.cuda.is_flash_attention_available()
     )
 
 

@@ -75,8 +75,9 @@ def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:
     loaded = None if spec.weights == "random" or spec.path is None else _pretrained_head(spec, encoder)
     if loaded is not None:
         return loaded.requires_grad_(spec.lora.r == 0)
-    embedding_VD = _embedding(encoder)
-    return LanguageHead(torch.zeros_like(embedding_VD), torch.zeros_like(embedding_VD[:, 0]))
+    # fp32 whatever the backbone is in: under LoRA that may be bf16, in which a bias could hardly move
+    zeros_VD = torch.zeros_like(_embedding(encoder), dtype=torch.float32)
+    return LanguageHead(zeros_VD, torch.zeros_like(zeros_VD[:, 0]))
 
 
 def _pretrained_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead | None:

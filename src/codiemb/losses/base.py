@@ -18,8 +18,8 @@ class LossOutput(NamedTuple):
     """A loss and what it wants logged.
 
     `value` is fp32 (float64 for float64 embeddings); its mean over ranks is the loss of the global batch.
-    `logs` are detached scalars, of this rank or of all alike; their keys do not depend on the data, so a logger may reduce
-    them.
+    `logs` are detached scalars, of this rank or of all; their keys are the same on all ranks, so a logger may
+    reduce them.
     """
 
     value: Float[Tensor, ""]
