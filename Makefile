@@ -46,5 +46,6 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(DATA): $(VENV)/installed
+# once: data_prep leaves what is there as it is
+$(DATA): | $(VENV)/installed
 	$(BIN)/python -m data_prep --out data/builtin

@@ -48,8 +48,9 @@ class Row:
 
 def table(rows: list[Row]) -> str:
     """The result as a Markdown table, one line for each row and contender."""
-    header = ("work", "trainer", "useful tokens/s", "ratio", "in CPU time", "of fp32 matmul rate")
-    header += ("in CPU time", "time / own plain run", "in CPU time", "peak memory (growth)")
+    header = ("work", "trainer", "useful tokens/s", "ratio", "ratio of CPU times", "of fp32 matmul rate")
+    header += ("of it in CPU time", "time / own plain run", "CPU time / own plain run")
+    header += ("peak memory (growth)",)
     return pipe_table([header, *(_cells(row, contender) for row in rows for contender in row.contenders)], 2)
 
 
@@ -89,8 +90,9 @@ def report(rows: list[Row], rounds: int) -> str:
         parameter and useful token, plus 12 x length^2 x width per sequence and layer; recomputation does not
         count. The matmul rate is that of 2048 x 2048 in fp32, measured in every round. CPU time leaves out
         what other programs on the machine took, and is exact with one thread; with more, idle threads may
-        spin. Growth: over the memory before model and data were loaded. codiemb keeps freed memory, as in its
-        runs."""
+        spin. Growth: over the memory before model and data were loaded. Ratios are medians of the rounds'
+        ratios. codiemb has malloc keep freed memory, as all its runs do by default; sentence-transformers
+        has no such setting, and `memory kept` is what it would be with it."""
     packages = ("torch", "transformers", "sentence-transformers", "pytorch-lightning")
     title = "Training speed against sentence-transformers"
     return page(title, (work, texts, table(rows), method), packages)

@@ -20,21 +20,25 @@ from machine import memory_mib
 from torch import Tensor, nn
 from workload import SCALE, Job, read_folder
 
+from codiemb.cpu_memory import keep_freed_memory
+
 CHUNK_TEXTS = 4
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A trainer and the two ways in which it may differ from its own plain run."""
+    """A trainer and the ways in which it may differ from its own plain run."""
 
     trainer: str  # "sentence-transformers" or "codiemb"
     bf16: bool = False  # autocast
     chunked: bool = False  # gradient caching: chunks of 4 texts a column there, of 4 texts' tokens here
+    keeps_memory: bool = False  # there; here it always does, as by default
 
     @property
     def name(self) -> str:
         """The name in the table."""
-        return ", ".join([self.trainer, *["bf16"] * self.bf16, *["chunked"] * self.chunked])
+        ways = ["bf16"] * self.bf16 + ["chunked"] * self.chunked + ["memory kept"] * self.keeps_memory
+        return ", ".join([self.trainer, *ways])
 
     @property
     def plain(self) -> "Contender":
@@ -222,6 +226,8 @@ def main() -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job, rows = read_folder(folder)
+    if contender.keeps_memory:
+        keep_freed_memory()
     run = {"codiemb": run_ours, "sentence-transformers": run_peer}[contender.trainer]
     run(contender, job, rows, folder, Pacer(channel))
 

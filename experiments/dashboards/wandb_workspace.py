@@ -1,6 +1,6 @@
 """Make a W&B workspace with our panels: `python experiments/dashboards/wandb_workspace.py ENTITY`.
 
-Needs an account (`wandb login`) and `pip install "codiemb[dashboards]"`. With --dry-run it only builds the
+Needs an account (`wandb login`) and `pip install -e '.[dashboards]'`. With --dry-run it only builds the
 definition and prints it.
 """
 

@@ -46,7 +46,10 @@ def check_task(task: EvaluationTaskConfig) -> None:
     if task.split not in SPLITS:
         raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
     if task.name == "builtin" and not (Path(task.data) / "eval" / task.split).is_dir():
-        raise UserError(f"{task.data}/eval/{task.split}: no such folder; run `make data`, or set task.data")
+        raise UserError(
+            f"{task.data}/eval/{task.split}: no such folder; run `make data`, set task.data, or train "
+            "without it: evaluate.before=false evaluate.after=false"
+        )
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
     check_instructions(task.instructions, evaluation_tasks(task))

@@ -83,8 +83,8 @@ class EvaluateConfig:
     """When a training run evaluates on `task`, and on the builtin dev split.
 
     Attributes:
-        before: on `task`, before training.
-        after: on `task`, after training.
+        before: on `task`, before training; in stage=fuse, with `after`, the checkpoints.
+        after: on `task`, after training or fusing.
         every_n_steps: on `dev_tasks` of the builtin dev split, every so many optimizer steps; null never.
         dev_tasks: names of builtin tasks.
     """
