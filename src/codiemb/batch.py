@@ -42,6 +42,7 @@ class Batch(NamedTuple):
     document_score_N: Float[Tensor, " N"]  # gold score in [0, 1]; NaN where the record gives none
     query_hash_B: Int[Tensor, " B"]  # 64-bit hash of the normalised text, without its prompt
     document_hash_N: Int[Tensor, " N"]
+    in_batch: bool = True  # whether another query's documents may be taken as negatives
 
 
 class LanguageBatch(NamedTuple):
@@ -80,6 +81,7 @@ class EmbeddedBatch(NamedTuple):
     document_hash_N: Int[Tensor, " N"]
     middle_query_BD: Float[Tensor, "B D"] | None = None
     middle_document_ND: Float[Tensor, "N D"] | None = None
+    in_batch: bool = True  # the same on all ranks
 
 
 class TokenStates(NamedTuple):

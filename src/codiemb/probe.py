@@ -73,17 +73,19 @@ def embed_probe(encoder: Encoder, batches: Sequence[Batch]) -> EmbeddedBatch:
         parts = [_on_cpu(encoder.embed(batch)) for batch in batches]
     first_query = np.cumsum([0, *(len(part.query_BD) for part in parts)]).tolist()
     owners = [part.document_owner_N + first for part, first in zip(parts, first_query, strict=False)]
-    columns = {
+    columns: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts])
-        for name in EmbeddedBatch._fields
-        if not name.startswith("middle") and name != "document_owner_N"
+        for name, column in parts[0]._asdict().items()
+        if isinstance(column, Tensor) and not name.startswith("middle")
     }
-    return EmbeddedBatch(document_owner_N=torch.cat(owners), **columns)
+    return EmbeddedBatch(**columns | {"document_owner_N": torch.cat(owners)})
 
 
 def _on_cpu(batch: EmbeddedBatch) -> EmbeddedBatch:
-    columns = {name: column.cpu() for name, column in batch._asdict().items() if column is not None}
-    return EmbeddedBatch(**columns)
+    columns: dict[str, Any] = {
+        name: column.cpu() for name, column in batch._asdict().items() if isinstance(column, Tensor)
+    }
+    return batch._replace(**columns)
 
 
 def similarities(batch: EmbeddedBatch) -> Similarities:

@@ -23,9 +23,13 @@ def record(task, number):
 
 @pytest.fixture
 def make_data(write_lines, tmp_path, tokenizer):
-    def make(**options):
+    def make(*, ir_in_batch=True, **options):
         files = [
-            SourceFile(task, write_lines([record(task, i) for i in range(size)], name=f"{task}.jsonl"))
+            SourceFile(
+                task,
+                write_lines([record(task, i) for i in range(size)], name=f"{task}.jsonl"),
+                in_batch=ir_in_batch or task == "sts",
+            )
             for task, size in (("ir", 50), ("sts", 30))
         ]
         tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
@@ -49,7 +53,7 @@ def flat(batch):
     """Everything in a batch, as comparable values."""
     assert isinstance(batch, Batch)
     texts = (batch.texts.input_ids_T.tolist(), batch.texts.sequence_lengths, batch.texts.prompt_lengths)
-    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:]))
+    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:-1]))
 
 
 def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
@@ -86,6 +90,13 @@ def test_ranks_and_micro_steps_share_out_the_batch_of_one_process(make_data):
         assert {part.task for part in micro} == {batch.task}
         assert torch.cat([part.query_hash_B for part in micro]).tolist() == batch.query_hash_B.tolist()
         assert torch.cat([part.document_hash_N for part in micro]).tolist() == batch.document_hash_N.tolist()
+
+
+def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batches(make_data):
+    data = make_data(max_steps=12)
+    assert all(batch.in_batch for batch in data.batches())
+    own = make_data(max_steps=12, ir_in_batch=False)
+    assert {(batch.source, batch.in_batch) for batch in own.batches()} == {("ir", False), ("sts", True)}
 
 
 def test_iterating_ends_with_the_run(make_data):

@@ -189,7 +189,9 @@ def part(b: EmbeddedBatch, graded: bool) -> EmbeddedBatch:
     documents = [k for k, owner in enumerate(owners) if owner in queries]
     rows = {"query_BD": queries, "query_hash_B": queries, "middle_query_BD": queries}
     values = {
-        name: torch.stack([getattr(b, name)[k] for k in rows.get(name, documents)]) for name in b._fields
+        name: torch.stack([column[k] for k in rows.get(name, documents)])
+        for name, column in b._asdict().items()
+        if isinstance(column, Tensor)
     }
     owner = [queries.index(owners[k]) for k in documents]
     return EmbeddedBatch(**values | {"document_owner_N": torch.tensor(owner)})

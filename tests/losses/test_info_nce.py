@@ -34,6 +34,16 @@ def test_options_combine_as_their_formulas_do(chosen, seed):
     )
 
 
+@pytest.mark.parametrize("options", [o for name, o in OPTIONS.items() if name != "out_of_batch"], ids=str)
+def test_a_batch_may_say_that_its_queries_have_only_their_own_negatives(options):
+    batch = ragged_batch()
+    own = {name: value for name, value in options.items() if name not in ("symmetric", "query_query")}
+    expected = InfoNCE(0.1, **own, in_batch=False)(batch)
+    found = InfoNCE(0.1, **options)(batch._replace(in_batch=False))
+    assert found.value == expected.value
+    assert found.logs == expected.logs
+
+
 def test_all_options_at_once_equal_the_formula():
     options = {k: v for name in OPTIONS if name != "out_of_batch" for k, v in OPTIONS[name].items()}
     options["mask_false_negatives"] = True

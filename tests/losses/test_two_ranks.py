@@ -85,12 +85,13 @@ def share_of(batch: EmbeddedBatch, rank: int) -> EmbeddedBatch:
     size = len(GROUPS) // WORLD_SIZE
     queries = slice(rank * size, (rank + 1) * size)
     mine = batch.document_owner_N // size == rank
-    return EmbeddedBatch(
-        *(
-            getattr(batch, field)[queries if field.endswith(("query_BD", "query_hash_B")) else mine]
-            for field in EmbeddedBatch._fields
-        )
-    )._replace(document_owner_N=batch.document_owner_N[mine] - rank * size)
+    columns = {
+        field: column[queries if field.endswith(("query_BD", "query_hash_B")) else mine]
+        for field, column in batch._asdict().items()
+        if isinstance(column, torch.Tensor)
+    }
+    columns["document_owner_N"] -= rank * size
+    return batch._replace(**columns)
 
 
 def run_rank(rank: int, folder: str) -> None:

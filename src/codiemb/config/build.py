@@ -65,7 +65,9 @@ def source_files(data: DataConfig) -> list[SourceFile]:
         UserError: nothing to train on, or two files of one name.
     """
     files = [
-        SourceFile(name, Path(source.path), _range(f"data.sources.{name}", source.score_range))
+        SourceFile(
+            name, Path(source.path), _range(f"data.sources.{name}", source.score_range), source.in_batch
+        )
         for name, source in data.sources.items()
     ]
     score_range = _range("data", data.score_range)

@@ -14,10 +14,18 @@ from codiemb.fusion.spec import FusionSpec
 
 @dataclass
 class SourceConfig:
-    """One training file. `score_range` is the lowest and highest gold score it uses."""
+    """One training file.
+
+    Attributes:
+        path: JSON lines.
+        score_range: the lowest and highest gold score it uses.
+        in_batch: false where another record's documents may be right as well (labels, lists to rank): InfoNCE
+            then takes a record's own negatives only.
+    """
 
     path: str = MISSING
     score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    in_batch: bool = True
 
 
 @dataclass

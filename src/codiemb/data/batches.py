@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch.utils.data import Dataset
 
-from codiemb.batch import AnyBatch, LanguageBatch
+from codiemb.batch import AnyBatch, Batch, LanguageBatch
 from codiemb.data.collator import Collator
 from codiemb.data.plan import Plan, PlannedStep, micro_batch_size
 from codiemb.data.source import Source
@@ -59,7 +59,8 @@ class PlannedBatches(Dataset[AnyBatch]):
         source = self.sources[shard.source]
         examples = shard.indices.tolist()
         records = [source[i] for i in examples]
-        return self.collator(records, source=source.name, epoch=shard.epoch, indices=examples)
+        batch = self.collator(records, source=source.name, epoch=shard.epoch, indices=examples)
+        return batch._replace(in_batch=source.in_batch) if isinstance(batch, Batch) else batch
 
     def shard(self, micro_step: int) -> PlannedStep:
         """The plan of this rank's part of an optimizer step: its source, epoch and example numbers."""

@@ -40,11 +40,12 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file as the config names it."""
+    """A file as the config names it; its settings are those of `SourceConfig`."""
 
     name: str
     path: Path
     score_range: tuple[float, float] = (0.0, 1.0)
+    in_batch: bool = True
 
 
 class Source:
@@ -53,9 +54,10 @@ class Source:
     `longest` holds a record of the longest instructions of each side, with one-letter texts.
     """
 
-    def __init__(self, name: str, task: str, arrow_file: Path) -> None:
+    def __init__(self, name: str, task: str, arrow_file: Path, *, in_batch: bool = True) -> None:
         self.name = name
         self.task = task
+        self.in_batch = in_batch
         self._rows = Dataset.from_file(str(arrow_file))
         sides = json.loads((arrow_file.parent / _INSTRUCTIONS).read_text("utf-8"))[task]
         self.longest = [
@@ -113,7 +115,7 @@ def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
         arrow_files = sorted(_cache_folder(file, cache).glob("*.arrow"))
         for arrow_file in arrow_files:
             name = file.name if len(arrow_files) == 1 else f"{file.name}.{arrow_file.stem}"
-            sources.append(Source(name, arrow_file.stem, arrow_file))
+            sources.append(Source(name, arrow_file.stem, arrow_file, in_batch=file.in_batch))
     return sources
 
 

@@ -142,6 +142,7 @@ class Encoder(nn.Module):
             document_hash_N=batch.document_hash_N,
             middle_query_BD=None if middle is None else middle[query_B],
             middle_document_ND=None if middle is None else middle[document_N],
+            in_batch=batch.in_batch,
         )
 
     def token_states(self, texts: PackedTexts, position_P: Int[Tensor, " P"]) -> Float[Tensor, "P D"]:

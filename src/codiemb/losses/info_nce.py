@@ -53,7 +53,7 @@ class InfoNCE(nn.Module):
         margin_percent: a negative above s(q_i, d+_im) * margin_percent is masked too (as in NV-Retriever,
             arXiv 2407.15831).
         in_batch: False leaves each query only its own hard negatives (classification labels, reranking
-            lists).
+            lists). So does a batch that says so, whatever the options below: its source is one of those.
         symmetric: average with the direction from positives to all queries.
         query_query: other queries join the denominators (with `document_document`: GTE, arXiv 2308.03281).
         document_document: the positive's similarity to the row's negative documents joins the denominators.
@@ -110,12 +110,13 @@ class InfoNCE(nn.Module):
         """
         # every collective comes first: ranks must run the same ones, whatever their pairs
         documents, queries = Documents.local(batch), Queries.local(batch)
-        if self.in_batch:
+        in_batch = self.in_batch and batch.in_batch
+        if in_batch:
             documents = documents.gathered()
             positive_text_E2 = documents.positive_texts()
         else:
             positive_text_E2 = gather_rows(documents.positive_texts())
-        if self.symmetric or self.query_query:
+        if in_batch and (self.symmetric or self.query_query):
             queries = queries.gathered()
         positive_P = batch.document_is_positive_N.nonzero().squeeze(1)
         pairs = Pairs(
@@ -124,14 +125,6 @@ class InfoNCE(nn.Module):
             weight_P=weight_N[positive_P],
         )
         margins = Margins(self.margin_absolute, self.margin_percent)
-        directions = self._directions(documents, queries, pairs, positive_text_E2)
-        contrast = Contrast(pairs, directions, self.temperature, margins, self.chunk_rows)
-        value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
-        return PairLosses(value, seen.loss_P, batch.document_owner_N[positive_P], _logs(seen))
-
-    def _directions(
-        self, documents: Documents, queries: Queries, pairs: Pairs, positive_text_E2: Int[Tensor, "E 2"]
-    ) -> list[Direction]:
         rows = RowBuilder(
             documents,
             queries,
@@ -139,17 +132,23 @@ class InfoNCE(nn.Module):
             pairs.positive_P,
             positive_text_E2,
             aligned=self.aligned,
-            in_batch=self.in_batch,
+            in_batch=in_batch,
             mask_false_negatives=self.mask_false_negatives,
         )
+        directions = self._directions(rows)
+        contrast = Contrast(pairs, directions, self.temperature, margins, self.chunk_rows)
+        value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
+        return PairLosses(value, seen.loss_P, batch.document_owner_N[positive_P], _logs(seen))
+
+    def _directions(self, rows: RowBuilder) -> list[Direction]:
         # one row a query serves all its positives, unless a pair has something of its own in the denominator
         has_margin = self.margin_absolute is not None or self.margin_percent is not None
         forward = rows.forward(
             per_pair=self.aligned or self.document_document or has_margin,
-            query_query=self.query_query,
+            query_query=self.query_query and rows.in_batch,
             document_document=self.document_document,
         )
-        return [forward, rows.backward()] if self.symmetric else [forward]
+        return [forward, rows.backward()] if self.symmetric and rows.in_batch else [forward]
 
 
 def _logs(seen: Seen) -> dict[str, Tensor]:

@@ -69,4 +69,5 @@ def _queries(batch: EmbeddedBatch, kept_B: Bool[Tensor, " B"]) -> EmbeddedBatch:
         document_hash_N=batch.document_hash_N[kept_N],
         middle_query_BD=None if middle_query_BD is None else middle_query_BD[kept_B],
         middle_document_ND=None if middle_document_ND is None else middle_document_ND[kept_N],
+        in_batch=batch.in_batch,
     )
