@@ -31,6 +31,7 @@ JOBS = {
         ("fsdp", "resumed_sgd"),
         *((s, "lm") for s in STRATEGIES),
         *((s, "lm_and_ir") for s in ("ddp", "fsdp")),
+        *((s, case) for s in ("ddp", "fsdp", "deepspeed_zero3") for case in ("mixed", "unchunked")),
     ],
     4: [(s, "chunked") for s in STRATEGIES],
 }

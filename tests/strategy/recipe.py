@@ -31,11 +31,12 @@ MATRYOSHKA = (
     "+losses.ir.info_nce.loss={_target_: codiemb.losses.InfoNCE, temperature: 0.05}",
 )
 ACCUMULATED = "trainer.accumulate_grad_batches=2"
-# One step of ir, with hard negatives and up to two positives, and one of sts, with all four terms (lm: two
-# of the language-model task).
+# One step of ir, with hard negatives and up to two positives, and one of sts, with all four terms (lm and
+# mixed: two of that task).
 CASES = {
     "plain": (),
     "chunked": (CHUNKED, ACCUMULATED, *MATRYOSHKA),
+    "unchunked": (ACCUMULATED, *MATRYOSHKA),
     # without clipping, which would hide that a gradient is a multiple of what it should be
     "lora": (
         "model.lora.r=4",
@@ -44,6 +45,12 @@ CASES = {
         ACCUMULATED,
         "trainer.gradient_clip_val=null",
         "optimizer.lr=0.003",
+    ),
+    "mixed": (
+        "losses=mixed",
+        "+tasks={mixed: {global_batch_size: 16, max_query_tokens: 32, max_document_tokens: 32}}",
+        "losses.mixed.info_nce.loss.temperature=0.05",
+        CHUNKED,
     ),
     "adamw": ("optimizer=adamw", "optimizer.lr=1e-3"),
     "resumed": ("optimizer=adamw", "optimizer.lr=1e-3", "callbacks.checkpoint.every_n_steps=1"),
@@ -78,11 +85,13 @@ class Expected(NamedTuple):
 
 def config(folder: Path, *overrides: str) -> TrainConfig:
     """The default recipe on the golden files, two steps of SGD."""
-    choices = [o for o in overrides if o.startswith(("stage=", "strategy=", "optimizer="))]
+    choices = [o for o in overrides if o.startswith(("stage=", "strategy=", "optimizer=", "losses="))]
     language = "stage=pretrain" in choices
     names = ["ir", "lm" if language else "sts"]
     if language and "+losses.ir" not in " ".join(overrides):
         names.remove("ir")
+    if "losses=mixed" in choices:
+        names = ["mixed"]
     files = ",".join(str((GOLDEN if name == "sts" else folder.parent) / f"{name}.jsonl") for name in names)
     values = [
         f"run_dir={folder}",
@@ -129,8 +138,15 @@ def _composed(choices: tuple[str, ...]) -> DictConfig:
 
 
 def write_ragged(folder: Path) -> None:
-    """The golden ir records with 1 to 3 positives and 0 to 3 hard negatives each, and raw text."""
+    """The golden ir records with 1 to 3 positives and 0 to 3 hard negatives each; raw text; a mixed file."""
     lines = (GOLDEN / "ir.jsonl").read_text("utf-8").splitlines()
+    graded = (GOLDEN / "sts.jsonl").read_text("utf-8").splitlines()
+    with (folder / "mixed.jsonl").open("w", encoding="utf-8") as file:
+        for pair in zip(lines, graded, strict=False):
+            ungraded, record = (json.loads(line) | {"task_type": "mixed"} for line in pair)
+            del ungraded["positive_scores"], ungraded["negative_scores"]
+            for each in (ungraded, record):
+                file.write(json.dumps(each, ensure_ascii=False) + "\n")
     with (folder / "ir.jsonl").open("w", encoding="utf-8") as file:
         for i, line in enumerate(lines):
             record = json.loads(line)

@@ -49,11 +49,18 @@ def test_the_logged_gradient_norm_is_that_of_one_process(
     ("world", "strategy", "case"), [r for r in SGD if r[0] > 1 and r[2] not in ("lora", "lm_and_ir")]
 )
 def test_every_gradient_is_reduced_once_a_step(differences: Differences, world, strategy, case):
-    """However many chunks. Where gradients are sharded, no rank can add them up: once a micro-batch."""
+    """Where they are sharded, once a micro-batch: to add them up first, a rank would have to hold them all."""
     accumulated = recipe.ACCUMULATED in recipe.CASES[case]
     times = 2 if accumulated and strategy in ("fsdp", "deepspeed_zero2", "deepspeed_zero3") else 1
     for reductions in differences[world, strategy, case]["reductions"]:
         assert times <= reductions < times + 0.25  # the rest is the loss's own, for embeddings and logs
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "deepspeed_zero3"])
+def test_chunks_reduce_nothing_more(differences: Differences, strategy):
+    """To the last element: not even a bias is reduced once a chunk."""
+    chunked, whole = (differences[2, strategy, case]["reductions"] for case in ("chunked", "unchunked"))
+    assert chunked == whole
 
 
 @pytest.mark.parametrize(("world", "strategy", "case"), SGD)
