@@ -49,7 +49,7 @@ def test_the_logged_gradient_norm_is_that_of_one_process(
     ("world", "strategy", "case"), [r for r in SGD if r[0] > 1 and r[2] not in ("lora", "lm_and_ir")]
 )
 def test_every_gradient_is_reduced_once_a_step(differences: Differences, world, strategy, case):
-    """Where they are sharded, once a micro-batch: to add them up first, a rank would have to hold them all."""
+    """Where they are sharded, once a micro-batch: adding them up first takes whole gradients."""
     accumulated = recipe.ACCUMULATED in recipe.CASES[case]
     times = 2 if accumulated and strategy in ("fsdp", "deepspeed_zero2", "deepspeed_zero3") else 1
     for reductions in differences[world, strategy, case]["reductions"]:
