@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -229,3 +231,14 @@ def test_every_panel_of_the_dashboard_shows_something_of_a_run(watched) -> None:
     assert [p for p in patterns if not any(re.fullmatch(p, name) for name in names)] == []
     unseen = {name for name in names - shown if not name.startswith("probe/")}
     assert unseen == {"train/loss/sts/mid_nce/num_anchors"}
+
+
+def test_the_dashboard_s_definition_holds_every_panel() -> None:
+    script = Path(__file__).parents[1] / "experiments" / "dashboards" / "wandb_workspace.py"
+    command = [sys.executable, str(script), "someone", "--dry-run"]
+    definition = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    sections = json.loads(definition)["spec"]["section"]["panel_bank_config"]["sections"]
+    found = {section["name"]: [panel["config"] for panel in section["panels"]] for section in sections}
+    for name, panels in SECTIONS.items():
+        titles = [(config["chart_title"], config["metric_regex"]) for config in found[name]]
+        assert titles == [(title, f"^{pattern}$") for title, pattern in panels]

@@ -5,8 +5,9 @@ only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,15 +22,7 @@ if TYPE_CHECKING:
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
-
-
-@runtime_checkable
-class Report(Protocol):
-    """Gets one line of text per event."""
-
-    def __call__(self, line: str, /) -> object:
-        """Show the line."""
-        ...
+Report = Callable[[str], object]  # gets one line of text per event
 
 
 def check_task(task: EvaluationTaskConfig) -> None:
