@@ -1,7 +1,7 @@
 """Make a W&B workspace with our panels: `python experiments/dashboards/wandb_workspace.py ENTITY`.
 
-Needs an account (`wandb login`) and the extra `dashboards`, which `make setup` installs. With --dry-run it only
-builds the definition and prints it.
+Needs an account (`wandb login`) and the extra `dashboards`, which `make setup` installs. With --dry-run it
+only builds the definition and prints it.
 """
 
 import argparse
