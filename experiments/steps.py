@@ -88,8 +88,9 @@ def run_steps(
             else:
                 future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
                 step = running.pop(future)
-                if future.exception() is not None:
+                if (error := future.exception()) is not None:
                     _say(f"{step.name}: failed{', the others are ending' if running else ''}")
+                    raise error
                 _say(f"{step.name}: {future.result() / 60:.1f} min")
             done.add(step.name)
             if after is not None:

@@ -29,6 +29,8 @@ class FSDP2(ModelParallelStrategy):
     ) -> dict[str, Any]:
         """Lightning's asks for the first entry of the optimizer's state, and that of plain SGD has none."""
         path = self.broadcast(checkpoint_path)
+        if Path(path).is_dir():  # save_distributed_checkpoint
+            return super().load_checkpoint(path, weights_only)
         states = torch.load(path, mmap=True, map_location="cpu", weights_only=True)["optimizer_states"]
         if any(state["state"] for state in states):
             return super().load_checkpoint(path, weights_only)

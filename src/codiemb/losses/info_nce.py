@@ -108,7 +108,7 @@ class InfoNCE(nn.Module):
 
         `weight_N` weighs the pairs by their positives; where a document is none it has no effect.
         """
-        # every collective comes first: ranks must run the same ones, whatever their pairs
+        # collectives, here and for the logs, are the same on all ranks, whatever their pairs
         documents, queries = Documents.local(batch), Queries.local(batch)
         in_batch = self.in_batch and batch.in_batch
         if in_batch:
