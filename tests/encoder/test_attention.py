@@ -121,8 +121,12 @@ def on_device(device="cuda", dtype=torch.bfloat16, width=64):
 def test_the_kernel_is_chosen_where_it_can_run(
     query, value_width, dropout, capability, expected, monkeypatch
 ):
+    value = on_device(query.device, query.dtype, value_width)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert has_varlen_kernel(query, on_device(query.device, query.dtype, value_width), dropout) is expected
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    assert has_varlen_kernel(query, value, dropout) is expected
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
+    assert not has_varlen_kernel(query, value, dropout)
 
 
 def attend(dtype, lengths=(3, 3, 7), *, causal=False, dropout=0.0, seed=0):

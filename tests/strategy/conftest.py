@@ -59,6 +59,13 @@ def start(ranks: Callable[..., None], world: int, *arguments: object) -> Process
     return context
 
 
+def run(ranks: Callable[..., None], world: int, *arguments: object) -> None:
+    """Start a world and wait for its end."""
+    context = start(ranks, world, *arguments)
+    while not context.join():
+        pass
+
+
 @pytest.fixture(autouse=True, scope="session")
 def server() -> None:
     """Begin to import what the ranks need."""

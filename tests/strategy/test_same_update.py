@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import ranks
 import recipe
 import torch
-from conftest import JOBS, Differences, on_ranks, start
+from conftest import JOBS, Differences, on_ranks, run, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts
-from codiemb.checkpoint import last_good
+from codiemb.checkpoint import checkpoint_path, last_good
 from codiemb.config import build
 from codiemb.encoder import load_encoder
 from codiemb.encoder.stream import split_by_tokens
@@ -102,9 +103,7 @@ def test_what_sigkill_leaves_of_a_sharded_run_goes_on_as_if_nothing_had_been(
     good = last_good(run_dir / "checkpoints")
     assert good is not None
     assert good.step == 1
-    going_on = start(ranks.go_on, 2, cfg, folder, good.path)
-    while not going_on.join():
-        pass
+    run(ranks.go_on, 2, cfg, folder, good.path)
     whole = differences[2, strategy, "resumed"]
     assert json.loads((run_dir / "losses.json").read_text("utf-8")) == whole["losses"][1:]
     ours = load_file(run_dir / "export" / "model.safetensors")
@@ -113,15 +112,37 @@ def test_what_sigkill_leaves_of_a_sharded_run_goes_on_as_if_nothing_had_been(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("strategy", ["deepspeed_zero1", "deepspeed_zero3"])
+def test_shards_of_two_ranks_are_not_for_one(differences: Differences, folder: Path, strategy: str):
+    checkpoints = folder / f"2-{strategy}-resumed" / "checkpoints"
+    cfg = recipe.config(folder / f"alone-{strategy}", *on_ranks(strategy, 1), *recipe.CASES["resumed"])
+    jobs = {strategy: (cfg, pl.Callback(), checkpoint_path(checkpoints, 1))}
+    run(ranks.fail, 1, jobs, folder / f"alone-{strategy}-")
+    message = json.loads((folder / f"alone-{strategy}-0").read_text("utf-8"))[strategy]
+    assert "holds the optimizer's state in 2 shards" in message
+    assert "resume with 2" in message
+
+
+def test_a_file_of_fsdp_goes_on_with_any_number_of_ranks_and_without_fsdp(
+    differences: Differences, folder: Path
+):
+    checkpoints = folder / "2-fsdp-resumed" / "checkpoints"
+    whole = differences[2, "fsdp", "resumed"]["losses"]
+    for strategy in ("fsdp", "auto"):
+        overrides = [*on_ranks(strategy, 1), *recipe.CASES["resumed"]]
+        cfg = recipe.config(folder / f"file-{strategy}", *overrides)
+        run(ranks.go_on, 1, cfg, folder, checkpoint_path(checkpoints, 1))
+        losses = json.loads((Path(cfg.run_dir) / "losses.json").read_text("utf-8"))
+        assert losses == pytest.approx(whole[1:], rel=1e-5)
+
+
 def test_deepspeed_in_bf16_rounds_weights_but_neither_scores_nor_rotary_frequencies(expected, folder: Path):
     bf16 = ("model.dtype=bfloat16", "trainer.precision=bf16-true", *recipe.CASES["plain"])
     cfgs = [
         recipe.config(folder / f"bf16-{zero}", *on_ranks(f"deepspeed_zero{zero}", 1), *bf16)
         for zero in (1, 3)
     ]
-    world = start(ranks.train_in_bf16, 1, cfgs, folder)
-    while not world.join():
-        pass
+    run(ranks.train_in_bf16, 1, cfgs, folder)
     for types in json.loads((folder / "bf16.json").read_text("utf-8")):
         assert types["weights"] == ["torch.bfloat16"]
         assert types["buffers"] == ["torch.float32"]
