@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import mteb  # noqa: F401  imported by codiemb it would be compiled anew, as the checked package is
 import pytest
 import tiny
 import torch

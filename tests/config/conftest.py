@@ -19,6 +19,7 @@ from codiemb.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 Compose = Callable[..., DictConfig]
+register()
 
 
 @pytest.fixture
@@ -60,7 +61,6 @@ def refused(composed: Compose) -> Callable[..., str]:
 
 
 def _compose(folder: Path, root: str, overrides: tuple[str, ...]) -> DictConfig:
-    register()
     with initialize_config_dir(str(folder), version_base="1.3"):
         return compose(root, overrides=list(overrides))
 

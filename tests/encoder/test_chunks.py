@@ -104,8 +104,8 @@ def test_chunks_have_the_gradient_of_the_whole_batch(name, architecture, lora, d
     task, loss = LOSSES[name]
     encoder = tiny.tiny_encoder(architecture, byte_level, middle_layer="middle", lora=lora).train().to(dtype)
     batch = batch_of(task, encoder)
-    budget = max(batch.texts.sequence_lengths)
-    assert sum(1 for _ in split_by_tokens(batch.texts, budget)) > 3
+    budget = 2 * max(batch.texts.sequence_lengths)
+    assert sum(1 for _ in split_by_tokens(batch.texts, budget)) > 2
     direct = gradients(encoder, loss, batch, None)
     assert_equal(gradients(encoder, loss, batch, budget), direct, tolerance)
 

@@ -1,19 +1,125 @@
-"""A fault of one rank under a sharded strategy: all ranks stop with one clear error and keep what is good."""
+"""A rank that dies or fails: the others end within the timeout and name it, and what is good stays."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import ranks
 import recipe
-from conftest import on_ranks, run
+from conftest import on_ranks, run, start
 from ranks import NotFinite, SmallDisk
 
 from codiemb.checkpoint import last_good
+from codiemb.rank_watch import accept, call, listen
 
-pytestmark = pytest.mark.slow
-
+TIMEOUT = 3
 SHARDED = ("fsdp", "deepspeed_zero1", "deepspeed_zero3")
+WATCH = """
+import os, sys, time
+from codiemb.rank_watch import accept, call, listen
+rank, port = int(sys.argv[1]), int(sys.argv[2])
+os.environ["MASTER_ADDR"] = "localhost"
+if rank == 0:
+    door = listen()
+    print(door.getsockname()[1], flush=True)
+    watch = accept(door, 3, timeout={timeout}, password="open")
+else:
+    watch = call(port, rank, timeout={timeout}, password="open")
+print("watching", flush=True)
+{then}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("falling", "how"), [(1, "killed"), (0, "failed")])
+def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str):
+    log = folder / f"fall-{falling}-{how}-"
+    cfg = recipe.config(
+        folder / f"fall-{falling}",
+        "strategy=ddp",
+        "trainer.devices=3",
+        "tasks.ir.global_batch_size=6",
+        "tasks.sts.global_batch_size=6",
+        "max_steps=50",
+        f"callbacks.stop_together.timeout={TIMEOUT}",
+        "data.num_workers=1",  # it inherits its rank's sockets and outlives it
+    )
+    recipe.write_ragged(folder)
+    recipe.build.build_data(cfg).prepare_data()
+    world = start(ranks.train_and_fall, 3, cfg, falling, how, log)
+    for process in world.processes:
+        process.join(120)
+    assert [process.exitcode != 0 for process in world.processes] == [True] * 3
+    said = [Path(f"{log}{rank}").read_text("utf-8") for rank in range(3)]
+    process = world.processes[falling].pid
+    for rank in {0, 1, 2} - {falling}:
+        end = "died" if how == "killed" else "failed: ArithmeticError: a rank of its own mind"
+        assert f"rank {falling} (host" in said[rank]
+        assert f"process {process}) {end}" in said[rank]
+    assert not any(f"rank {rank} (host" in said[falling] for rank in {0, 1, 2} - {falling})
+
+
+@pytest.fixture
+def watching(request):
+    """Three plain processes that watch each other and then do `request.param`."""
+    script = [sys.executable, "-c", WATCH.format(timeout=TIMEOUT, then=request.param)]
+    port, processes = "0", []
+    try:
+        for rank in range(3):
+            command = [*script, str(rank), port]
+            processes.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
+            if rank == 0:
+                port = processes[0].stdout.readline().strip()
+        for process in processes:
+            assert process.stdout.readline() == "watching\n"
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("watching", ["time.sleep(100)"], indirect=True)
+@pytest.mark.parametrize("falling", [0, 1])
+def test_ranks_that_hang_are_ended_within_the_timeout(watching, falling):
+    watching[falling].send_signal(signal.SIGKILL)
+    since = time.monotonic()
+    for rank in {0, 1, 2} - {falling}:
+        _, said = watching[rank].communicate(timeout=60)
+        assert watching[rank].returncode == 1
+        assert f"rank {falling} (host" in said
+        assert f"process {watching[falling].pid}) died" in said
+    assert time.monotonic() - since < TIMEOUT + 3
+
+
+@pytest.mark.parametrize("watching", ["time.sleep(rank); watch.leave(); time.sleep(1)"], indirect=True)
+def test_ranks_that_leave_one_after_the_other_are_no_deaths(watching):
+    for process in watching:
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (0, "")
+
+
+def test_a_stranger_is_not_let_in_and_a_missing_rank_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    door = listen()
+    port = door.getsockname()[1]
+    with ThreadPoolExecutor() as pool:
+        rank0 = pool.submit(accept, door, 3, 1.0, "open")
+        rank1 = pool.submit(call, port, 1, 1.0, "open")
+        stranger = pool.submit(call, port, 2, 1.0, "closed")
+        assert rank0.result() is None
+        assert stranger.result() is None
+        watch = rank1.result()
+        watch.leave()  # it was let in, and told that nobody watches
+        for line in watch._lines:
+            line.close()
+    assert call(port, 1, 0.1, "open") is None  # the door is closed
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +133,16 @@ def said(folder: Path) -> dict[str, list[str]]:
             ("disk", SmallDisk(writer), ("callbacks.checkpoint.every_n_steps=1",)),
             ("nan", NotFinite(), (recipe.ACCUMULATED,)),
         ):
-            cfg = recipe.config(folder / f"{fault}-{strategy}", *on_ranks(strategy, 2), *case)
+            # a rank that hears of the other's failure first would be ended after the timeout, in a later job
+            overrides = (*on_ranks(strategy, 2), *case, "callbacks.stop_together=null")
+            cfg = recipe.config(folder / f"{fault}-{strategy}", *overrides)
             jobs[f"{fault} {strategy}"] = (cfg, callback, None)
     run(ranks.fail, 2, jobs, folder / "said-")
     parts = [json.loads((folder / f"said-{rank}").read_text("utf-8")) for rank in range(2)]
     return {name: [part[name] for part in parts] for name in jobs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", SHARDED)
 def test_a_disk_that_refuses_one_rank_stops_all_and_keeps_the_last_good_checkpoint(said, folder, strategy):
     for message in said[f"disk {strategy}"]:
@@ -43,6 +152,7 @@ def test_a_disk_that_refuses_one_rank_stops_all_and_keeps_the_last_good_checkpoi
     assert last_good(folder / f"disk-{strategy}" / "checkpoints").step == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", SHARDED)
 def test_a_gradient_that_is_no_number_is_named_with_all_its_micro_batches(said, strategy):
     for message in said[f"nan {strategy}"]:
