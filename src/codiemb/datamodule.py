@@ -89,7 +89,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
                     f"source {source.name} holds records of task {source.task!r}, "
                     f"for which the config has no tasks.{source.task}; known: {', '.join(sorted(self.tasks))}"
                 )
-            size = self.tasks[source.task].global_batch_size
+            spec = self.tasks[source.task]
+            if not source.in_batch and (source.task not in ("ir", "mixed") or spec.num_negatives == 0):
+                raise UserError(
+                    f"source {source.name} has in_batch: false, and no negatives of its records are taken "
+                    f"(tasks.{source.task}): there would be nothing to tell a positive from"
+                )
+            size = spec.global_batch_size
             planned.append(PlannedSource(source.name, source.task, len(source), size))
         self.plan = Plan(planned, self.schedule, self.seed)
         self.num_steps = self.max_steps or max(1, round(self.epochs * self.plan.steps_per_epoch))

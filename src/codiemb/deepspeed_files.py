@@ -1,5 +1,7 @@
 """DeepSpeed's checkpoint files: a full disk is everybody's error, and no pickled object is ever built."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,26 @@ class CheckpointFiles(TorchCheckpointEngine):
 
     problem: OSError | None = None
 
+    @contextmanager
+    def keeping_problems(self) -> Iterator[None]:
+        """What the disk refuses inside goes to `problem`; also a decorator."""
+        try:
+            yield
+        except Exception as error:
+            problem = disk_error(error)
+            if problem is None:
+                raise
+            self.problem = self.problem or problem  # the first is the cause
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """On rank 0, before the first barrier."""
+        with self.keeping_problems():
+            super().makedirs(path, exist_ok)
+
     def save(self, state_dict: dict[str, Any], path: str) -> None:
         """Through a Python file, whose errors are the system's; torch's own writer has none of it."""
-        try:
-            with Path(path).open("wb") as stream:
-                torch.save(state_dict, stream)
-        except Exception as error:
-            self.problem = disk_error(error)
-            if self.problem is None:
-                raise
+        with self.keeping_problems(), Path(path).open("wb") as stream:
+            torch.save(state_dict, stream)
 
     def load(self, path: str, map_location: Any = None) -> dict[str, Any]:  # noqa: ANN401  as torch.load has it
         """Tensors, plain containers, and what DeepSpeed itself puts between them."""

@@ -75,7 +75,10 @@ class DeepSpeed(DeepSpeedStrategy):
             setattr(self.lightning_module.get_submodule(path), leaf, buffer.to(self.root_device))
         from codiemb.deepspeed_files import CheckpointFiles  # imports DeepSpeed, which is optional
 
-        self.deepspeed_engine.checkpoint_engine = self._files = CheckpointFiles()
+        engine = self.deepspeed_engine
+        engine.checkpoint_engine = self._files = CheckpointFiles()
+        # the one file of a checkpoint that goes past the engine and has a barrier and a gather behind it
+        engine._copy_recovery_script = self._files.keeping_problems()(engine._copy_recovery_script)
 
     def save_checkpoint(
         self,
@@ -89,7 +92,11 @@ class DeepSpeed(DeepSpeedStrategy):
             OSError: the disk refused one of them; raised when all ranks are past DeepSpeed's last barrier.
         """
         self._files.problem = None
-        super().save_checkpoint(checkpoint, filepath, storage_options)
+        try:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+        except OSError as error:  # of rank 0's last file, `latest`: the others wait at the last barrier
+            self._files.problem = self._files.problem or error
+            self.barrier("not all written")
         if self._files.problem is not None:
             raise self._files.problem
 

@@ -118,7 +118,8 @@ def test_shards_are_for_the_strategy_that_wrote_them(composed, tmp_path):
     partial.mkdir()
     (partial / "shard").write_bytes(b"weights")
     commit(partial, 4)
-    assert resume.starting_point(composed("resume=true", "strategy=ddp"), run).step == 4
+    for now in (["strategy=ddp"], ["strategy=ddp", "strategy.timeout=9"]):
+        assert resume.starting_point(composed("resume=true", *now), run).step == 4
     with pytest.raises(UserError, match=r"step-4\.ckpt was written by strategy .*DDPStrategy"):
         resume.starting_point(composed("resume=true", "strategy=auto"), run)
 
@@ -129,6 +130,7 @@ def test_shards_are_for_the_strategy_that_wrote_them(composed, tmp_path):
         (["strategy=ddp"], ["strategy=deepspeed_zero1"]),
         (["strategy=ddp", "model.lora.r=4"], ["strategy=fsdp", "model.lora.r=4"]),
         (["strategy=fsdp", "model.lora.r=4"], ["strategy=auto", "model.lora.r=4"]),
+        (["strategy=ddp", "encoder.train_only=o_proj"], ["strategy=fsdp", "encoder.train_only=o_proj"]),
     ],
 )
 def test_a_file_that_the_strategy_would_misread_is_refused(composed, tmp_path, then, now):

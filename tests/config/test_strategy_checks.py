@@ -48,6 +48,8 @@ def test_an_apple_gpu_is_not_taken_and_cannot_be_asked_for(composed, monkeypatch
     assert isinstance(trainer.accelerator, CPUAccelerator)
     with pytest.raises(UserError, match=r"trainer\.accelerator=mps: .* use cpu"):
         build.build_trainer(build.typed_train(composed("logger=local", "trainer.accelerator=mps")))
+    with pytest.raises(UserError, match="CUDAAccelerator"):  # gpu means CUDA
+        build.build_trainer(build.typed_train(composed("logger=local", "trainer.accelerator=gpu")))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "transformer-engine"])

@@ -99,6 +99,12 @@ def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batch
     assert {(batch.source, batch.in_batch) for batch in own.batches()} == {("ir", False), ("sts", True)}
 
 
+def test_a_file_of_own_negatives_of_which_none_are_taken_is_refused(make_data):
+    tasks = {"ir": TaskSpec(8, num_negatives=0), "sts": TaskSpec(4)}
+    with pytest.raises(UserError, match=r"source ir has in_batch: false, and no negatives .*tasks\.ir"):
+        make_data(tasks=tasks, ir_in_batch=False)
+
+
 def test_iterating_ends_with_the_run(make_data):
     assert len(list(itertools.islice(iter(make_data(max_steps=3).batches()), 10))) == 3
 

@@ -40,6 +40,13 @@ def test_every_score_at_1_is_in_batch_info_nce_on_the_middle_layer():
     assert MidLayerInfoNCE()(batch).value == pytest.approx(InfoNCE()(moved).value.item(), rel=1e-12)
 
 
+def test_a_file_of_own_negatives_has_the_documents_of_the_batch_all_the_same():
+    batch = graded_batch([1.0] * 5, middle=True)
+    value = MidLayerInfoNCE(0.1)(batch).value
+    assert value > 0
+    assert MidLayerInfoNCE(0.1)(batch._replace(in_batch=False)).value == value
+
+
 def test_only_the_middle_layer_gets_a_gradient():
     _, gradients = value_and_gradients(
         lambda b: MidLayerInfoNCE()(b).value, graded_batch(SCORES, middle=True)

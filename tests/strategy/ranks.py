@@ -1,5 +1,6 @@
 """What one rank of a world does: real trainings of the real configuration, each compared with one process."""
 
+import errno
 import json
 import math
 import multiprocessing
@@ -9,7 +10,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import pytorch_lightning.strategies.deepspeed
@@ -224,6 +226,28 @@ class SmallDisk(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if batch_idx == 1 and trainer.global_rank == self.rank:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+
+
+class NoRoom(pl.Callback):
+    """From its second step on, rank 0 can make no folder, or cannot write what DeepSpeed writes by itself."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == 1 and trainer.global_rank == 0:
+            self.patches = [patch(f"deepspeed.runtime.{name}", no_room, create=True) for name in self.names]
+            for each in self.patches:
+                each.start()
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        if trainer.global_rank == 0:
+            for each in self.patches:
+                each.stop()
+
+
+def no_room(*args: object, **kwargs: object) -> NoReturn:
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
 
 class NotFinite(pl.Callback):

@@ -13,13 +13,19 @@ import pytest
 import ranks
 import recipe
 from conftest import on_ranks, run, start
-from ranks import NotFinite, SmallDisk
+from ranks import NoRoom, NotFinite, SmallDisk
 
 from codiemb.checkpoint import last_good
 from codiemb.rank_watch import accept, call, listen
 
 TIMEOUT = 3
 SHARDED = ("fsdp", "deepspeed_zero1", "deepspeed_zero3")
+# what DeepSpeed's rank 0 writes, with a barrier behind each at which the others wait
+PAST_THE_ENGINE = {
+    "folder": NoRoom("checkpoint_engine.checkpoint_engine.CheckpointEngine.makedirs"),
+    "script": NoRoom("engine.copyfile"),
+    "latest": NoRoom("engine.open"),
+}
 WATCH = """
 import os, sys, time
 from codiemb.rank_watch import accept, call, listen
@@ -129,10 +135,9 @@ def said(folder: Path) -> dict[str, list[str]]:
     jobs = {}
     for strategy in SHARDED:
         writer = 0 if strategy == "fsdp" else 1  # FSDP2 gathers everything into a file of rank 0
-        for fault, callback, case in (
-            ("disk", SmallDisk(writer), ("callbacks.checkpoint.every_n_steps=1",)),
-            ("nan", NotFinite(), (recipe.ACCUMULATED,)),
-        ):
+        faults = {"disk": SmallDisk(writer), **({} if strategy == "fsdp" else PAST_THE_ENGINE)}
+        for fault, callback in {**faults, "nan": NotFinite()}.items():
+            case = (recipe.ACCUMULATED if fault == "nan" else "callbacks.checkpoint.every_n_steps=1",)
             # a rank that hears of the other's failure first would be ended after the timeout, in a later job
             overrides = (*on_ranks(strategy, 2), *case, "callbacks.stop_together=null")
             cfg = recipe.config(folder / f"{fault}-{strategy}", *overrides)
@@ -143,13 +148,18 @@ def said(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", SHARDED)
-def test_a_disk_that_refuses_one_rank_stops_all_and_keeps_the_last_good_checkpoint(said, folder, strategy):
-    for message in said[f"disk {strategy}"]:
+@pytest.mark.parametrize(
+    ("strategy", "fault"),
+    [(s, "disk") for s in SHARDED] + [(s, fault) for s in SHARDED[1:] for fault in PAST_THE_ENGINE],
+)
+def test_a_disk_that_refuses_one_rank_stops_all_and_keeps_the_last_good_checkpoint(
+    said, folder, strategy, fault
+):
+    for message in said[f"{fault} {strategy}"]:
         assert message.startswith("the checkpoint of step 2 was not saved: ")
         assert "the last good checkpoint is" in message
-    assert any("File too large" in message for message in said[f"disk {strategy}"])
-    assert last_good(folder / f"disk-{strategy}" / "checkpoints").step == 1
+    assert any("File too large" in message for message in said[f"{fault} {strategy}"])
+    assert last_good(folder / f"{fault}-{strategy}" / "checkpoints").step == 1
 
 
 @pytest.mark.slow

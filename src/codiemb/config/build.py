@@ -201,6 +201,8 @@ def _accelerator(wanted: str) -> str:
     """CUDA where there is a card, else the CPU. Lightning would take an Apple GPU first."""
     if wanted == "mps":
         raise UserError("trainer.accelerator=mps: torch has no segment_reduce for it, which pools; use cpu")
+    if wanted == "gpu":
+        return "cuda"
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"

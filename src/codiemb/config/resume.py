@@ -137,14 +137,19 @@ def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
 def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
     """A folder holds the shards of one strategy, and DeepSpeed reads nothing else; a file is all others'.
 
-    But FSDP2 counts a LoRA run's frozen weights, too, when it numbers the optimizer's state.
+    But FSDP2 counts frozen weights, too, when it numbers the optimizer's state. How long ranks wait for each
+    other may change.
     """
     file = run_dir / "config.yaml"
     if not file.is_file():
         return
-    then, now = (dict(_flat(strategy)) for strategy in (OmegaConf.load(file).strategy, cfg.strategy))
+    saved = OmegaConf.load(file)
+    then, now = (
+        {key: value for key, value in _flat(config.strategy) if key != "timeout"} for config in (saved, cfg)
+    )
     sharded = start.path.is_dir() or any(key.startswith("config.zero_optimization") for key in now)
-    numbers_differ = cfg.model.lora.r > 0 and _is_fsdp(then) != _is_fsdp(now)
+    frozen = cfg.model.lora.r > 0 or cfg.encoder.train_only is not None
+    numbers_differ = frozen and _is_fsdp(then) != _is_fsdp(now)
     if then != now and (sharded or numbers_differ):
         raise UserError(
             f"{start.path} was written by strategy {then}, and {now} cannot read it; resume with the same "

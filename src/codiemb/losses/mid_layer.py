@@ -48,6 +48,7 @@ class MidLayerInfoNCE(nn.Module):
             query_BD=batch.middle_query_BD,
             document_ND=batch.middle_document_ND,
             document_is_positive_N=anchors_N,
+            in_batch=True,
         )
         weight = world_size() / num_anchors.clamp_min(1).to(batch.middle_query_BD.dtype)
         pairs = self.info_nce.pair_losses(middle, weight.expand(len(anchors_N)))
