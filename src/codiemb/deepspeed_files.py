@@ -37,7 +37,7 @@ class CheckpointFiles(TorchCheckpointEngine):
             self.problem = self.problem or problem  # the first is the cause
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """On rank 0, before the first barrier."""
+        """Of every rank; that of rank 0 has a barrier behind it."""
         with self.keeping_problems():
             super().makedirs(path, exist_ok)
 
