@@ -29,12 +29,12 @@ lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: data            ## speed and memory against sentence-transformers and the direct loss, about 15 minutes
-	$(BIN)/python experiments/benchmarks/train_speed.py
-	$(BIN)/python experiments/benchmarks/encode_speed.py
-	$(BIN)/python experiments/benchmarks/info_nce.py
+	$(BIN)/python -m experiments.benchmarks.train_speed
+	$(BIN)/python -m experiments.benchmarks.encode_speed
+	$(BIN)/python -m experiments.benchmarks.info_nce
 
 bench-gpu: data        ## a training step of youtu2b on one card
-	$(BIN)/python experiments/benchmarks/gpu_step.py
+	$(BIN)/python -m experiments.benchmarks.gpu_step
 
 clean:
 	rm -rf $(VENV) data outputs multirun

@@ -9,10 +9,10 @@ import torch
 from omegaconf import DictConfig
 
 from codiemb.config import build, run_folder
-from codiemb.config.evaluation import check_task, console, run_evaluation, show_and_save, untrained
-from codiemb.config.quiet import quiet_libraries
 from codiemb.config.result import write_result
 from codiemb.config.schema import register
+from codiemb.config.task import check_task, console, run_evaluation, show_and_save, untrained
+from codiemb.config.terminal import quiet_libraries
 from codiemb.encoder import check_path, load_encoder
 
 log = logging.getLogger("codiemb")

@@ -9,9 +9,11 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from codiemb.checkpoint import Saved
 from codiemb.config import build, fuse_stage, resume, run_folder
-from codiemb.config.evaluation import (
+from codiemb.config.preflight import preflight
+from codiemb.config.result import recorded_metric, write_result
+from codiemb.config.schema import TrainConfig, register
+from codiemb.config.task import (
     UNTRAINED_FILE,
     check_evaluations,
     console,
@@ -19,14 +21,12 @@ from codiemb.config.evaluation import (
     run_evaluation,
     show_and_save,
 )
-from codiemb.config.preflight import preflight
-from codiemb.config.quiet import quiet_libraries
-from codiemb.config.result import recorded_metric, write_result
-from codiemb.config.schema import TrainConfig, register
+from codiemb.config.terminal import quiet_libraries
 from codiemb.encoder import Encoder, check_path
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
-from codiemb.sharding import whole_encoder
+from codiemb.training.checkpoint_files import Saved
+from codiemb.training.sharding import whole_encoder
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation

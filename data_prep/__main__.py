@@ -12,9 +12,9 @@ from typing import Any
 
 from codiemb.atomic import write_text, written_whole
 from data_prep.docs.build import build_docs
-from data_prep.docs.extra import build_docs_extra
+from data_prep.docs.other_stages import build_docs_extra
 from data_prep.frames.build import build_frames
-from data_prep.frames.extra import build_frames_extra
+from data_prep.frames.other_stages import build_frames_extra
 from data_prep.tokenizer import train_tokenizer
 
 SEED = 49

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import mteb  # noqa: F401  imported by codiemb it would be compiled anew, as the checked package is
 import pytest
-import tiny
 import torch
 from huggingface_hub import constants
-from tiny_run import KNOWN_WARNINGS, TinyRun
 
 from data_prep.tokenizer import train_tokenizer
+from tests.support import tiny
+from tests.support.tiny_run import KNOWN_WARNINGS, TinyRun
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

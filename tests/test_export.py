@@ -5,14 +5,14 @@ import os
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from codiemb.encoder import LoraSpec, ModelSpec, PromptSpec, load_encoder
-from codiemb.encoder.spec import FOLDER_SETTINGS
+from codiemb.encoder.folder_settings import FOLDER_SETTINGS
 from codiemb.export import export_cosine, export_sentence_transformer
+from tests.support import tiny
 
 INSTRUCTION = "Retrieve documents that answer the question"
 NAMED = {"faq": "给定一个问题，检索答案", "sts": "Retrieve similar text"}

@@ -1,6 +1,6 @@
 """A refactor proves itself by an identical loss curve: 20 steps of the default recipe, in tests/golden.
 
-`python tests/test_golden.py` writes the curve anew: only for a change that is meant to change training.
+`python -m tests.test_golden` writes the curve anew: only for a change that is meant to change training.
 """
 
 import json
@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 from codiemb.config import build
 from codiemb.config.schema import register
 from codiemb.encoder import load_encoder
+from tests.support.paths import GOLDEN, ROOT
 
-GOLDEN = Path(__file__).parent / "golden"
 CURVE = GOLDEN / "loss_curve.json"
 
 
@@ -47,7 +47,7 @@ def loss_curve(folder: Path) -> list[tuple[str, float]]:
         "tasks.sts.global_batch_size=16",
         "max_steps=20",
     ]
-    with initialize_config_dir(str(GOLDEN.parents[1] / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = build.typed_train(compose("train", overrides))
     pl.seed_everything(cfg.seed, verbose=False)
     data = build.build_data(cfg)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from batches import graded_batch, make_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from codiemb.metrics import (
     spearman,
     uniformity,
 )
+from tests.support.batches import graded_batch, make_batch
 
 tied_pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=15).filter(
     lambda rows: len({x for x, _ in rows}) > 1 and len({y for _, y in rows}) > 1

@@ -1,7 +1,7 @@
 """Is encoding a corpus faster than with SentenceTransformer.encode, which sorts texts by length already?
 
-    python experiments/benchmarks/encode_speed.py            # about 2 minutes on 2 cores
-    python experiments/benchmarks/encode_speed.py --quick    # does it run at all?
+    python -m experiments.benchmarks.encode_speed            # about 2 minutes on 2 cores
+    python -m experiments.benchmarks.encode_speed --quick    # does it run at all?
 
 Same BERT, same ragged passages, in turns in one process. Writes encode_speed.md.
 """
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import matmul_rate, page
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tqdm import tqdm
-from workload import Job, cost, read_folder, token_lengths, write_folder
 
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
 from codiemb.tables import pipe_table
+from experiments.benchmarks.machine import matmul_rate, page
+from experiments.benchmarks.workload import Job, cost, read_folder, token_lengths, write_folder
 
 _BATCH = 32  # the peer's default
 

@@ -1,7 +1,7 @@
 """How fast is a training step of a 2B model on one card, against the card's own matmul rate?
 
-    python experiments/benchmarks/gpu_step.py      # CUDA with 80 GB, a few minutes; not yet run on a card
-    python experiments/benchmarks/gpu_step.py --model youtu_tiny --device cpu --quick   # does it run at all?
+    python -m experiments.benchmarks.gpu_step      # CUDA with 80 GB, a few minutes; not yet run on a card
+    python -m experiments.benchmarks.gpu_step --model youtu_tiny --device cpu --quick   # does it run at all?
 
 Random weights and random tokens: full fine-tuning (fp32 weights, bf16 autocast: trainer.precision=bf16-mixed)
 and LoRA (bf16 weights, fp32 adapters), texts of exactly 1,024 tokens and ragged ones of at most as many. No
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from machine import matmul_rate, page, synchronise
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -27,6 +26,7 @@ from codiemb.encoder import Encoder, LoraSpec, ModelSpec, load_encoder
 from codiemb.encoder.attention import has_varlen_kernel
 from codiemb.losses import InfoNCE
 from codiemb.tables import pipe_table
+from experiments.benchmarks.machine import matmul_rate, page, synchronise
 
 _ROOT = Path(__file__).parents[2]
 

@@ -1,7 +1,7 @@
 """Is InfoNCE on large batches bounded in memory, and no slower than the direct computation?
 
-    python experiments/benchmarks/info_nce.py            # 16k, 32k, 64k rows, about 6 minutes on 2 cores
-    python experiments/benchmarks/info_nce.py --quick    # does it run at all?
+    python -m experiments.benchmarks.info_nce            # 16k, 32k, 64k rows, about 6 minutes on 2 cores
+    python -m experiments.benchmarks.info_nce --quick    # does it run at all?
 
 One positive a query, D = 1024, fp32, false negatives masked by content hash in ours (the direct computation,
 cross-entropy over all logits, masks nothing). Every measurement is a process of its own. Writes info_nce.md.
@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from machine import matmul_rate, memory_mib, page, reset_peak_memory
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from codiemb.batch import EmbeddedBatch
 from codiemb.losses import InfoNCE
 from codiemb.tables import pipe_table
+from experiments.benchmarks.machine import matmul_rate, memory_mib, page, reset_peak_memory
 
 _LOSSES: dict[str, Callable[[EmbeddedBatch], Tensor]] = {
     "direct": lambda batch: cross_entropy(
@@ -74,7 +74,17 @@ def _measure(name: str, rows: int, width: int) -> dict[str, float]:
 
 
 def _in_own_process(name: str, rows: int, width: int, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", name, "--rows", str(rows), "--width", str(width)]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmarks.info_nce",
+        "--measure",
+        name,
+        "--rows",
+        str(rows),
+        "--width",
+        str(width),
+    ]
     done = subprocess.run(
         [*command, "--threads", str(threads)], check=True, stdout=subprocess.PIPE, text=True
     )

@@ -59,8 +59,8 @@ def page(title: str, paragraphs: Sequence[str], packages: Sequence[str]) -> str:
         rate {rates["fp32"]:.0f} GFLOP/s in fp32 and {rates["bf16"]:.0f} in bf16, load average
         {os.getloadavg()[0]:.1f}. {", ".join(f"{name} {version(name)}" for name in packages)}, Python
         {platform.python_version()}; {date.today().isoformat()}."""
-    script = Path(sys.argv[0]).name
-    command = f"Run: `{' '.join([f'python experiments/benchmarks/{script}', *sys.argv[1:]])}`"
+    script = Path(sys.argv[0]).stem
+    command = f"Run: `{' '.join([f'python -m experiments.benchmarks.{script}', *sys.argv[1:]])}`"
     return "\n\n".join([f"# {title}", *map(_wrap, (*paragraphs, machine, command))]) + "\n"
 
 

@@ -1,8 +1,8 @@
 """Is training here faster than with sentence-transformers, on the same work and in the same run?
 
-    python experiments/benchmarks/train_speed.py                  # all rows, about 8 minutes on 2 cores
-    python experiments/benchmarks/train_speed.py --rows passages  # one row only
-    python experiments/benchmarks/train_speed.py --quick          # does it run at all?
+    python -m experiments.benchmarks.train_speed                  # all rows, about 8 minutes on 2 cores
+    python -m experiments.benchmarks.train_speed --rows passages  # one row only
+    python -m experiments.benchmarks.train_speed --quick          # does it run at all?
 
 All contenders of a row train the same BERT from the same random weights on the same batches with the same
 loss, optimizer and clipping, each in a process of its own, taking turns. Writes train_speed.md.
@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from machine import matmul_rate
 from tqdm import tqdm
-from train_speed_report import Row, report
-from train_speed_sides import Contender
-from workload import Job, cost, write_folder
+
+from experiments.benchmarks.machine import matmul_rate
+from experiments.benchmarks.train_speed_report import Row, report
+from experiments.benchmarks.train_speed_sides import Contender
+from experiments.benchmarks.workload import Job, cost, write_folder
 
 _HERE = Path(__file__).parent
 WARM_UP = 3  # steps: memory that is kept, by malloc or by a cache, takes more than one to settle
@@ -58,7 +59,7 @@ class Side:
     """One contender in its own process, waiting for its turns."""
 
     def __init__(self, contender: Contender, folder: Path, log: IO[bytes]) -> None:
-        command = [sys.executable, str(_HERE / "train_speed_sides.py"), str(folder)]
+        command = [sys.executable, "-m", "experiments.benchmarks.train_speed_sides", str(folder)]
         self.contender = contender
         self.process = subprocess.Popen(
             [*command, json.dumps(asdict(contender))],

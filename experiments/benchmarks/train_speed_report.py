@@ -4,11 +4,10 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from machine import page
-from train_speed_sides import Contender
-from workload import Cost, Job
-
 from codiemb.tables import pipe_table
+from experiments.benchmarks.machine import page
+from experiments.benchmarks.train_speed_sides import Contender
+from experiments.benchmarks.workload import Cost, Job
 
 
 @dataclass

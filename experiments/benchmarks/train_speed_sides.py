@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from machine import memory_mib
 from torch import Tensor, nn
-from workload import SCALE, Job, read_folder
 
-from codiemb.cpu_memory import keep_freed_memory
+from codiemb.callbacks.cpu_memory import keep_freed_memory
+from experiments.benchmarks.machine import memory_mib
+from experiments.benchmarks.workload import SCALE, Job, read_folder
 
 CHUNK_TEXTS = 4
 
@@ -173,7 +173,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
     from codiemb.encoder.loading import load_encoder
     from codiemb.encoder.spec import ModelSpec, PromptSpec
     from codiemb.losses import InfoNCE
-    from codiemb.module import EmbeddingModule
+    from codiemb.training.module import EmbeddingModule
 
     class PaceCallback(pl.Callback):
         def on_train_start(self, *_: object) -> None:

@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+
+from data_prep.tokenizer import train_tokenizer
 
 SCALE = 50.0  # of the peer's loss; temperature 0.02 of ours
 _ROOT = Path(__file__).parents[2]
@@ -105,9 +106,6 @@ def read_folder(folder: Path) -> tuple[Job, list[list[str]]]:
 def _tokenizer(rows: list[list[str]]) -> PreTrainedTokenizerFast:
     if _TOKENIZER.is_dir():
         return AutoTokenizer.from_pretrained(_TOKENIZER)
-    sys.path.append(str(_ROOT))
-    from data_prep.tokenizer import train_tokenizer
-
     with tempfile.TemporaryDirectory() as folder:
         train_tokenizer([text for row in rows for text in row], Path(folder))
         return AutoTokenizer.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Make a W&B workspace with our panels: `python experiments/dashboards/wandb_workspace.py ENTITY`.
+"""Make a W&B workspace with our panels: `python -m experiments.dashboards.wandb_workspace ENTITY`.
 
 Needs an account (`wandb login`) and the extra `dashboards`, which `make setup` installs. With --dry-run it
 only builds the definition and prints it.
@@ -7,7 +7,7 @@ only builds the definition and prints it.
 import argparse
 from typing import Any
 
-from panels import SECTIONS
+from experiments.dashboards.panels import SECTIONS
 
 
 def workspace(entity: str, project: str) -> Any:  # noqa: ANN401  an optional package's class

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from codiemb.atomic import written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
-from codiemb.encoder.spec import SETTINGS_FILE
+from codiemb.encoder.folder_settings import SETTINGS_FILE
 
 log = logging.getLogger(__name__)
 

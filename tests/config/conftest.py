@@ -16,8 +16,8 @@ from codiemb.config import build
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import register
 from codiemb.errors import UserError
+from tests.support.paths import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 Compose = Callable[..., DictConfig]
 register()
 

@@ -1,9 +1,6 @@
 """conf/ composes into configs that pass preflight: every option, every documented command, every override."""
 
-from pathlib import Path
-
 import pytest
-import tiny
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
@@ -15,8 +12,9 @@ from codiemb.config.schema import EvalConfig, SourceConfig, TrainConfig
 from codiemb.encoder import LoraSpec, check_spec
 from codiemb.errors import UserError
 from codiemb.losses import WeightedSum
+from tests.support import tiny
+from tests.support.paths import CONF
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIONS = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 EVAL_OPTIONS = [(group, option) for group, option in OPTIONS if group in ("model", "task")]
 NEEDS = {

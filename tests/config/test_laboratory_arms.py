@@ -2,15 +2,15 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
 from codiemb.config import build
 from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
+from tests.support.paths import CONF
 
-ARMS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/experiment/lab").glob("*.yaml"))
+ARMS = sorted(path.stem for path in (CONF / "experiment/lab").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from codiemb.config import build
 from codiemb.config.nodes import build_node, check_node
 from codiemb.config.preflight import preflight
-from codiemb.encoder.spec import SETTINGS_FILE
+from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from codiemb.checkpoint import commit
 from codiemb.config import build, resume, run_folder
 from codiemb.errors import UserError
-from codiemb.signals import Stopped
+from codiemb.training.checkpoint_files import commit
+from codiemb.training.signals import Stopped
 
 
 def started(run_dir: Path, cfg, *, step: int | None = 4, age: float = 0) -> Path:

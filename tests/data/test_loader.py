@@ -8,8 +8,8 @@ import torch
 
 from codiemb.batch import Batch
 from codiemb.data import Proportional, SourceFile, TaskSpec
-from codiemb.datamodule import EmbeddingDataModule
 from codiemb.errors import UserError
+from codiemb.training.datamodule import EmbeddingDataModule
 
 
 def record(task, number):

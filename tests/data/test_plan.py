@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import schedules, seeds
 
 from codiemb.data import (
     Alternate,
@@ -21,6 +20,7 @@ from codiemb.data import (
     Weights,
 )
 from codiemb.errors import UserError
+from tests.support.plans import schedules, seeds
 
 
 @st.composite

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import schedules, seeds
 
 from codiemb.data import (
     Collator,
@@ -14,6 +13,7 @@ from codiemb.data import (
     Proportional,
 )
 from codiemb.errors import UserError
+from tests.support.plans import schedules, seeds
 
 
 def without_collator():

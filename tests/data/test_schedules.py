@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plans import seeds
 
 from codiemb.data import (
     Alternate,
@@ -17,6 +16,7 @@ from codiemb.data import (
     Weights,
 )
 from codiemb.errors import UserError
+from tests.support.plans import seeds
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import inspect
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -11,6 +10,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 from codiemb.encoder import attention, pack_texts
 from codiemb.encoder.attention import Packing, has_varlen_kernel, packed_attention
+from tests.support import tiny
 
 MODES = [
     ("youtu", "bidirectional"),

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from codiemb.losses import (
     Ungraded,
     WeightedSum,
 )
+from tests.support import tiny
 
 RECORDS = {
     "ir": [

@@ -1,7 +1,6 @@
 """The kernels used on CPU give what torch's own functions are defined to give."""
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from torch import nn
 
 from codiemb.encoder import cpu_kernels, pack_texts
 from codiemb.encoder.cpu_kernels import dropout, faster_on_cpu, linear
+from tests.support import tiny
 
 CPU = torch.device("cpu")
 MANY = 1_200  # rows, enough for the convolution

@@ -1,11 +1,11 @@
 """What only a GPU can show: the variable-length kernel and half precision give what fp32 on CPU gives."""
 
 import pytest
-import tiny
 import torch
 
 from codiemb.encoder import attention, pack_texts
 from codiemb.encoder.attention import Packing
+from tests.support import tiny
 
 pytestmark = [
     pytest.mark.requires_gpu,

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 
 from codiemb.encoder import pack_texts
 from codiemb.encoder.encoder import position_offset
+from tests.support import tiny
 
 MODES = [
     ("youtu", "bidirectional"),

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import tiny
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
@@ -11,6 +10,7 @@ from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.spec import with_folder_settings
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
+from tests.support import tiny
 
 
 def write(path, value):

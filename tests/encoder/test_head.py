@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import tiny
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
@@ -13,6 +12,7 @@ from codiemb.data.collator import Collator, TaskSpec
 from codiemb.data.records import Record, Text
 from codiemb.encoder import Encoder, LanguageHead, LoraSpec, ModelSpec, load_encoder, load_head
 from codiemb.losses import TokenPrediction
+from tests.support import tiny
 
 SPECS = {
     "causal": TaskSpec(max_document_tokens=24),

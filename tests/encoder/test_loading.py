@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 from huggingface_hub import constants
 from hydra import compose, initialize_config_dir
@@ -19,8 +18,10 @@ from codiemb.config.schema import register
 from codiemb.encoder import LoraSpec, ModelSpec, check_path, check_spec, load_encoder, loading, pack_texts
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
+from tests.support import tiny
+from tests.support.paths import CONF
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+CONFIGS = sorted((CONF / "model").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")

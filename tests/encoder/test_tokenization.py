@@ -3,13 +3,13 @@
 import functools
 
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from codiemb.encoder import PromptTemplate, TextTokenizer
 from codiemb.errors import UserError
+from tests.support import tiny
 
 CHARACTERS = "".join(sorted({char for text in tiny.SENTENCES for char in text} - {"\n"}))
 instructions = st.text(CHARACTERS + "\n", min_size=1, max_size=30)

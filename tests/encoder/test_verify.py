@@ -3,12 +3,12 @@
 import logging
 
 import pytest
-import tiny
 import torch
 
 from codiemb.encoder import ModelSpec, load_encoder, loading, pack_texts
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
+from tests.support import tiny
 
 SMALL = {
     "hidden_size": 32,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluation_fakes import write_builtin_data
 from threadpoolctl import threadpool_limits
 
 from codiemb.evaluation.builtin_tasks import FramesClustering
+from tests.support.evaluation_fakes import write_builtin_data
 
 
 @pytest.fixture(scope="session")

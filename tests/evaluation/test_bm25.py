@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from evaluation_fakes import BagOfWords
 
 from codiemb.evaluation import bm25_score, builtin_tasks, evaluate
 from codiemb.evaluation.bm25 import BM25, bm25_tokens
+from tests.support.evaluation_fakes import BagOfWords
 
 
 def test_words_and_pairs_of_characters():

@@ -8,13 +8,13 @@ import mteb
 import numpy as np
 import pytest
 import torch
-from evaluation_fakes import BagOfWords, Oracle, read_rows, write_builtin_data, write_rows
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, builtin_tasks, evaluate
-from codiemb.evaluation.quiet import preserve_random_state
+from codiemb.evaluation.isolation import preserve_random_state
+from tests.support.evaluation_fakes import BagOfWords, Oracle, read_rows, write_builtin_data, write_rows
 
 NAMES = [
     "DocsRetrieval", "FramesRetrieval", "FramesReranking", "FramesSTS",

@@ -4,11 +4,11 @@ from collections import Counter
 from statistics import fmean
 
 import pytest
-from evaluation_fakes import shown
 
 from codiemb.evaluation import cmteb_table, cmteb_tasks
 from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
 from codiemb.evaluation.published import PUBLISHED
+from tests.support.evaluation_fakes import shown
 
 COUNTS = {
     "Classification": 6,

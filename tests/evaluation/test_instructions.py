@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from evaluation_fakes import BagOfWords, read_rows
 
 from codiemb.errors import UserError
 from codiemb.evaluation import builtin_tasks, evaluate
+from tests.support.evaluation_fakes import BagOfWords, read_rows
 
 INSTRUCTIONS = {
     "Retrieval": {"query": "find"},

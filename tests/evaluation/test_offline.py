@@ -10,7 +10,6 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 from datasets.exceptions import DatasetNotFoundError
 from datasets.naming import camelcase_to_snakecase
-from evaluation_fakes import BagOfWords, shown
 from huggingface_hub import constants
 from mteb.abstasks import AbsTask
 
@@ -23,6 +22,7 @@ from codiemb.evaluation import (
     hub,
     results_sheet,
 )
+from tests.support.evaluation_fakes import BagOfWords, shown
 
 COMMIT = "0123456789abcdef"
 

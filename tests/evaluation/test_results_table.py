@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluation_fakes import shown
 
 from codiemb.evaluation import (
     Evaluation,
@@ -16,6 +15,7 @@ from codiemb.evaluation import (
     results_sheet,
     save,
 )
+from tests.support.evaluation_fakes import shown
 
 
 def _result(task: str, kind: str, metric: str, score: float, bm25: float | None = None) -> TaskScore:

@@ -1,7 +1,6 @@
 """The three-stage experiment: its commands are valid, its arms comparable, its page shows the runs."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,8 +10,8 @@ from codiemb.config.preflight import preflight
 from codiemb.config.schema import register
 from experiments import steps
 from experiments.three_stage import page, plan, tables
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("DocsRetrieval", "FramesSTS")
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from family import NUM_CHILDREN, export_family
+
+from tests.support.family import NUM_CHILDREN, export_family
 
 
 @pytest.fixture(scope="session")

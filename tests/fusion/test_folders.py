@@ -5,9 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny
 import torch
-from family import INSTRUCTION, export_family, weights_of
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
@@ -16,6 +14,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 from codiemb.encoder import ModelSpec, load_encoder
 from codiemb.fusion import FUSION_FILE, FusionSpec, fuse
 from codiemb.fusion.weights import fuse_tensor
+from tests.support import tiny
+from tests.support.family import INSTRUCTION, export_family, weights_of
 
 UNIFORM = FusionSpec("uniform")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codiemb.fusion import weights
-from codiemb.fusion.spec import FusionSpec
+from codiemb.fusion.method import FusionSpec
 from codiemb.fusion.weights import delta_weights, fuse_tensor
 
 EXPONENTS = [-math.inf, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, math.inf]

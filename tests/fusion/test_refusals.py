@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 import torch
-from family import weights_of
 from safetensors.torch import save_file
 
 from codiemb.errors import UserError
 from codiemb.fusion import FusionSpec, check_fusion, fuse
+from tests.support.family import weights_of
 
 UNIFORM = FusionSpec("uniform")
 

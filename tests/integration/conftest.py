@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import ENVIRONMENT, ROOT, Finished, Run, run_here
 
 from data_prep.frames.build import build_frames
-from data_prep.frames.extra import ExtraSizes, build_frames_extra
+from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.tokenizer import train_tokenizer
+from tests.support.harness import ENVIRONMENT, ROOT, Finished, Run, run_here
 
 
 @pytest.fixture(scope="session")

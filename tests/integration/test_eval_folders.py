@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from harness import Run
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoTokenizer
+
+from tests.support import tiny
+from tests.support.harness import Run
 
 pytestmark = pytest.mark.slow
 

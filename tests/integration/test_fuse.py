@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import MICRO, UNEVALUATED, Run
 from safetensors.torch import load_file
+
+from tests.support.harness import MICRO, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from harness import ROOT, TWO_RANKS, UNEVALUATED, Run
+
+from tests.support.harness import ROOT, TWO_RANKS, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 

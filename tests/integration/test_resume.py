@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from harness import ENVIRONMENT, MICRO, ROOT, UNEVALUATED, Finished, Run
+
+from tests.support.harness import ENVIRONMENT, MICRO, ROOT, UNEVALUATED, Finished, Run
 
 pytestmark = pytest.mark.slow
 

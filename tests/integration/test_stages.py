@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness import UNEVALUATED, Run
+
+from tests.support.harness import UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 

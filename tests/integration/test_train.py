@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import MICRO, TWO_RANKS, UNEVALUATED, Run
+
+from tests.support.harness import MICRO, TWO_RANKS, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 

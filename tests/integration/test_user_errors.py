@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from harness import UNEVALUATED, Run
+
+from tests.support.harness import UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
 

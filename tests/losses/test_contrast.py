@@ -1,14 +1,14 @@
 """How InfoNCE is computed: gradients, memory, matrix products, precision."""
 
-import oracles
 import pytest
 import torch
-from batches import assert_same, make_batch, value_and_gradients
-from ragged import OPTIONS, ragged_batch
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codiemb.losses import InfoNCE
+from tests.support import oracles
+from tests.support.batches import assert_same, make_batch, value_and_gradients
+from tests.support.ragged import OPTIONS, ragged_batch
 
 
 def test_gradient_agrees_with_finite_differences():

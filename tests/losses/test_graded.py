@@ -2,15 +2,21 @@
 
 from functools import partial
 
-import oracles
 import pytest
 import torch
-from batches import assert_same, graded_batch, make_batch, value_and_gradients, with_similarities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import kl_div
 
 from codiemb.losses import PRO, AnglE, CoSENT, ListNet, Pearson, RankKL
+from tests.support import oracles
+from tests.support.batches import (
+    assert_same,
+    graded_batch,
+    make_batch,
+    value_and_gradients,
+    with_similarities,
+)
 
 T = 0.3
 LOSSES = {

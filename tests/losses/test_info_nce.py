@@ -2,16 +2,16 @@
 
 import itertools
 
-import oracles
 import pytest
 import torch
-from batches import assert_same, make_batch, value_and_gradients
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragged import OPTIONS, ragged_batch
 from torch.nn.functional import cross_entropy, normalize
 
 from codiemb.losses import InfoNCE
+from tests.support import oracles
+from tests.support.batches import assert_same, make_batch, value_and_gradients
+from tests.support.ragged import OPTIONS, ragged_batch
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)

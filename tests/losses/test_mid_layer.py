@@ -1,11 +1,11 @@
 """MidLayerInfoNCE against loops over its formula; who is an anchor, who is a candidate."""
 
-import oracles
 import pytest
 import torch
-from batches import assert_same, graded_batch, make_batch, value_and_gradients
 
 from codiemb.losses import InfoNCE, MidLayerInfoNCE
+from tests.support import oracles
+from tests.support.batches import assert_same, graded_batch, make_batch, value_and_gradients
 
 SCORES = [1.0, 0.4, 1.0, 0.9, 0.0, 1.0]
 

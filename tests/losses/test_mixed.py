@@ -1,11 +1,11 @@
 """Graded and Ungraded against the loss on a batch put together by hand; the mixed objective's two halves."""
 
-import oracles
 import pytest
 import torch
-from batches import assert_same, make_batch, value_and_gradients
 
 from codiemb.losses import CoSENT, Graded, InfoNCE, MidLayerInfoNCE, Ungraded
+from tests.support import oracles
+from tests.support.batches import assert_same, make_batch, value_and_gradients
 
 NAN = float("nan")
 GROUPS = [(1, 1), (1, 0), (2, 1), (1, 0), (1, 0), (1, 2)]

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from batches import EMBEDDINGS, make_batch, value_and_gradients
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.losses import (
@@ -23,6 +22,7 @@ from codiemb.losses import (
     Ungraded,
     WeightedSum,
 )
+from tests.support.batches import EMBEDDINGS, make_batch, value_and_gradients
 
 NAN = float("nan")
 WORLD_SIZE = 2

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from batches import assert_same, graded_batch, make_batch, value_and_gradients
 from torch import nn
 from torch.nn.functional import normalize
 
 from codiemb.losses import PRO, InfoNCE, LossOutput, Matryoshka, MidLayerInfoNCE, Pearson, RankKL, WeightedSum
+from tests.support.batches import assert_same, graded_batch, make_batch, value_and_gradients
 
 SCORES = [1.0, 0.4, 1.0, 0.9, 0.0]
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ranks
-import recipe
 import torch
 import torch.multiprocessing as mp
 from torch.multiprocessing.spawn import ProcessContext
 
 from codiemb.config.schema import TrainConfig
+from tests.support import ranks, recipe
 
 STRATEGIES = ("ddp", "fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
 JOBS = {

@@ -10,13 +10,12 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-import ranks
-import recipe
 from conftest import on_ranks, run, start
-from ranks import NoRoom, NotFinite, SmallDisk
 
-from codiemb.checkpoint import last_good
-from codiemb.rank_watch import accept, call, listen
+from codiemb.callbacks.rank_watch import accept, call, listen
+from codiemb.training.checkpoint_files import last_good
+from tests.support import ranks, recipe
+from tests.support.ranks import NoRoom, NotFinite, SmallDisk
 
 TIMEOUT = 3
 SHARDED = ("fsdp", "deepspeed_zero1", "deepspeed_zero3")
@@ -28,7 +27,7 @@ PAST_THE_ENGINE = {
 }
 WATCH = """
 import os, sys, time
-from codiemb.rank_watch import accept, call, listen
+from codiemb.callbacks.rank_watch import accept, call, listen
 rank, port = int(sys.argv[1]), int(sys.argv[2])
 os.environ["MASTER_ADDR"] = "localhost"
 if rank == 0:

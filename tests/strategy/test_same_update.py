@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-import ranks
-import recipe
 import torch
 from conftest import JOBS, Differences, on_ranks, run, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts
-from codiemb.checkpoint import checkpoint_path, last_good
 from codiemb.config import build
 from codiemb.encoder import load_encoder
 from codiemb.encoder.stream import split_by_tokens
+from codiemb.training.checkpoint_files import checkpoint_path, last_good
+from tests.support import ranks, recipe
 
 pytestmark = pytest.mark.slow
 

@@ -18,19 +18,19 @@ from pytorch_lightning.accelerators import CUDAAccelerator
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 from pytorch_lightning.strategies import DeepSpeedStrategy
 
-from codiemb import optim
-from codiemb.config.evaluation import dev_scores, dev_task
+from codiemb.callbacks.looks import DevMetrics
 from codiemb.config.losses import build_losses, check_widths
 from codiemb.config.nodes import build_node, check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
+from codiemb.config.task import dev_scores, dev_task
 from codiemb.data.records import RAW_TASKS
 from codiemb.data.source import SourceFile
-from codiemb.datamodule import EmbeddingDataModule
 from codiemb.encoder import Encoder, ModelSpec, load_encoder, load_head
 from codiemb.errors import UserError
-from codiemb.evaluating import DevMetrics
-from codiemb.module import EmbeddingModule
-from codiemb.saving import CheckpointFile
+from codiemb.training.checkpoint_plugin import CheckpointFile
+from codiemb.training.datamodule import EmbeddingDataModule
+from codiemb.training.module import EmbeddingModule
+from codiemb.training.schedule import learning_rate_schedule
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def build_module(cfg: TrainConfig, encoder: Encoder) -> EmbeddingModule:
         encoder,
         losses,
         optimizer=build_node("optimizer", cfg.optimizer, partial=True),
-        schedule=functools.partial(optim.schedule, **cfg.schedule),
+        schedule=functools.partial(learning_rate_schedule, **cfg.schedule),
         head=load_head(cfg.model, encoder) if RAW_TASKS & set(cfg.tasks) else None,
         seed=cfg.seed,
         head_learning_rate=cfg.head_learning_rate,

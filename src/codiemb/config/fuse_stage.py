@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from codiemb.config import run_folder
-from codiemb.config.evaluation import console, run_evaluation, show_and_save
 from codiemb.config.fuse_search import search
 from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
+from codiemb.config.task import console, run_evaluation, show_and_save
 from codiemb.encoder import load_encoder
 from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
 from codiemb.report import write_report

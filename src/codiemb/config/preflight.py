@@ -11,7 +11,6 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import SchedulerType
 
-from codiemb import optim
 from codiemb.config.fuse_search import check_fuse
 from codiemb.config.losses import LOSS_HINT, check_losses
 from codiemb.config.nodes import build_node, check_keys, check_node
@@ -19,8 +18,9 @@ from codiemb.config.schema import TrainConfig
 from codiemb.data.language import PredictFrom
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
 from codiemb.encoder import ModelSpec, check_spec
-from codiemb.encoder.spec import with_folder_settings
+from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
+from codiemb.training.schedule import learning_rate_schedule
 
 # Arguments of the trainer that the code passes itself, and the keys that decide them.
 _TRAINER_GIVEN = {
@@ -28,7 +28,7 @@ _TRAINER_GIVEN = {
     "logger": "the group logger",
     "callbacks": "the group callbacks",
     "enable_checkpointing": "callbacks.checkpoint (null switches it off)",
-    "plugins": "codiemb.saving.CheckpointFile",
+    "plugins": "codiemb.training.CheckpointFile",
     "default_root_dir": "run_dir",
     "use_distributed_sampler": "the plan, which shards the data itself",
 }
@@ -167,7 +167,7 @@ def _check_chunks(cfg: TrainConfig) -> None:
 
 def _check_schedule(cfg: TrainConfig) -> None:
     given = ("optimizer", "num_steps")
-    known = [name for name in inspect.signature(optim.schedule).parameters if name not in given]
+    known = [name for name in inspect.signature(learning_rate_schedule).parameters if name not in given]
     check_keys("schedule", cfg.schedule, known)
     name, names = cfg.schedule.get("name", "linear"), [entry.value for entry in SchedulerType]
     if name not in names:
@@ -177,7 +177,7 @@ def _check_schedule(cfg: TrainConfig) -> None:
     if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
         raise UserError(f"schedule.warmup_ratio={ratio!r} must lie in 0..1")
     try:
-        schedule = optim.schedule(SGD([torch.zeros(1)], lr=1.0), 10, **cfg.schedule)
+        schedule = learning_rate_schedule(SGD([torch.zeros(1)], lr=1.0), 10, **cfg.schedule)
     except (TypeError, ValueError) as error:
         raise UserError(f"schedule.name={name!r} needs settings that the group has not: {error}") from error
     if isinstance(schedule, ReduceLROnPlateau):

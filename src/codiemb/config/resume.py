@@ -16,9 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from codiemb.checkpoint import Saved, committed, last_good
 from codiemb.config.result import has_result
 from codiemb.errors import UserError
+from codiemb.training.checkpoint_files import Saved, committed, last_good
 
 log = logging.getLogger("codiemb")
 

@@ -17,11 +17,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.atomic import write_text
-from codiemb.checkpoint import FULL, describe_disk_error
 from codiemb.config import resume
 from codiemb.config.result import RESULT_FILE
 from codiemb.errors import UserError
-from codiemb.signals import Stopped
+from codiemb.training.checkpoint_files import FULL, describe_disk_error
+from codiemb.training.signals import Stopped
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _PACKAGES = (

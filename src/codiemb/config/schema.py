@@ -9,7 +9,7 @@ from omegaconf import MISSING, OmegaConf
 from codiemb.config.resume import new_or_unfinished_run
 from codiemb.data.collator import TaskSpec
 from codiemb.encoder.spec import ModelSpec
-from codiemb.fusion.spec import FusionSpec
+from codiemb.fusion.method import FusionSpec
 
 
 @dataclass

@@ -19,9 +19,9 @@ from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
 from codiemb.distributed import max_over_ranks
 from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
 from codiemb.encoder.cpu_kernels import faster_on_cpu
+from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
 from codiemb.encoder.tokenization import TextTokenizer
-from codiemb.pooling import PoolingMode, pool
 
 AttentionMode = Literal["bidirectional", "causal"]
 Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through

@@ -22,12 +22,13 @@ from transformers import (
 
 from codiemb.encoder.check import check_path, check_spec
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
-from codiemb.encoder.spec import ModelSpec, with_folder_settings
+from codiemb.encoder.folder_settings import with_folder_settings
+from codiemb.encoder.pooling import PoolingMode
+from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable
-from codiemb.pooling import PoolingMode
 
 log = logging.getLogger(__name__)
 

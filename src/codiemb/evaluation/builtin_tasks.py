@@ -16,6 +16,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from codiemb.errors import UserError
+from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.evaluation.local_data import (
     NUMBER,
     Fields,
@@ -25,7 +26,6 @@ from codiemb.evaluation.local_data import (
     read_texts,
     read_top_ranked,
 )
-from codiemb.evaluation.quiet import preserve_random_state
 
 LABELLED: Fields = {"text": str, "label": (str, int)}
 SPLITS = ("dev", "test")

@@ -8,10 +8,9 @@ from functools import cache
 import mteb
 from mteb.abstasks import AbsTask
 
+from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.evaluation.published import PUBLISHED, Published
-from codiemb.evaluation.quiet import preserve_random_state
-from codiemb.evaluation.sheet import Sheet
-from codiemb.tables import complete_mean
+from codiemb.tables import Sheet, complete_mean
 
 BENCHMARK = "MTEB(cmn, v1)"
 # mteb's task types in the order of the published tables, with their column headers

@@ -1,7 +1,7 @@
 """Fusion of checkpoints of one architecture: delta-guided, uniform soup, weighted average."""
 
-from codiemb.fusion.checkpoint import is_adapter, model_folder
-from codiemb.fusion.run import FUSION_FILE, fuse
-from codiemb.fusion.spec import FusionSpec, check_fusion
+from codiemb.fusion.fuse import FUSION_FILE, fuse
+from codiemb.fusion.method import FusionSpec, check_fusion
+from codiemb.fusion.model_folder import is_adapter, model_folder
 
 __all__ = ["FUSION_FILE", "FusionSpec", "check_fusion", "fuse", "is_adapter", "model_folder"]

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from codiemb.encoder.spec import SETTINGS_FILE
+from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
-from codiemb.fusion.checkpoint import CONFIG_FILE, Checkpoint, TensorInfo, read_json
+from codiemb.fusion.model_folder import CONFIG_FILE, Checkpoint, TensorInfo, read_json
 
 # Where a config was written and how it is loaded; nothing of what the model computes.
 _CIRCUMSTANCES = {

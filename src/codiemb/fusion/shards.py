@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codiemb.fusion.checkpoint import INDEX_FILE, WEIGHTS_FILE
+from codiemb.fusion.model_folder import INDEX_FILE, WEIGHTS_FILE
 
 
 class Shards:

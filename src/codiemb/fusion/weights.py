@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from codiemb.fusion.spec import FusionSpec
+from codiemb.fusion.method import FusionSpec
 
 _NORMS = {"l1": 1.0, "l2": 2.0, "max": math.inf}
 _BLOCK_ENTRIES = 2**17  # float64 copies are made of so many entries at a time: 1 MiB, it stays in the cache

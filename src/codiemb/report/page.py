@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from codiemb.atomic import write_text
 from codiemb.report import sections
 from codiemb.report.axes import short
-from codiemb.report.run import Run, read_run
+from codiemb.report.read import Run, read_run
 from codiemb.tables import complete_mean
 
 REPORT_FILE = "report.html"

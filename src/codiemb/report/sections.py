@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from codiemb.report.charts import Points, Series, histogram_chart, line_chart, path_chart
-from codiemb.report.run import Run
+from codiemb.report.read import Run
 
 TASK_COLOURS = {"ir": "c1", "sts": "c2", "lm": "c3"}  # the same in every chart and in W&B
 OTHER_COLOURS = ("c4", "c5", "c6", "c7", "c8")

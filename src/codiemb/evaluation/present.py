@@ -1,0 +1,100 @@
+"""Shows an evaluation as tables, and writes it to a folder as JSON and Markdown."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codiemb.atomic import write_text
+from codiemb.evaluation.results import Evaluation, TaskScore
+from codiemb.tables import Sheet, complete_mean, percent
+
+
+def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> Sheet:
+    """One row per task: metric, score before training if given, score, BM25 where known."""
+    num_missing = len(evaluation.missing)
+    count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing}"
+    has_bm25 = any(result.bm25 is not None for result in evaluation.results)
+    earlier = None if before is None else _comparable(evaluation, before)
+    header = ("Score",) if before is None else ("Before", "After")
+    rows = [_row(result, earlier, has_bm25) for result in evaluation.results]
+    if len(rows) > 1 and not num_missing:
+        rows.append(_mean_row(evaluation, earlier, has_bm25))
+    return Sheet(
+        title=f"{evaluation.model}: {count} tasks (mteb {evaluation.mteb_version})",
+        header=("Task", "Metric", *header, *(["BM25"] if has_bm25 else [])),
+        rows=tuple(rows),
+        notes=(f"{num_missing} left out, because their datasets cannot be had.",) if num_missing else (),
+        text_columns=2,
+    )
+
+
+def comparison_sheet(title: str, columns: Mapping[str, Evaluation], notes: Sequence[str] = ()) -> Sheet:
+    """One column of scores per model, in the rows and on the data of the last one."""
+    last = list(columns.values())[-1]
+    scores = {name: _comparable(last, evaluation) for name, evaluation in columns.items()}
+    rows = [(r.task, r.metric_name, *(percent(s.get(r.task)) for s in scores.values())) for r in last.results]
+    if len(rows) > 1 and not last.missing:
+        means = [complete_mean([s.get(r.task) for r in last.results]) for s in scores.values()]
+        rows.append(("Mean", "", *map(percent, means)))
+    return Sheet(title, ("Task", "Metric", *columns), tuple(rows), tuple(notes), text_columns=2)
+
+
+def prompts_sheet(evaluation: Evaluation) -> Sheet:
+    """Which instruction the texts of each task got; scores move with it."""
+    return Sheet(
+        title="Prompts",
+        header=("Task", "Texts", "Instruction"),
+        rows=tuple(
+            (result.task, side, instruction or "(none)")
+            for result in evaluation.results
+            for side, instruction in result.prompts.items()
+        ),
+        text_columns=3,
+    )
+
+
+def missing_sheet(evaluation: Evaluation) -> Sheet:
+    """Which tasks were left out, and why."""
+    return Sheet(
+        title="Left out",
+        header=("Task", "Dataset", "Reason"),
+        rows=tuple((missing.task, missing.dataset, missing.reason) for missing in evaluation.missing),
+        text_columns=3,
+    )
+
+
+def save(
+    evaluation: Evaluation, folder: Path, *, before: Evaluation | None = None, sheets: Sequence[Sheet] = ()
+) -> None:
+    """Write results.json (and before.json) and results.md, which also holds `sheets`, into `folder`."""
+    write_text(folder / "results.json", evaluation.to_json())
+    if before is not None:
+        write_text(folder / "before.json", before.to_json())
+    parts = (results_sheet(evaluation, before), *sheets, prompts_sheet(evaluation), missing_sheet(evaluation))
+    write_text(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
+
+
+def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:
+    """Earlier scores; other data (by revision) or another metric was another test, and no "before"."""
+    now = {result.task: (result.metric, result.revision) for result in evaluation.results}
+    return {
+        result.task: result.score
+        for result in before.results
+        if now.get(result.task) == (result.metric, result.revision)
+    }
+
+
+def _row(result: TaskScore, earlier: dict[str, float] | None, has_bm25: bool) -> tuple[str, ...]:
+    cells = [result.task, result.metric_name]
+    if earlier is not None:
+        cells.append(percent(earlier.get(result.task)))
+    cells.append(percent(result.score))
+    return (*cells, *([percent(result.bm25)] if has_bm25 else []))
+
+
+def _mean_row(evaluation: Evaluation, earlier: dict[str, float] | None, has_bm25: bool) -> tuple[str, ...]:
+    """The mean over tasks; never over part of them."""
+    cells = ["Mean", ""]
+    if earlier is not None:
+        cells.append(percent(complete_mean([earlier.get(result.task) for result in evaluation.results])))
+    cells.append(percent(complete_mean(list(evaluation.scores.values()))))
+    return (*cells, *([""] if has_bm25 else []))

@@ -1,0 +1,248 @@
+"""The Lightning data module: convert files once, plan the run, serve this rank's single-task batches."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from typing_extensions import override
+
+from codiemb.batch import AnyBatch, LanguageBatch
+from codiemb.data.batches import PlannedBatches
+from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
+from codiemb.data.records import GRADED_TASKS
+from codiemb.data.source import Source, SourceFile, convert, open_sources
+from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.errors import UserError
+from codiemb.training.signals import leave_signals_to_the_trainer
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddingDataModule(pl.LightningDataModule):
+    """Batches are a pure function of (seed, step): the loader's sampler only says where to start.
+
+    Args:
+        files: what to train on.
+        tasks: batch sizes and token limits by task.
+        schedule: how steps are shared among sources.
+        seed: of the plan and of the choice of positives and negatives.
+        cache: folder of the Arrow files.
+        skip_bad: go on without bad records (they go to `rejects`).
+        rejects: where skipped lines are written.
+        num_workers: processes that tokenise ahead of training.
+        prefetch: batches that each worker keeps ready.
+        epochs: length of the run in passes over the sources.
+        max_steps: length of the run in optimizer steps, instead of `epochs`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        tasks: dict[str, TaskSpec],
+        schedule: Schedule,
+        *,
+        seed: int,
+        cache: Path,
+        skip_bad: bool = False,
+        rejects: Path | None = None,
+        num_workers: int = 0,
+        prefetch: int = 4,
+        epochs: float = 1.0,
+        max_steps: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.files = files
+        self.tasks = tasks
+        self.schedule = schedule
+        self.seed = seed
+        self.cache = cache
+        self.skip_bad = skip_bad
+        self.rejects = rejects
+        self.num_workers = num_workers
+        self.prefetch = prefetch
+        self.tokenizer: TextTokenizer | None = None  # exists once the model does
+        self.epochs = epochs
+        self.max_steps = max_steps
+        self.num_steps = 0  # optimizer steps of the run, known after `setup`
+        self.sources: list[Source] = []
+        self.plan: Plan | None = None
+
+    @override
+    def prepare_data(self) -> None:
+        """Validate and convert the files, on one process only; cheap when nothing changed."""
+        convert(self.files, self.cache, skip_bad=self.skip_bad, rejects=self.rejects)
+
+    @override
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sources and lay out the plan: the same on every rank, without communication."""
+        if self.plan is not None:
+            return
+        self.sources = open_sources(self.files, self.cache)
+        planned = []
+        for source in self.sources:
+            if source.task not in self.tasks:
+                raise UserError(
+                    f"source {source.name} holds records of task {source.task!r}, "
+                    f"for which the config has no tasks.{source.task}; known: {', '.join(sorted(self.tasks))}"
+                )
+            spec = self.tasks[source.task]
+            if not source.in_batch and (source.task not in ("ir", "mixed") or spec.num_negatives == 0):
+                raise UserError(
+                    f"source {source.name} has in_batch: false, and no negatives of its records are taken "
+                    f"(tasks.{source.task}): there would be nothing to tell a positive from"
+                )
+            size = spec.global_batch_size
+            planned.append(PlannedSource(source.name, source.task, len(source), size))
+        self.plan = Plan(planned, self.schedule, self.seed)
+        self.num_steps = self.max_steps or max(1, round(self.epochs * self.plan.steps_per_epoch))
+
+    def describe(self, num_ranks: int, accumulation: int) -> str:
+        """The sources, their batches and the length of the run, one line each.
+
+        Raises:
+            UserError: a global batch size does not divide by ranks x accumulation.
+        """
+        assert self.plan is not None
+        lines = []
+        for source in self.plan.sources:
+            size = micro_batch_size(source, num_ranks, accumulation)
+            lines.append(
+                f"{source.name}: {source.num_examples:,} {source.task} examples, global batch "
+                f"{source.global_batch_size} = {size} x {num_ranks} ranks x {accumulation} accumulated"
+            )
+        return "\n".join([*lines, f"{self.num_steps:,} steps, {self.plan.steps_per_epoch:,} an epoch"])
+
+    def instructions(self) -> dict[str, str]:
+        """Each source's instruction, that of its first record; IR sources first."""
+        named = {}
+        for source in sorted(self.sources, key=lambda source: source.task in GRADED_TASKS):
+            if instruction := source[0].query.instruction:
+                named[source.name] = instruction
+        return named
+
+    def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
+        """The run's batches as a rank sees them; checks that all batch sizes divide."""
+        assert self.plan is not None
+        assert self.tokenizer is not None, "set `tokenizer` before asking for batches"
+        return PlannedBatches(
+            self.sources,
+            self.plan,
+            Collator(self.tokenizer, self.tasks, self.seed),
+            num_steps=self.num_steps,
+            rank=rank,
+            num_ranks=num_ranks,
+            accumulation=accumulation,
+        )
+
+    def target_counts(self, vocabulary: int, num_steps: int = 50) -> Float[Tensor, " V"]:
+        """1 + how often each token is to be predicted in the run's first steps: the same on every rank."""
+        counts_V = torch.ones(vocabulary)
+        batches = self.batches()
+        for step in range(min(num_steps, len(batches))):
+            batch = batches[step]
+            if isinstance(batch, LanguageBatch):
+                counts_V += batch.target_P.bincount(minlength=vocabulary)
+        return counts_V
+
+    def try_every_source(self) -> None:
+        """Tokenise the longest instructions of each source: a prompt that fills its limit stops the run here.
+
+        Raises:
+            UserError: what the tokenizer has to say, with the source's name.
+        """
+        assert self.tokenizer is not None
+        collator = Collator(self.tokenizer, self.tasks, self.seed)
+        for source in self.sources:
+            try:
+                for record in source.longest:
+                    collator([record], source=source.name, epoch=0, indices=[0])
+                collator([source[0]], source=source.name, epoch=0, indices=[0])
+            except UserError as error:
+                raise UserError(f"source {source.name}: {error}") from error
+
+    @override
+    def train_dataloader(self) -> DataLoader[AnyBatch]:
+        """One item is one finished batch; the order is the plan's, from the trainer's step on."""
+        trainer = self.trainer
+        assert trainer is not None
+        batches = self.batches(
+            rank=trainer.global_rank,
+            num_ranks=trainer.world_size,
+            accumulation=trainer.accumulate_grad_batches,
+        )
+        return PlannedLoader(
+            batches,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            sampler=_From(trainer.global_step * trainer.accumulate_grad_batches, len(batches)),
+            worker_init_fn=leave_signals_to_the_trainer,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch if self.num_workers else None,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """The sources as the plan sees them, for the check on resuming."""
+        assert self.plan is not None
+        return {source.name: [source.task, source.num_examples] for source in self.plan.sources}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A plan over other data is another order.
+
+        Raises:
+            UserError: the sources are not those that the checkpoint was trained on.
+        """
+        now = self.state_dict()
+        changed = [
+            f"  {name}: {_counted(state_dict.get(name))} then, {_counted(now.get(name))} now"
+            for name in sorted(state_dict.keys() | now.keys())
+            if state_dict.get(name) != now.get(name)
+        ]
+        if changed:
+            raise UserError(
+                "the training files have changed since the checkpoint:\n" + "\n".join(changed) + "\n"
+                "Restore them, or start a new run"
+            )
+
+
+def _counted(source: list[Any] | None) -> str:
+    return "not there" if source is None else f"{source[1]:,} {source[0]} examples"
+
+
+class PlannedLoader(DataLoader[AnyBatch]):
+    """Tells Lightning that it can start in mid-epoch. Its position is the trainer's step: it has no state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the order is a function of the step."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The trainer's step says it all."""
+
+
+class _From(Sampler[int]):
+    """`start` up to the end of the run; counts as the whole run, as Lightning's progress does."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.start, self.end)
+
+    def __len__(self) -> int:
+        return self.end
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  the loader types it as a list
+    """Without a collate function the loader would turn the batch's tuples into lists."""
+    return batch

@@ -1,0 +1,83 @@
+"""The JSON-lines files of a run: appended to as it goes, cut back where it goes on from a checkpoint."""
+
+import json
+import os
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from typing_extensions import override
+
+
+def keep_lines(path: Path, *, before: int, size: int = 0) -> None:
+    """Keep the lines of the steps before `before`, and all in the first `size` bytes; no half-written one."""
+    if not path.is_file():
+        return
+    kept, end = [], 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        end += len(line)
+        if end <= size or (line.endswith(b"\n") and json.loads(line)["step"] < before):
+            kept.append(line)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(b"".join(kept))
+    os.replace(partial, path)
+
+
+class JsonlLogger(Logger):
+    """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server.
+
+    A new run starts a new file; `go_on_from` continues one.
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._path = Path(save_dir) / "metrics.jsonl"
+        self._started = False
+        self._pending: Mapping[str, float] = {}
+
+    @property
+    @override
+    def name(self) -> str:
+        """Lightning asks every logger for a name."""
+        return "jsonl"
+
+    @property
+    @override
+    def version(self) -> str:
+        """One file per run folder."""
+        return "0"
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self._path.stat().st_size if self._path.is_file() else 0
+
+    def go_on_from(self, step: int, size: int, pending: Mapping[str, float]) -> None:
+        """Drop the lines that a run going on after `step` steps writes again, or has half written.
+
+        Args:
+            step: optimizer steps done; the line of a step carries its number, from 0.
+            size: of the file at the end of the last step: what was written up to there stays.
+            pending: logged since the last training line, for the next one.
+        """
+        self._started, self._pending = True, pending
+        keep_lines(self._path, before=step, size=size)
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run folder already holds the resolved config."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if "epoch" in metrics:  # Lightning's line of a training step
+            metrics, self._pending = {**self._pending, **metrics}, {}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a" if self._started else "w", encoding="utf-8") as file:
+            self._started = True
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **metrics}) + "\n")

@@ -1,0 +1,188 @@
+"""The laboratory: its data, its commands, and its pages from a made-up sweep."""
+
+import json
+
+import pytest
+
+from codiemb.data import read_records
+from experiments.laboratory import data, pages, results, run
+from experiments.laboratory.questions import QUESTIONS, SEEDS, Contrast, by_name, run_folder
+from tests.support.paths import CONF
+
+LAB = CONF / "experiment/lab"
+
+
+def ir(number, num_positives=1):
+    texts = [["", "", f"ir {number} says {k}"] for k in range(num_positives)]
+    return {
+        "task_type": "ir",
+        "query": ["find", "", f"ir {number}"],
+        "positives": texts,
+        "negatives": [["", "", f"not {number}"]],
+        "positive_scores": [1.0] * num_positives,
+        "negative_scores": [0.0],
+    }
+
+
+def sts(number, score):
+    pair = {"query": ["judge", "", f"sts {number}"], "positives": [["judge", "", f"sts {number}, too"]]}
+    return {"task_type": "sts", **pair, "positive_scores": [score], "negatives": []}
+
+
+# Data
+
+
+@pytest.fixture
+def lab_data(tmp_path):
+    builtin = tmp_path / "builtin"
+    builtin.mkdir()
+    kinds = {"frames_ir": [ir(0), ir(1, 4), ir(2, 2)], "frames_sts": [sts(0, 0.2), sts(1, 0.9)]}
+    for name, rows in kinds.items():
+        (builtin / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    folder = tmp_path / "laboratory"
+    data.prepare(builtin, folder)
+    return {path.stem: list(read_records(path)) for path in folder.glob("*.jsonl")}
+
+
+def test_the_files_are_those_that_the_arms_name(lab_data):
+    named = {
+        line for path in LAB.glob("*.yaml") for line in path.read_text("utf-8").split("data/laboratory/")
+    }
+    assert {line.partition(".jsonl")[0] for line in named if ".jsonl" in line} == lab_data.keys()
+
+
+def test_graded_ir_records_have_1_for_positives_and_0_for_hard_negatives(lab_data):
+    record = lab_data["ir_graded"][1]
+    assert (record.task, record.positive_scores, record.negative_scores) == ("sts", [1.0] * 4, [0.0])
+    assert record.positives == lab_data["ir"][1].positives
+
+
+def test_mixed_files_hold_graded_and_ungraded_records_with_the_texts_of_both(lab_data):
+    assert {record.task for record in lab_data["mixed"]} == {"mixed"}
+    assert [record.positive_scores for record in lab_data["mixed"]] == [[], [], [], [0.2], [0.9]]
+    both = lab_data["ir"] + lab_data["sts"]
+    assert [record.positives for record in lab_data["mixed"]] == [record.positives for record in both]
+
+
+def test_positive_pairs_are_those_above_the_threshold_with_as_many_ir_records(lab_data):
+    assert [record.positive_scores for record in lab_data["sts_positives"]] == [[0.9]]
+    assert [record.query.text for record in lab_data["mixed_positives"]] == ["ir 0", "sts 1"]
+
+
+def test_duplicates_share_one_positive_among_the_texts_that_say_the_same(lab_data):
+    records = lab_data["duplicates"]
+    assert [r.query.text for r in records] == ["ir 1", "ir 1 says 1", "ir 1 says 2", "ir 1 says 3"]
+    assert {tuple(r.positives[0]) for r in records} == {("", "ir 1 says 0")}
+
+
+# Questions
+
+
+def test_every_arm_of_one_model_is_asked_for_once():
+    asked = [arm for question in QUESTIONS if not question.overrides for arm in question.arms]
+    others = {"base", "fusion", "start"}
+    assert sorted(asked) == sorted(path.stem for path in LAB.glob("*.yaml") if path.stem not in others)
+    assert len(asked) * len(SEEDS) <= 85
+
+
+def test_contrasts_and_borrowed_arms_exist():
+    for question in QUESTIONS:
+        borrowed = {arm for name, arm in question.borrowed if arm in by_name(name).arms}
+        assert len(borrowed) == len(question.borrowed)
+        for contrast in question.contrasts:
+            assert contrast.weights.keys() <= borrowed | set(question.arms)
+            assert sum(contrast.weights.values()) == 0
+
+
+# Pages
+
+
+def fake_run(root, question, arm, seed, score):
+    """What a job of a sweep leaves, as far as a page reads it."""
+    job = root / run_folder(question, arm, seed)
+    (job / ".hydra").mkdir(parents=True)
+    (job / ".hydra" / "overrides.yaml").write_text(f"- experiment=lab/{arm}\n- seed={seed}\n", "utf-8")
+    scores = dict.fromkeys(results.TASKS, score) | {"FramesSTS": score / 2}
+    (job / "result.json").write_text(json.dumps({"scores": scores, "seconds": 60.0}), "utf-8")
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """`masking` is done: 2 points between its arms with every seed; one seed of `joint` is missing."""
+    for seed in SEEDS:
+        fake_run(tmp_path, "masking", "duplicates_masked", seed, 0.5 + 0.01 * seed)
+        fake_run(tmp_path, "masking", "duplicates_unmasked", seed, 0.48 + 0.01 * seed + 1e-4 * (seed == 1))
+        if seed > 1:
+            fake_run(tmp_path, "transfer", "joint", seed, 0.5)
+    return tmp_path
+
+
+def test_a_page_has_the_command_the_scores_and_the_paired_difference(swept):
+    assert pages.write_page(by_name("masking"), swept, swept)
+    page = (swept / "masking.md").read_text("utf-8")
+    assert "run_train.py -m experiment=lab/duplicates_masked,lab/duplicates_unmasked seed=1,2,3" in page
+    row = (
+        "| `duplicates_masked` | 3 | 52.00 ± 1.00 | 52.00 ± 1.00 | 26.00 ± 0.50 | 52.00 ± 1.00 | 52.00 ± 1.00"
+    )
+    assert f"{row} | 39.00 ± 0.75 | 45.50 ± 0.88 |" in page
+    assert "| duplicates_masked - duplicates_unmasked | +2.00 ± 0.00 * |" in page
+    assert "6 runs of 60 s (median), 6 min in sum" in page
+    assert (swept / "masking.png").stat().st_size > 5_000
+
+
+def test_the_conclusion_survives_writing_the_page_again(swept):
+    pages.write_page(by_name("masking"), swept, swept)
+    page = swept / "masking.md"
+    assert page.read_text("utf-8").endswith("## Conclusion\n\nNot written yet.\n")
+    written = page.read_text("utf-8").replace("Not written yet.", "It helps.\n\nA little.")
+    page.write_text(written, "utf-8")
+    pages.write_page(by_name("masking"), swept, swept)
+    assert page.read_text("utf-8") == written
+
+
+def test_fewer_than_three_seeds_are_not_published(swept):
+    assert not pages.write_page(by_name("transfer"), swept, swept)
+    assert not (swept / "transfer.md").exists()
+    fake_run(swept, "transfer", "joint", 1, 0.5)
+    assert pages.write_page(by_name("transfer"), swept, swept)
+    page = (swept / "transfer.md").read_text("utf-8")
+    assert "left out: ir_only, sts_only, joint_infonce" in page
+
+
+def run_of(arm, seed, score, split="test"):
+    return results.Run(arm, seed, results.with_means(dict.fromkeys(results.TASKS, score)), 1.0, split)
+
+
+def test_a_difference_is_beyond_noise_only_if_student_says_so():
+    def found(*values):
+        arms = {"a": [run_of("a", seed, value) for seed, value in enumerate(values)]}
+        arms["b"] = [run_of("b", seed, 0.0) for seed in range(len(values))]
+        return results.difference(Contrast("", {"a": 1, "b": -1}), arms, "IR")
+
+    near = found(0.01, 0.02, 0.03)
+    assert near.mean == pytest.approx(2)
+    assert near.error == pytest.approx(3**-0.5)  # sd 1 over 3 seeds: 3.5 standard errors are not 4.3
+    assert not near.beyond_noise
+    assert found(0.02, 0.03, 0.04).beyond_noise
+    assert found(0.01, 0.02) is None
+
+
+def test_the_choice_on_dev_is_reported_with_its_test_score():
+    runs = [run_of("alone, x", 1, 0.5, "dev"), run_of("alone, y", 1, 0.6, "dev")]
+    runs += [run_of("alone, x", 1, 0.9), run_of("alone, y", 1, 0.7), run_of("soup", 1, 0.8)]
+    arms = results.by_arm(results.chosen_on_dev(runs))
+    assert [run.scores["mean"] for run in arms["alone, best on dev"]] == [pytest.approx(70)]
+    assert len(arms["alone, x"]) == 1
+
+
+def test_a_question_whose_model_is_not_there_is_left_out_unless_it_is_asked_by_name(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    question = by_name("minilm")
+    assert not run.can_be_asked(question, named=False)
+    assert capsys.readouterr().out == "minilm: left out, there is no data/minilm\n"
+    with pytest.raises(SystemExit, match="question minilm needs data/minilm"):
+        run.can_be_asked(question, named=True)
+    (tmp_path / "data/minilm").mkdir(parents=True)
+    assert run.can_be_asked(question, named=True)
