@@ -6,9 +6,12 @@ from typing import Any
 
 @dataclass
 class PromptSpec:
-    """Prompt prefixes: `query` for texts with an instruction, `document` for texts without.
+    """Prompt prefixes.
 
-    A `query` without `{instruction}` is a fixed prompt; an empty one ignores instructions (MiniLM).
+    Attributes:
+        query: of texts with an instruction. Without `{instruction}` it is a fixed prompt; an empty one
+            ignores instructions (MiniLM).
+        document: of texts without an instruction.
     """
 
     query: str = "Instruction: {instruction} \nQuery: "
@@ -17,7 +20,14 @@ class PromptSpec:
 
 @dataclass
 class LoraSpec:
-    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead."""
+    """LoRA by peft; its fields keep peft's names.
+
+    Attributes:
+        r: rank of the adapters; 0 trains all weights instead.
+        lora_alpha: adapters count `lora_alpha / r` times.
+        lora_dropout: share of an adapter's inputs that is dropped in training.
+        target_modules: layers that get an adapter: `all-linear`, or a regular expression for their names.
+    """
 
     r: int = 0
     lora_alpha: int = 32
