@@ -24,6 +24,7 @@ def listed() -> set[Use]:
     }
 
 
+@pytest.mark.slow  # it imports all of the package, and with it mteb and DeepSpeed
 def test_the_list_of_private_names_is_that_of_the_code():
     used, named = uses_in_code(), listed()
     new = [f"{file} uses {name}" for name, file in sorted(used - named)]
