@@ -69,7 +69,7 @@ def layer(module: str) -> int:
 def test_hydra_and_omegaconf_stay_in_the_config_package_and_the_scripts():
     users = modules_importing("hydra", "omegaconf")
     assert {name for name in users if not is_in(name, "codiemb.config") and name not in SCRIPTS} == set()
-    assert {"codiemb.config.build", "codiemb.config.schema", "run_train"} <= users  # the test can see them
+    assert {"codiemb.config.typed", "codiemb.config.schema", "run_train"} <= users  # the test can see them
 
 
 def test_lightning_stays_at_the_rim():

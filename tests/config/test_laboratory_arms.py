@@ -5,9 +5,8 @@ from dataclasses import asdict
 
 import pytest
 
-from codiemb.config import build
-from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
+from codiemb.config.typed import typed_train
 from tests.support.paths import CONF
 
 ARMS = sorted(path.stem for path in (CONF / "experiment/lab").glob("*.yaml"))
@@ -21,9 +20,8 @@ def seen():
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_passes_preflight_and_is_like_no_other(composed, seen, arm):
     needs = ["fuse.checkpoints=[a,b]", "fuse.base=c"] if arm == "fusion" else []
-    cfg = build.typed_train(composed(f"experiment=lab/{arm}", *needs))
+    cfg = typed_train(composed(f"experiment=lab/{arm}", *needs))
     preflight(cfg)
-    build_losses(cfg.losses)
     differs = asdict(cfg) | {"export": None}  # what joint adds to base
     same = seen.setdefault(json.dumps(differs, sort_keys=True), arm)
     assert {same, arm} in ({arm}, {"base", "joint"})

@@ -34,8 +34,7 @@ def make_data(write_lines, tmp_path, tokenizer):
         ]
         tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
         options = {"tasks": tasks, "seed": 3, "cache": tmp_path / "cache"} | options
-        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), **options)
-        data.tokenizer = tokenizer
+        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), tokenizer, **options)
         data.prepare_data()
         data.setup()
         return data
@@ -53,7 +52,11 @@ def flat(batch):
     """Everything in a batch, as comparable values."""
     assert isinstance(batch, Batch)
     texts = (batch.texts.input_ids_T.tolist(), batch.texts.sequence_lengths, batch.texts.prompt_lengths)
-    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:-1]))
+    return (
+        *batch[:2],
+        *texts,
+        *(tensor.nan_to_num(-1).tolist() for tensor in (*batch[3:5], *batch.groups[:-1])),
+    )
 
 
 def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):

@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
-from codiemb.encoder.spec import with_folder_settings
+from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from tests.support import tiny

@@ -186,11 +186,6 @@ class TrainConfig(RunConfig):
     export: ExportConfig = field(default_factory=ExportConfig)
     fuse: FuseConfig | None = None
 
-    @property
-    def uses_deepspeed(self) -> bool:
-        """Whether the strategy is one of deepspeed_zero1, _zero2, _zero3: it has a config of its own."""
-        return "zero_optimization" in self.strategy.get("config", {})
-
 
 @dataclass
 class EvalConfig(RunConfig):

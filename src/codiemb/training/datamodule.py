@@ -32,6 +32,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         files: what to train on.
         tasks: batch sizes and token limits by task.
         schedule: how steps are shared among sources.
+        tokenizer: of the model, with its prompts.
         seed: of the plan and of the choice of positives and negatives.
         cache: folder of the Arrow files.
         skip_bad: go on without bad records (they go to `rejects`).
@@ -47,6 +48,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         files: Sequence[SourceFile],
         tasks: dict[str, TaskSpec],
         schedule: Schedule,
+        tokenizer: TextTokenizer,
         *,
         seed: int,
         cache: Path,
@@ -61,13 +63,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.files = files
         self.tasks = tasks
         self.schedule = schedule
+        self.tokenizer = tokenizer
         self.seed = seed
         self.cache = cache
         self.skip_bad = skip_bad
         self.rejects = rejects
         self.num_workers = num_workers
         self.prefetch = prefetch
-        self.tokenizer: TextTokenizer | None = None  # exists once the model does
         self.epochs = epochs
         self.max_steps = max_steps
         self.num_steps = 0  # optimizer steps of the run, known after `setup`
@@ -130,7 +132,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
         """The run's batches as a rank sees them; checks that all batch sizes divide."""
         assert self.plan is not None
-        assert self.tokenizer is not None, "set `tokenizer` before asking for batches"
         return PlannedBatches(
             self.sources,
             self.plan,
@@ -157,7 +158,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         Raises:
             UserError: what the tokenizer has to say, with the source's name.
         """
-        assert self.tokenizer is not None
         collator = Collator(self.tokenizer, self.tasks, self.seed)
         for source in self.sources:
             try:

@@ -8,11 +8,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from codiemb.callbacks import cpu_memory
+from codiemb.callbacks import cpu
 
 _FAULTS = """
 import resource, sys, torch
-from codiemb.callbacks.cpu_memory import keep_freed_memory
+from codiemb.callbacks.cpu import keep_freed_memory
 assert sys.argv[1] == "False" or keep_freed_memory()
 def step():
     return torch.ones(16, 2**20).sum()  # 64 MiB: 16,384 pages of 4 KiB
@@ -40,13 +40,13 @@ def test_the_next_step_finds_its_pages_mapped():
 @pytest.mark.parametrize(("device", "calls"), [("cpu", 1), ("cuda", 0)])
 def test_it_is_for_training_on_cpu(monkeypatch, device, calls):
     called = []
-    monkeypatch.setattr(cpu_memory, "keep_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr(cpu, "keep_freed_memory", lambda: called.append(True))
     trainer = create_autospec(pl.Trainer, instance=True)
     trainer.strategy.root_device = torch.device(device)
-    cpu_memory.KeepFreedMemory().setup(trainer, pl.LightningModule(), "fit")
+    cpu.KeepFreedMemory().setup(trainer, pl.LightningModule(), "fit")
     assert len(called) == calls
 
 
 def test_a_system_without_glibc_is_left_alone(monkeypatch):
-    monkeypatch.setattr(cpu_memory.sys, "platform", "darwin")
-    assert not cpu_memory.keep_freed_memory()
+    monkeypatch.setattr(cpu.sys, "platform", "darwin")
+    assert not cpu.keep_freed_memory()
