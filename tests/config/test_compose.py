@@ -24,6 +24,7 @@ NEEDS = {
     "stage": {"fuse": ["fuse.checkpoints=[a,b]", "fuse.base=c"]},
     "losses": {"lm": ["stage=pretrain"]},
     "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
+    "experiment": {name: ["data.files=[ir.jsonl]"] for name in ("gte", "nv_retriever", "matryoshka")},
 }
 
 

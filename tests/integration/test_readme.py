@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import ROOT, TWO_RANKS, UNEVALUATED, Run
+from tests.support.harness import TWO_RANKS, UNEVALUATED, Run
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
