@@ -1,11 +1,11 @@
 """The docs files of the other stages: raw text to pretrain on, and weak pairs to align on."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from codiemb.jsonl import read_jsonl
 from data_prep.docs.build import MAX_FILES, PACKAGES, TASK_INSTRUCTION, Item, parse_all
 from data_prep.docs.clean import normalise
 from data_prep.docs.parse import source_files
@@ -31,7 +31,7 @@ class HeldOut:
     def of(folder: Path) -> "HeldOut":
         """All documents and queries of `folder`/eval/*/DocsRetrieval."""
         files = sorted(folder.glob("eval/*/DocsRetrieval/*.jsonl"))
-        rows = (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines())
+        rows = (row for file in files for row in read_jsonl(file))
         return HeldOut(row["text"] for row in rows if "text" in row)
 
     def has(self, text: str) -> bool:

@@ -1,10 +1,10 @@
 """The frames files of the other stages: raw text, paraphrases, and three more kinds of fine-tuning data."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from codiemb.jsonl import read_jsonl
 from data_prep.frames.eval_sets import labelled, pair_classification, reranking
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.meaning import Meaning
@@ -142,8 +142,7 @@ def _record(instruction: str, query: str, positives: list[str], negatives: list[
 def _held_out(out: Path) -> set[str]:
     found: set[str] = set()
     for file in sorted(out.glob("eval/*/Frames*/*.jsonl")):
-        for line in file.read_text("utf-8").splitlines():
-            row = json.loads(line)
+        for row in read_jsonl(file):
             found.update(row[key] for key in ("text", "sentence1", "sentence2") if key in row)
     return found
 
