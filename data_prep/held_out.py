@@ -1,9 +1,9 @@
 """The texts of the dev and test sets, to be kept out of everything that is trained on."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from codiemb.jsonl import read_jsonl
 from data_prep.docs.clean import normalise
 from data_prep.docs.select import CopyFilter, mask
 from data_prep.records import Record, texts_of
@@ -24,9 +24,7 @@ class HeldOut:
         """All texts of `folder`/eval/*/TASKS, a glob pattern."""
         found: list[str] = []
         for file in sorted(folder.glob(f"eval/*/{tasks}/*.jsonl")):
-            with file.open(encoding="utf-8") as lines:
-                rows = map(json.loads, lines)
-                found += [row[field] for row in rows for field in _TEXT_FIELDS if field in row]
+            found += [row[field] for row in read_jsonl(file) for field in _TEXT_FIELDS if field in row]
         return HeldOut(found)
 
     def check(self, name: str, records: Iterable[Record]) -> None:

@@ -1,7 +1,11 @@
 """The records that data preparation writes: fields in one order, texts as the trainer reads them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+from codiemb.atomic import write_text
 
 Record = dict[str, Any]
 
@@ -50,3 +54,8 @@ def texts_of(record: Record) -> list[str]:
     if "text" in record:
         return [record["text"]]
     return [triple[2] for triple in (record["query"], *record["positives"], *record.get("negatives", []))]
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """One object a line, whole or not at all; texts stay readable (no \\u escapes)."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

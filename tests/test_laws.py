@@ -21,6 +21,7 @@ LAYERS = [
         "codiemb.errors",
         "codiemb.atomic",
         "codiemb.hub",
+        "codiemb.jsonl",
         "codiemb.batch",
         "codiemb.distributed",
         "codiemb.tables",
@@ -120,6 +121,7 @@ FORBIDDEN = {
     "weights_only=False": lambda node: _sets(node, "weights_only", False),
     "shell=True": lambda node: _sets(node, "shell", True),
     "allow_pickle=True": lambda node: _sets(node, "allow_pickle", True),
+    "a file's lines by splitlines": lambda node: _splits_a_file(node),
 }
 EXAMPLES = {
     "print": "print(1)",
@@ -130,6 +132,7 @@ EXAMPLES = {
     "weights_only=False": "@dataclass\nclass A:\n    weights_only: bool = False",
     "shell=True": "run('x', **{'shell': True})",
     "allow_pickle=True": "def f(allow_pickle=True): ...",
+    "a file's lines by splitlines": "path.read_text().splitlines()",
 }
 
 
@@ -144,6 +147,13 @@ def _unpickles(node: ast.AST) -> bool:
 
 def _pickles(node: ast.Import) -> list[ast.alias]:
     return [alias for alias in node.names if is_in(alias.name, "pickle", "dill", "cloudpickle")]
+
+
+def _splits_a_file(node: ast.AST) -> bool:
+    """U+2028 and its like end no line of JSON (codiemb.jsonl)."""
+    call = node.value if isinstance(node, ast.Attribute) and node.attr == "splitlines" else None
+    read = call.func if isinstance(call, ast.Call) else None
+    return isinstance(read, ast.Attribute) and read.attr in ("read", "read_text", "read_bytes")
 
 
 def _calls(node: ast.AST, *names: str) -> bool:

@@ -13,8 +13,7 @@ from data_prep.docs.negatives import Siblings
 from data_prep.docs.parse import Entry, parse_file, source_files, stable_hash
 from data_prep.docs.select import Split, balanced, split_of, unique_entries
 from data_prep.held_out import HeldOut
-from data_prep.jsonl import write_jsonl
-from data_prep.records import retrieval
+from data_prep.records import retrieval, write_jsonl
 
 TASK_INSTRUCTION = "Given the summary of a function or class, retrieve its documentation"
 # Installed with this project, then parts of the standard library; one that is missing is left out.

@@ -10,8 +10,7 @@ from data_prep.docs.parse import source_files
 from data_prep.docs.raw import Definition, ParsedFile, parse_raw
 from data_prep.docs.select import mask, split_of
 from data_prep.held_out import HeldOut
-from data_prep.jsonl import write_jsonl
-from data_prep.records import Record, raw_text, retrieval
+from data_prep.records import Record, raw_text, retrieval, write_jsonl
 
 NAME_INSTRUCTION = "Given the name of a function or class, retrieve its summary"
 CLASS_INSTRUCTION = "Given a class, retrieve its methods"

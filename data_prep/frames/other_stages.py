@@ -10,8 +10,7 @@ from data_prep.frames.meaning import Meaning
 from data_prep.frames.sampler import Sampler
 from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, OTHER
 from data_prep.held_out import HeldOut
-from data_prep.jsonl import write_jsonl
-from data_prep.records import Record, raw_text, retrieval, scored_pair
+from data_prep.records import Record, raw_text, retrieval, scored_pair, write_jsonl
 
 INSTRUCTION_CLASSIFICATION = "Given a text, retrieve the intent it expresses"
 NUM_OTHER_LABELS = 4  # hard negatives of a labelled text: intents of the same domain

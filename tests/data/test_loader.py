@@ -114,7 +114,7 @@ def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batch
 def test_a_file_of_own_negatives_of_which_none_are_taken_is_refused(make_data):
     tasks = {"ir": TaskSpec(8, num_negatives=0), "sts": TaskSpec(4)}
     with pytest.raises(UserError, match=r"source ir has in_batch: false, and no negatives .*tasks\.ir"):
-        make_data(tasks=tasks, ir_in_batch=False)
+        make_data(tasks=tasks, ir_in_batch=False).describe(1, 1)
 
 
 def test_iterating_ends_with_the_run(make_data):

@@ -16,7 +16,7 @@ from data_prep.frames.grammar import load_grammar
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes
 from data_prep.held_out import HeldOut
-from data_prep.jsonl import write_jsonl
+from data_prep.records import write_jsonl
 
 SMALL = ExtraSizes(lm=120, pairs=60, classification=60, pair_classification=40, reranking=20)
 
