@@ -9,6 +9,7 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from codiemb.atomic import write_text
 from codiemb.config import build, fuse_stage, resume, run_folder
 from codiemb.config.preflight import preflight
 from codiemb.config.result import recorded_metric, write_result
@@ -107,7 +108,7 @@ def export(
         encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
     if before is not None:
-        (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
+        write_text(folder / UNTRAINED_FILE, before.to_json())
     if cfg.export.verify:
         cosine = export_cosine(
             encoder, folder, query_instruction=query, trust_remote_code=cfg.model.trust_remote_code

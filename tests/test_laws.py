@@ -25,6 +25,7 @@ LAYERS = [
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.metrics",
+        "codiemb.consumers",
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],
