@@ -9,6 +9,7 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
 from codiemb.config.loggers import log_config
@@ -104,7 +105,7 @@ def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> Non
         run.encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
     if before is not None:
-        (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
+        write_text(folder / UNTRAINED_FILE, before.to_json())
     if cfg.export.verify:
         cosine = export_cosine(
             run.encoder, folder, query_instruction=query, trust_remote_code=run.model.trust_remote_code

@@ -26,6 +26,7 @@ LAYERS = [
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.metrics",
+        "codiemb.consumers",
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],

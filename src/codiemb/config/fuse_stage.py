@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from codiemb.atomic import write_text
 from codiemb.config import run_folder
 from codiemb.config.fuse_search import search
 from codiemb.config.result import write_result
@@ -86,9 +87,9 @@ def _save(
     title = f"fusion of {len(spec.checkpoints)} checkpoints (mteb {fused.mteb_version})"
     notes = [f"{number}: {spec.checkpoints[int(number) - 1]}" for number in columns]
     sheet = comparison_sheet(title, columns | {"Fused": fused}, notes)
-    (folder / "comparison.md").write_text(sheet.markdown(), "utf-8")
+    write_text(folder / "comparison.md", sheet.markdown())
     for number, evaluation in columns.items():
-        (folder / f"checkpoint_{number}.json").write_text(evaluation.to_json(), "utf-8")
+        write_text(folder / f"checkpoint_{number}.json", evaluation.to_json())
     return [sheet, *published]
 
 
