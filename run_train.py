@@ -30,6 +30,7 @@ from codiemb.training.sharding import whole_encoder
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation
+    from codiemb.training.datamodule import EmbeddingDataModule
 
 log = logging.getLogger("codiemb")
 EXPORT_TOLERANCE = 1e-6  # of the cosine, in fp32
@@ -91,20 +92,20 @@ def train(config: DictConfig, cfg: TrainConfig, start: Saved | None) -> None:
 
     encoder.to(trainer.strategy.root_device)
     if cfg.export.enabled:
-        export(cfg, encoder, data.instructions(), before)
+        export(cfg, encoder, data, before)
     after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
     finish(cfg, before, after, seconds=time.perf_counter() - started)
 
 
 def export(
-    cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str], before: "Evaluation | None"
+    cfg: TrainConfig, encoder: Encoder, data: "EmbeddingDataModule", before: "Evaluation | None"
 ) -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
     run_dir = Path(cfg.run_dir)
     query = cfg.export.query_instruction
-    query = next(iter(instructions.values()), "") if query is None else query
+    query = data.query_instruction() if query is None else query
     folder = export_sentence_transformer(
-        encoder, run_dir / "export", query_instruction=query, instructions=instructions
+        encoder, run_dir / "export", query_instruction=query, instructions=data.instructions()
     )
     if before is not None:
         (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
