@@ -100,7 +100,7 @@ def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> Non
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
     run_dir, instructions = Path(cfg.run_dir), run.data.instructions()
     query = cfg.export.query_instruction
-    query = next(iter(instructions.values()), "") if query is None else query
+    query = run.data.query_instruction() if query is None else query
     folder = export_sentence_transformer(
         run.encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )

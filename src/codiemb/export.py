@@ -54,8 +54,8 @@ def export_sentence_transformer(
         _merged(encoder.backbone).save_pretrained(temporary)
         _save_tokenizer(encoder, temporary)
         template = encoder.tokenizer.template
-        prompts = {name: template.prompt(text) for name, text in (instructions or {}).items()}
-        prompts |= {"query": template.prompt(query_instruction), "document": template.document}
+        prompts = {name: template.prompt(text, "query") for name, text in (instructions or {}).items()}
+        prompts |= {"query": template.prompt(query_instruction, "query"), "document": template.prompt()}
         _write_for_consumers(encoder, temporary, prompts)
         _write_json(
             temporary / SETTINGS_FILE,
@@ -88,10 +88,10 @@ def export_cosine(
     model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trusted)
     pairs = (
         (
-            encoder.encode(texts, instruction=query_instruction),
+            encoder.encode(texts, instruction=query_instruction, side="query"),
             model.encode_query(list(texts), show_progress_bar=False),
         ),
-        (encoder.encode(texts), model.encode_document(list(texts), show_progress_bar=False)),
+        (encoder.encode(texts, side="document"), model.encode_document(list(texts), show_progress_bar=False)),
     )
     return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
 
@@ -113,6 +113,7 @@ def _settings(encoder: Encoder) -> dict[str, Any]:
         "attention": encoder.attention,
         "prompt": asdict(encoder.tokenizer.template),
         "pool_prompt": encoder.tokenizer.pool_prompt,
+        "prompt_apart": encoder.tokenizer.prompt_apart,
         "append_eos": encoder.tokenizer.append_eos,
         "max_tokens": encoder.max_tokens,
     }
@@ -160,14 +161,14 @@ def _loads_as_written(encoder: Encoder, folder: Path) -> bool:
 
 def _warn_of_straddling(encoder: Encoder, instructions: Sequence[str]) -> None:
     tokenizer = encoder.tokenizer
-    if _prompt_is_pooled(encoder):
+    if _prompt_is_pooled(encoder) or not tokenizer.prompt_apart:
         return
     for instruction in dict.fromkeys(instructions):
         if not tokenizer.boundary_is_clean(instruction):
             log.warning(
                 "sentence-transformers pools queries with the prompt %r one token off: a token straddles the "
                 "end of the prompt. End the prompt differently, or set model.pool_prompt=true",
-                tokenizer.template.prompt(instruction),
+                tokenizer.template.prompt(instruction, "query"),
             )
 
 

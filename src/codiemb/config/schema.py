@@ -110,7 +110,7 @@ class ExportConfig:
     Attributes:
         enabled: write `export/`.
         verify: reload it through sentence-transformers and compare the embeddings.
-        query_instruction: of `encode_query`; null takes the first IR source's.
+        query_instruction: of `encode_query`; null takes the first IR source's, "" if that has none.
     """
 
     enabled: bool = True

@@ -4,12 +4,11 @@ import logging
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -20,20 +19,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from codiemb.encoder.check import check_path, check_spec
+from codiemb.encoder.adapter import merge_adapter, split_adapter
+from codiemb.encoder.check import check_path, check_spec, warn_of_backslashes
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.folder_settings import with_folder_settings
+from codiemb.encoder.model_files import check_json
 from codiemb.encoder.pooling import PoolingMode
 from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
+from codiemb.encoder.tokenizer_parts import check_vocabulary, lower_case, set_padding_token
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable
 
 log = logging.getLogger(__name__)
-
-# What transformers raises for a model that is missing, damaged or not what it says.
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
 
 
 def load_tokenizer(spec: ModelSpec) -> TextTokenizer:
@@ -43,11 +42,14 @@ def load_tokenizer(spec: ModelSpec) -> TextTokenizer:
         UserError: the tokenizer is not to be had, or the settings are impossible.
     """
     spec, _ = _with_settings(spec)
+    warn_of_backslashes(spec)
+    spec, _ = split_adapter(spec)
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if _is_random(spec) else None)
     return TextTokenizer(
         tokenizer,
-        PromptTemplate(spec.prompt.query, spec.prompt.document),
+        PromptTemplate(**vars(spec.prompt)),
         pool_prompt=spec.pool_prompt,
+        prompt_apart=spec.prompt_apart,
         append_eos=spec.append_eos,
         max_positions=_max_positions(_config(spec, tokenizer), spec),
     )
@@ -70,8 +72,11 @@ def load_encoder(
     spec, changed = _with_settings(spec)
     for change in changed:
         log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
+    spec, adapter = split_adapter(spec)
     config = _config(spec, tokenizer.hf)
     backbone = _random_backbone(config, spec) if _is_random(spec) else _pretrained_backbone(config, spec)
+    check_vocabulary(tokenizer.hf, backbone, spec.tokenizer or spec.path or spec.name)
+    backbone = backbone if adapter is None else merge_adapter(backbone, adapter)
     trained = _with_lora(backbone, spec)
     _freeze_pooler(backbone)
     encoder = Encoder(
@@ -107,7 +112,8 @@ def _is_random(spec: ModelSpec) -> bool:
 
 def _warn_of_straddling(encoder: Encoder) -> None:
     tokenizer = encoder.tokenizer
-    if encoder.pooling == "mean" and not tokenizer.pool_prompt and not tokenizer.boundary_is_clean():
+    pools_text = encoder.pooling == "mean" and tokenizer.prompt_apart and not tokenizer.pool_prompt
+    if pools_text and not tokenizer.boundary_is_clean():
         log.warning(
             "the tokenizer merges the end of the prompt %r with the text: training and evaluation pool "
             "exactly the text, but sentence-transformers counts the prompt's tokens differently. End the "
@@ -122,14 +128,18 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
         raise UserError(f"model.tokenizer is not set, and model={spec.name} has no path to take one from")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source_of(path, spec))
-    except _LOAD_ERRORS as error:
+    except Exception as error:  # damaged files make libraries fall over in any way
         if fallback is not None:
             log.warning("no tokenizer at %r; using %s (the weights are random anyway)", path, fallback)
             return _load_tokenizer(replace(spec, tokenizer=fallback), None)
         raise _missing(spec, "tokenizer", path, error) from error
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer at {path!r} is a slow one, without character offsets: unsupported")
-    return cast(PreTrainedTokenizerFast, tokenizer)
+    fast = cast(PreTrainedTokenizerFast, tokenizer)
+    set_padding_token(fast)
+    if spec.lower_case:
+        lower_case(fast)
+    return fast
 
 
 def _config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
@@ -140,7 +150,7 @@ def _config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedCo
         path = cast(str, spec.path)
         try:
             config = AutoConfig.from_pretrained(path, **source_of(path, spec))
-        except _LOAD_ERRORS as error:
+        except Exception as error:  # damaged files make libraries fall over in any way
             raise _missing(spec, "model", path, error) from error
     _state_attention(config, spec)
     return config
@@ -156,7 +166,9 @@ def _pretrained_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTraine
             output_loading_info=True,
             **source_of(path, spec),
         )
-    except _LOAD_ERRORS as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # as above
         raise _missing(spec, "model", path, error) from error
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
@@ -167,13 +179,14 @@ def _pretrained_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTraine
     return backbone
 
 
-def source_of(path: str, spec: ModelSpec) -> dict[str, bool]:
+def source_of(path: str, spec: ModelSpec) -> dict[str, Any]:
     """From where, and with whose code: local files only if the hub does not answer.
 
     Without that, huggingface_hub retries for 47 seconds before it says that there is no network.
     """
     local = Path(path).is_dir() or not hub_is_reachable()
-    return {"trust_remote_code": spec.trust_remote_code, "local_files_only": local}
+    place = {"subfolder": spec.subfolder} if path == spec.path and spec.subfolder else {}
+    return {"trust_remote_code": spec.trust_remote_code, "local_files_only": local, **place}
 
 
 def _stated_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
@@ -275,7 +288,9 @@ def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
 
 def _missing(spec: ModelSpec, what: str, path: str, error: Exception) -> UserError:
     """One clear error for a model or tokenizer that is not to be had, with the ways on."""
-    reason = str(error).strip().splitlines()[0][:200]
+    reason = " ".join(str(error).split())[:200]
+    if not isinstance(error, OSError | ValueError | RuntimeError | ImportError):
+        reason = f"{type(error).__name__}: {reason}"
     if "trust_remote_code" in str(error):
         return UserError(
             f"{path} brings its own Python code; read it, then allow it with model.trust_remote_code=true"
@@ -285,6 +300,7 @@ def _missing(spec: ModelSpec, what: str, path: str, error: Exception) -> UserErr
             f"{path}: the weights are a pickle with more than tensors in it, and were not opened"
         )
     if Path(path).is_dir():
+        check_json(Path(path) / (spec.subfolder if path == spec.path else ""))
         return UserError(f"cannot load a {what} from the folder {path}: {reason}")
     ways = [f"model.{'path' if path == spec.path else 'tokenizer'}=FOLDER", "model=youtu_tiny"]
     if spec.architecture and spec.path is not None:

@@ -17,7 +17,7 @@ from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec
 from codiemb.data.conversion import convert
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
-from codiemb.data.records import GRADED_TASKS
+from codiemb.data.records import GRADED_TASKS, MIXED_TASKS
 from codiemb.data.source import Source, SourceFile, open_sources
 from codiemb.data.teaching import check_predictable, check_teaches
 from codiemb.encoder.tokenization import TextTokenizer
@@ -128,6 +128,12 @@ class EmbeddingDataModule(pl.LightningDataModule):
             if instruction := source[0].query.instruction:
                 named[source.name] = instruction
         return named
+
+    def query_instruction(self) -> str:
+        """What the queries of the first IR source are given; of the first source if none is IR."""
+        retrieval = [source for source in self.sources if source.task in ("ir", *MIXED_TASKS)]
+        first = next(iter(retrieval or self.sources), None)
+        return "" if first is None else first[0].query.instruction
 
     def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
         """The run's batches as a rank sees them; checks that all sizes divide and that batches can teach."""
