@@ -31,7 +31,7 @@ class Seen(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         row = {"step": trainer.global_step, "part": batch_idx, "rank": trainer.global_rank}
         with (self.folder / f"seen-{trainer.global_rank}.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"queries": batch.query_hash_B.tolist()}) + "\n")
+            file.write(json.dumps(row | {"queries": batch.groups.query_hash_B.tolist()}) + "\n")
 
     def by_step(self) -> dict[int, list[int]]:
         files = self.folder.glob("seen-*.jsonl")

@@ -88,15 +88,24 @@ def test_ranks_and_micro_steps_share_out_the_batch_of_one_process(make_data):
     for step, batch in enumerate(whole):
         micro = [parts[rank][2 * step + a] for a in range(2) for rank in range(2)]
         assert {part.task for part in micro} == {batch.task}
-        assert torch.cat([part.query_hash_B for part in micro]).tolist() == batch.query_hash_B.tolist()
-        assert torch.cat([part.document_hash_N for part in micro]).tolist() == batch.document_hash_N.tolist()
+        assert (
+            torch.cat([part.groups.query_hash_B for part in micro]).tolist()
+            == batch.groups.query_hash_B.tolist()
+        )
+        assert (
+            torch.cat([part.groups.document_hash_N for part in micro]).tolist()
+            == batch.groups.document_hash_N.tolist()
+        )
 
 
 def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batches(make_data):
     data = make_data(max_steps=12)
-    assert all(batch.in_batch for batch in data.batches())
+    assert all(batch.groups.in_batch for batch in data.batches())
     own = make_data(max_steps=12, ir_in_batch=False)
-    assert {(batch.source, batch.in_batch) for batch in own.batches()} == {("ir", False), ("sts", True)}
+    assert {(batch.source, batch.groups.in_batch) for batch in own.batches()} == {
+        ("ir", False),
+        ("sts", True),
+    }
 
 
 def test_a_file_of_own_negatives_of_which_none_are_taken_is_refused(make_data):

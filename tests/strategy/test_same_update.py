@@ -159,12 +159,12 @@ def test_clipping_bites_and_ranks_are_unequal(expected, folder: Path):
     for world in (2, 4):
         shares = [data.batches(rank=rank, num_ranks=world, accumulation=2) for rank in range(world)]
         micro_batches = [[share[i] for share in shares] for i in range(4)]  # by micro-batch, then rank
-        assert unequal(micro_batches, lambda batch: len(batch.document_owner_N))
+        assert unequal(micro_batches, lambda batch: len(batch.groups.owner_N))
         assert unequal(micro_batches, lambda batch: len(batch.texts.input_ids_T))
         assert unequal(micro_batches, lambda batch: len(chunks(batch, cfg.encoder.max_tokens_per_chunk)))
         ir = [batch for ranks in micro_batches for batch in ranks if batch.task == "ir"]
-        assert any((~batch.document_is_positive_N).any() for batch in ir)
-        assert any(batch.document_owner_N[batch.document_is_positive_N].bincount().max() > 1 for batch in ir)
+        assert any((~batch.groups.is_positive_N).any() for batch in ir)
+        assert any(batch.groups.owner_N[batch.groups.is_positive_N].bincount().max() > 1 for batch in ir)
 
 
 def unequal(micro_batches: list[list[Batch]], size: Callable[[Batch], int]) -> bool:

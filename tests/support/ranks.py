@@ -167,7 +167,7 @@ class Precision(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.types = {
-            "scores": str(batch.document_score_N.dtype),
+            "scores": str(batch.groups.score_N.dtype),
             "weights": sorted({str(p.dtype) for p in pl_module.parameters()}),
             "buffers": sorted({str(b.dtype) for b in pl_module.buffers()}),
             "num_buffers": len(list(pl_module.buffers())),

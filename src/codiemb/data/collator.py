@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xxhash
 
-from codiemb.batch import AnyBatch, Batch, LanguageBatch
+from codiemb.batch import AnyBatch, Batch, Groups, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, Stream, mix
 from codiemb.data.records import RAW_TASKS, Record, Text
@@ -75,11 +75,13 @@ class Collator:
             texts=pack_texts(unique),
             query_sequence_B=torch.tensor(rows[: len(queries)]),
             document_sequence_N=torch.tensor(rows[len(queries) :]),
-            document_owner_N=torch.tensor([document.owner for document in documents]),
-            document_is_positive_N=torch.tensor([document.is_positive for document in documents]),
-            document_score_N=torch.tensor([document.score for document in documents]),
-            query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
-            document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+            groups=Groups(
+                owner_N=torch.tensor([document.owner for document in documents]),
+                is_positive_N=torch.tensor([document.is_positive for document in documents]),
+                score_N=torch.tensor([document.score for document in documents]),
+                query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
+                document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+            ),
         )
 
     def _language_batch(

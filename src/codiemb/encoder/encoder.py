@@ -135,14 +135,9 @@ class Encoder(nn.Module):
         return EmbeddedBatch(
             query_BD=rows.last_SD[query_B],
             document_ND=rows.last_SD[document_N],
-            document_owner_N=batch.document_owner_N,
-            document_is_positive_N=batch.document_is_positive_N,
-            document_score_N=batch.document_score_N,
-            query_hash_B=batch.query_hash_B,
-            document_hash_N=batch.document_hash_N,
+            groups=batch.groups,
             middle_query_BD=None if middle is None else middle[query_B],
             middle_document_ND=None if middle is None else middle[document_N],
-            in_batch=batch.in_batch,
         )
 
     def token_states(self, texts: PackedTexts, position_P: Int[Tensor, " P"]) -> Float[Tensor, "P D"]:

@@ -31,10 +31,10 @@ def graded_list(
     The similarity is that of a document and its query; gathered with gradient, two floats a document. Every
     rank gets the same list, so every rank computes the same loss, and runs the collective before any branch.
     """
-    scored_N = batch.document_score_N.isfinite()
-    owner_n = batch.document_owner_N[scored_N]
+    scored_N = batch.groups.score_N.isfinite()
+    owner_n = batch.groups.owner_N[scored_N]
     similarity_n = similarity(batch.query_BD[owner_n], batch.document_ND[scored_N])
-    score_n = batch.document_score_N[scored_N].to(similarity_n.dtype)
+    score_n = batch.groups.score_N[scored_N].to(similarity_n.dtype)
     similarity_L, score_L = gather_rows(torch.stack([similarity_n, score_n], dim=1)).unbind(1)
     if len(score_L) == 0:
         raise ValueError(

@@ -42,13 +42,12 @@ class MidLayerInfoNCE(nn.Module):
                 "MidLayerInfoNCE needs embeddings of a middle layer and the batch has none: "
                 "set `middle_layer` on the encoder, or drop this loss"
             )
-        anchors_N = batch.document_score_N >= self.min_score  # False where the score is NaN
+        anchors_N = batch.groups.score_N >= self.min_score  # False where the score is NaN
         num_anchors = sum_over_ranks(anchors_N.sum())
         middle = batch._replace(
             query_BD=batch.middle_query_BD,
             document_ND=batch.middle_document_ND,
-            document_is_positive_N=anchors_N,
-            in_batch=True,
+            groups=batch.groups._replace(is_positive_N=anchors_N, in_batch=True),
         )
         weight = world_size() / num_anchors.clamp_min(1).to(batch.middle_query_BD.dtype)
         pairs = self.info_nce.pair_losses(middle, weight.expand(len(anchors_N)))
