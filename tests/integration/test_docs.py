@@ -1,19 +1,25 @@
-"""Every command and every snippet of the README runs, in the small world and with small numbers."""
+"""Every command and every snippet of README and docs runs, in the small world and with small numbers.
+
+```bash blocks run. ```console blocks are for other machines: they compose, or name what exists. A command
+on several pages runs once, where it stands first. ```python blocks run by page, after all commands.
+"""
 
 import json
-import os
 import re
 import shlex
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.support.harness import TWO_RANKS, UNEVALUATED, Run
+from tests.support.pages import blocks, commands, modules
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text("utf-8")
 SMALL = (
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=128",
@@ -24,24 +30,13 @@ SMALL = (
 TASKS = {"pretrain": ("lm",), "align": ("ir",)}  # by stage; ("ir", "sts") of all others
 
 
-def blocks(language: str) -> list[str]:
-    """The README's fenced blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-
-
-def commands(language: str) -> list[str]:
-    """The command lines of these blocks, without comments."""
-    lines = [line.split("  #")[0].strip() for block in blocks(language) for line in block.splitlines()]
-    return [line for line in lines if line]
-
-
 @pytest.fixture(scope="module")
-def users_files(world: Path) -> None:
-    """What the README takes for granted: the user's data and model."""
+def users_files(world: Path) -> Iterator[None]:
+    """What the pages take for granted: the user's data, model and modules."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     for block in blocks("json"):
-        for line in block.splitlines():
+        for line in block.text.splitlines():
             (world / f"{json.loads(line)['task_type']}.jsonl").write_text(f"{line}\n" * 20, "utf-8")
     tokenizer = AutoTokenizer.from_pretrained(world / "data/builtin/tokenizer")
     tokenizer.save_pretrained(world / "my_model")
@@ -55,16 +50,29 @@ def users_files(world: Path) -> None:
             pad_token_id=tokenizer.pad_token_id,
         )
     ).save_pretrained(world / "my_model")
+    for name, text in modules().items():
+        (world / name).write_text(text, "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(world)  # the user's modules lie beside run_train.py
+        yield
+    for name in modules():
+        sys.modules.pop(name.removesuffix(".py"), None)
 
 
+def params(commands: dict[str, str]) -> list[object]:
+    """One test a command, named after its page."""
+    return [pytest.param(command, id=f"{page}: {command}") for command, page in commands.items()]
+
+
+BASH, CONSOLE = commands("bash"), commands("console")
 ON_TWO_RANKS = " ".join(["python run_train.py", *TWO_RANKS])
 
 
 def test_the_command_on_two_ranks_is_the_one_of_test_train() -> None:
-    assert ON_TWO_RANKS in commands("bash")
+    assert ON_TWO_RANKS in BASH
 
 
-@pytest.mark.parametrize("command", [command for command in commands("bash") if command != ON_TWO_RANKS])
+@pytest.mark.parametrize("command", params({c: page for c, page in BASH.items() if c != ON_TWO_RANKS}))
 def test_the_command_runs(command: str, run: Run, world: Path, users_files: None) -> None:
     python, script, *overrides = shlex.split(command)
     assert python == "python"
@@ -94,28 +102,34 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
         assert (world / f"outputs/{stage}/export/modules.json").is_file()
 
 
-@pytest.mark.parametrize("command", [c for c in commands("console") if c.startswith("python run_")])
-def test_the_command_for_a_bigger_machine_composes(command: str, run: Run) -> None:
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+def test_the_python_of_the_page_runs(
+    page: str, world: Path, users_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (world / "outputs/finetune/export").exists():
+        pytest.fail("run the commands of this file first: they leave the export")
+    monkeypatch.chdir(world)
+    namespace: dict[str, object] = {}
+    for block in blocks("python", [page]):
+        exec(compile(block.text, page, "exec"), namespace)
+
+
+@pytest.mark.parametrize("command", params({c: p for c, p in CONSOLE.items() if c.startswith("python run_")}))
+def test_the_command_for_another_machine_composes(command: str, run: Run) -> None:
     _, script, *overrides = shlex.split(command)
     overrides = [o for o in overrides if o != "-m" and not o.startswith("seed=")]  # one job of a sweep
     result = run(script, *overrides, "--cfg", "job")
     assert result.returncode == 0, result.stderr
-    assert "youtu2b" in result.stdout
+    for model in [o.removeprefix("model=") for o in overrides if o.startswith("model=")]:
+        assert f"name: {model}" in result.stdout
 
 
-@pytest.mark.parametrize("command", [c for c in commands("console") if c.startswith("make")])
+@pytest.mark.parametrize("command", params({c: p for c, p in CONSOLE.items() if c.startswith("python -m")}))
+def test_the_module_exists(command: str) -> None:
+    assert find_spec(shlex.split(command)[2]) is not None
+
+
+@pytest.mark.parametrize("command", params({c: p for c, p in CONSOLE.items() if c.startswith("make")}))
 def test_the_make_target_exists(command: str) -> None:
     target = command.split()[1]
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-
-
-def test_the_python_snippet_runs_on_an_export(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if not (world / "outputs/finetune/export").exists():
-        pytest.fail("run the commands of this file first: they leave the export")
-    here = os.getcwd()
-    os.chdir(world)
-    try:
-        exec(compile(blocks("python")[0], "README.md", "exec"), {})
-    finally:
-        os.chdir(here)
-    assert "tensor" in capsys.readouterr().out
