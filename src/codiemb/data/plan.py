@@ -60,7 +60,10 @@ class Proportional:
 
 
 class SizePower:
-    """Steps proportional to (number of examples) ** alpha: 1 follows size, 0 is uniform.
+    """Steps proportional to (number of examples) ** alpha.
+
+    Args:
+        alpha: 1 follows size, 0 is uniform.
 
     Raises:
         UserError: alpha outside 0..1.
@@ -80,6 +83,9 @@ class SizePower:
 
 class Weights:
     """Explicit shares by source name.
+
+    Args:
+        weights: of all sources by name; only their ratios count, and 0 leaves a source out.
 
     Raises:
         UserError: a weight that is no finite number >= 0, or none above 0.

@@ -31,8 +31,13 @@ class WeightedSum(nn.Module):
 class Matryoshka(nn.Module):
     """sum over dims of weight x loss(embeddings cut to their first `dim` entries and normalised again).
 
-    Wraps any loss, middle-layer embeddings included. Logs as WeightedSum does, under `dim_<dim>`; weights are
-    1 unless given. Source: Matryoshka representation learning, arXiv 2205.13147.
+    Wraps any loss, middle-layer embeddings included. Logs as WeightedSum does, under `dim_<dim>`.
+    Source: Matryoshka representation learning, arXiv 2205.13147.
+
+    Args:
+        loss: any loss on an EmbeddedBatch.
+        dims: widths, each at most the embedding's.
+        weights: one for each width; None is 1 for all.
     """
 
     def __init__(

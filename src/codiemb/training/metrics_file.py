@@ -47,6 +47,9 @@ class JsonlLogger(Logger):
     """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server.
 
     A new run starts a new file; `go_on_from` continues one.
+
+    Args:
+        save_dir: folder of the file; that of the run.
     """
 
     def __init__(self, save_dir: str) -> None:
