@@ -6,20 +6,14 @@ from typing import Any
 
 @dataclass
 class PromptSpec:
-<<<<<<< HEAD
-    """Prompt prefixes: `query` for queries, `document` for documents (PromptTemplate says which is what).
-
-    A `query` without `{instruction}` is a fixed prompt (E5, BGE); an empty one ignores instructions (MiniLM).
-    `instruction` stands in for `{instruction}` in a query that has none; if it is empty, too, such a query
-    has no prompt.
-=======
-    """Prompt prefixes.
+    """Prompt prefixes; PromptTemplate says which text gets which.
 
     Attributes:
-        query: of texts with an instruction. Without `{instruction}` it is a fixed prompt; an empty one
-            ignores instructions (MiniLM).
-        document: of texts without an instruction.
->>>>>>> a91cfddf1cf795cdf7b65b3611fd7d9782533121
+        query: of queries. Without `{instruction}` it is a fixed prompt (E5, BGE); an empty one ignores
+            instructions (MiniLM).
+        document: of documents.
+        instruction: stands in for `{instruction}` in a query that has none; if it is empty, too, such a query
+            has no prompt.
     """
 
     query: str = "Instruction: {instruction} \nQuery: "
@@ -29,19 +23,14 @@ class PromptSpec:
 
 @dataclass
 class LoraSpec:
-<<<<<<< HEAD
-    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead.
-
-    `target_modules` is a list of names, or one string: a regular expression or `all-linear`.
-=======
     """LoRA by peft; its fields keep peft's names.
 
     Attributes:
         r: rank of the adapters; 0 trains all weights instead.
         lora_alpha: adapters count `lora_alpha / r` times.
         lora_dropout: share of an adapter's inputs that is dropped in training.
-        target_modules: layers that get an adapter: `all-linear`, or a regular expression for their names.
->>>>>>> a91cfddf1cf795cdf7b65b3611fd7d9782533121
+        target_modules: layers that get an adapter: a list of names, or one string: `all-linear` or a regular
+            expression for their names.
     """
 
     r: int = 0
