@@ -24,9 +24,9 @@ class ConfigFile(NamedTuple):
 
 
 def groups() -> set[str]:
-    """Folders of conf that hold files: `model`, `data/sources`, ...; a folder of experiments is no group."""
+    """Folders of conf that hold files: `model`, `data/sources`, ...; parts of experiments and of debug are none."""
     folders = {str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {"."}
-    return {folder for folder in folders if not folder.startswith("experiment/")} | {"experiment"}
+    return {each for each in folders if not each.startswith(("experiment/", "debug/"))} | {"experiment"}
 
 
 def files_of(group: str) -> list[ConfigFile]:
