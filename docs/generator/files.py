@@ -24,7 +24,7 @@ class ConfigFile(NamedTuple):
 
 
 def groups() -> set[str]:
-    """Folders of conf that hold files: `model`, `data/sources`, ...; parts of experiments and of debug are none."""
+    """Folders of conf that hold files; parts of experiments and of debug are no groups."""
     folders = {str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {"."}
     return {each for each in folders if not each.startswith(("experiment/", "debug/"))} | {"experiment"}
 
@@ -84,7 +84,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for key, value in values.items():
         if key in _BY_NAME and isinstance(value, Mapping) and value:
             shown = (
-                {"model_type": value["model_type"]} if key == "architecture" else dict.fromkeys(value, "...")
+                {"model_type": value["model_type"]} if "model_type" in value else dict.fromkeys(value, "...")
             )
             yield f"{prefix}{key}", plain(shown)
         elif isinstance(value, Mapping) and value:
