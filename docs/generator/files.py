@@ -24,9 +24,9 @@ class ConfigFile(NamedTuple):
 
 
 def groups() -> set[str]:
-    """Folders of conf that hold files: `model`, `data/sources`, ...; a folder of experiments is no group."""
+    """Folders of conf that hold files; parts of experiments and of debug are no groups."""
     folders = {str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {"."}
-    return {folder for folder in folders if not folder.startswith("experiment/")} | {"experiment"}
+    return {each for each in folders if not each.startswith(("experiment/", "debug/"))} | {"experiment"}
 
 
 def files_of(group: str) -> list[ConfigFile]:
@@ -84,7 +84,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for key, value in values.items():
         if key in _BY_NAME and isinstance(value, Mapping) and value:
             shown = (
-                {"model_type": value["model_type"]} if key == "architecture" else dict.fromkeys(value, "...")
+                {"model_type": value["model_type"]} if "model_type" in value else dict.fromkeys(value, "...")
             )
             yield f"{prefix}{key}", plain(shown)
         elif isinstance(value, Mapping) and value:

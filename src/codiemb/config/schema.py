@@ -110,7 +110,7 @@ class ExportConfig:
     Attributes:
         enabled: write `export/`.
         verify: reload it through sentence-transformers and compare the embeddings.
-        query_instruction: of `encode_query`; null takes the first IR source's.
+        query_instruction: of `encode_query`; null takes the first IR source's, "" if that has none.
     """
 
     enabled: bool = True
@@ -197,11 +197,6 @@ class TrainConfig(RunConfig):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     fuse: FuseConfig | None = None
-
-    @property
-    def uses_deepspeed(self) -> bool:
-        """Whether the strategy is one of deepspeed_zero1, _zero2, _zero3: it has a config of its own."""
-        return "zero_optimization" in self.strategy.get("config", {})
 
 
 @dataclass
