@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from codiemb.config import build
 from codiemb.config.preflight import preflight
+from codiemb.config.typed import typed_train
 from tests.support.pages import PAGES, prose
 
 # generated pages and those that quote other programs have tests of their own
@@ -42,4 +42,4 @@ def test_the_override_passes_the_checks(override: str, composed: Callable[..., D
         value for key, values in _CONTEXT.items() for value in values if override.startswith(f"{key}.")
     ]
     context += _CONTEXT["sampler.weights"] if override.startswith("sampler.weights=") else ()
-    preflight(build.typed_train(composed(*context, override)))
+    preflight(typed_train(composed(*context, override)))
