@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor
 
+from codiemb.callbacks.gradient_cosine import GradientCosine
 from codiemb.callbacks.looks import DevMetrics, ProbeSources
 from codiemb.callbacks.nonfinite import NonFiniteSteps
-from codiemb.callbacks.statistics import EmbeddingStatistics, GradientCosine
+from codiemb.callbacks.statistics import EmbeddingStatistics
 from codiemb.data.batches import PlannedBatches
 from codiemb.training.checkpoint_files import committed, last_good
 from codiemb.training.signals import Stopped

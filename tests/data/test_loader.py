@@ -35,8 +35,7 @@ def make_data(write_lines, tmp_path, tokenizer):
         ]
         tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
         options = {"tasks": tasks, "seed": 3, "cache": tmp_path / "cache"} | options
-        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), **options)
-        data.tokenizer = tokenizer
+        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), tokenizer, **options)
         data.prepare_data()
         data.setup()
         return data
@@ -54,7 +53,11 @@ def flat(batch):
     """Everything in a batch, as comparable values."""
     assert isinstance(batch, Batch)
     texts = (batch.texts.input_ids_T.tolist(), batch.texts.sequence_lengths, batch.texts.prompt_lengths)
-    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:-1]))
+    return (
+        *batch[:2],
+        *texts,
+        *(tensor.nan_to_num(-1).tolist() for tensor in (*batch[3:5], *batch.groups[:-1])),
+    )
 
 
 def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
@@ -112,7 +115,7 @@ def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batch
 def test_a_file_of_own_negatives_of_which_none_are_taken_is_refused(make_data):
     tasks = {"ir": TaskSpec(8, num_negatives=0), "sts": TaskSpec(4)}
     with pytest.raises(UserError, match=r"source ir has in_batch: false, and no negatives .*tasks\.ir"):
-        make_data(tasks=tasks, ir_in_batch=False)
+        make_data(tasks=tasks, ir_in_batch=False).describe(1, 1)
 
 
 def test_iterating_ends_with_the_run(make_data):

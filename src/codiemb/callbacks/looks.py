@@ -33,7 +33,7 @@ class AtSteps(pl.Callback):
     checkpoint of that step.
 
     Args:
-        every_n_steps: optimizer steps between two looks; null looks only at the start and the end.
+        every_n_steps: optimizer steps between two looks; None looks only at the start and the end.
     """
 
     def __init__(self, every_n_steps: int | None) -> None:
@@ -91,7 +91,7 @@ class ProbeSources(AtSteps):
 
     Args:
         num_records: of each source.
-        every_n_steps: as in AtSteps.
+        every_n_steps: optimizer steps between two looks; None looks only before and after training.
         num_queries: queries of each source whose neighbours are shown.
         num_neighbours: of each query.
     """

@@ -15,7 +15,7 @@ class StopTogether(pl.Callback):
     """When one rank dies or fails, the others name it and stop, instead of waiting in a collective.
 
     Args:
-        timeout: seconds, as in RankWatch.
+        timeout: seconds without a word after which a rank counts as dead, and after which all have stopped.
     """
 
     def __init__(self, timeout: float | int = 30.0) -> None:

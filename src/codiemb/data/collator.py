@@ -25,8 +25,8 @@ class TaskSpec:
 
     Attributes:
         global_batch_size: queries (raw texts, for lm) per optimizer step over all ranks.
-        max_query_tokens: prompt and special tokens included.
-        max_document_tokens: likewise, for documents.
+        max_query_tokens: longer queries are cut; prompt and special tokens count.
+        max_document_tokens: likewise for documents, and for the windows of raw texts.
         num_positives: sampled per query, at most.
         num_negatives: hard negatives sampled per query, at most.
         num_windows: lm only: windows of `max_document_tokens` sampled per raw text, at most.

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
 from codiemb.distributed import max_over_ranks
 from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
-from codiemb.encoder.cpu_kernels import faster_on_cpu
 from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
 from codiemb.encoder.tokenization import Side, TextTokenizer
@@ -162,8 +161,7 @@ class Encoder(nn.Module):
 
     def hidden_states(self, texts: PackedTexts) -> HiddenStates:
         """Token states of the packed stream, computed packed or padded."""
-        with faster_on_cpu(texts.input_ids_T.device):
-            return self._packed_states(texts) if self.packed else self._padded_states(texts)
+        return self._packed_states(texts) if self.packed else self._padded_states(texts)
 
     def _packed_states(self, texts: PackedTexts) -> HiddenStates:
         self._use_attention(PACKED_ATTENTION)

@@ -6,11 +6,14 @@ from typing import Any
 
 @dataclass
 class PromptSpec:
-    """Prompt prefixes: `query` for queries, `document` for documents (PromptTemplate says which is what).
+    """Prompt prefixes; PromptTemplate says which text gets which.
 
-    A `query` without `{instruction}` is a fixed prompt (E5, BGE); an empty one ignores instructions (MiniLM).
-    `instruction` stands in for `{instruction}` in a query that has none; if it is empty, too, such a query
-    has no prompt.
+    Attributes:
+        query: of queries. Without `{instruction}` it is a fixed prompt (E5, BGE); an empty one ignores
+            instructions (MiniLM).
+        document: of documents.
+        instruction: stands in for `{instruction}` in a query that has none; if it is empty, too, such a query
+            has no prompt.
     """
 
     query: str = "Instruction: {instruction} \nQuery: "
@@ -20,9 +23,14 @@ class PromptSpec:
 
 @dataclass
 class LoraSpec:
-    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead.
+    """LoRA by peft; its fields keep peft's names.
 
-    `target_modules` is a list of names, or one string: a regular expression or `all-linear`.
+    Attributes:
+        r: rank of the adapters; 0 trains all weights instead.
+        lora_alpha: adapters count `lora_alpha / r` times.
+        lora_dropout: share of an adapter's inputs that is dropped in training.
+        target_modules: layers that get an adapter: a list of names, or one string: `all-linear` or a regular
+            expression for their names.
     """
 
     r: int = 0

@@ -20,7 +20,13 @@ class MidLayerInfoNCE(nn.Module):
     mean over ranks is L. Without any anchor the value is a zero with a graph.
 
     The same as InfoNCE with "is positive" read as "score >= min_score". Scores must be normalised to [0, 1].
-    `mask_false_negatives` is that of InfoNCE. Source: MidNCE of CoDiEmb, arXiv 2508.11442.
+    Source: MidNCE of CoDiEmb, arXiv 2508.11442.
+
+    Args:
+        temperature: divides similarities.
+        min_score: pairs of this score or above are anchors.
+        mask_false_negatives: as in InfoNCE: what the batch itself calls a positive of a query is no negative.
+        chunk_rows: rows of logits held at once; memory is chunk_rows x M.
     """
 
     def __init__(

@@ -13,6 +13,9 @@ class Graded(nn.Module):
 
     The rest of the batch is not there for it, not even as negatives. A rank may hold no such query; where no
     rank does, the loss is a zero with a graph.
+
+    Args:
+        loss: any loss on an EmbeddedBatch.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -25,7 +28,11 @@ class Graded(nn.Module):
 
 
 class Ungraded(nn.Module):
-    """A loss on the queries without a scored document, and on their documents; the rest as in Graded."""
+    """A loss on the queries without a scored document, and on their documents; the rest as in Graded.
+
+    Args:
+        loss: any loss on an EmbeddedBatch.
+    """
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
