@@ -113,7 +113,8 @@ def test_nothing_in_the_folder_is_pickled_or_names_our_attention(exported):
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
     for path in folder.rglob("*.json"):
         assert "codiemb_packed" not in path.read_text("utf-8"), path
-    assert set(json.loads((folder / "codiemb.json").read_text())["model"]) == set(FOLDER_SETTINGS)
+    recorded = json.loads((folder / "codiemb.json").read_text())["model"]
+    assert set(recorded) == {*FOLDER_SETTINGS} - {"prompt_apart"}  # which is recorded where it is false
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "metaspace", "qwen"])
@@ -147,6 +148,46 @@ def test_a_prompt_that_cannot_be_kept_apart_is_warned_of_when_loading_and_when_e
     folder = export_sentence_transformer(pooled, tmp_path / "pooled", query_instruction="Retrieve ")
     assert not caplog.records
     assert export_cosine(pooled, folder, query_instruction="Retrieve ", texts=texts) > 1 - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("prompt", "instruction", "stored"),
+    [
+        (("query: ", "passage: "), "", "query: "),
+        (("query: ", "passage: "), "Find", "query: "),
+        (("search: ", ""), "", "search: "),
+        (("Do: {instruction}\n", "text: "), "", ""),
+        (("Do: {instruction}\n", "text: "), "Find", "Do: Find\n"),
+    ],
+    ids=str,
+)
+def test_prompts_are_exported_by_side_with_an_instruction_and_without(
+    wordpiece, tmp_path, prompt, instruction, stored
+):
+    encoder = tiny.tiny_encoder("bert", wordpiece, prompt=PromptSpec(*prompt), pool_prompt=True)
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction=instruction)
+    config = json.loads((folder / "config_sentence_transformers.json").read_text())
+    assert config["prompts"] == {"query": stored, "document": prompt[1]}
+    model = SentenceTransformer(str(folder), device="cpu")
+    for side, embed in (("query", model.encode_query), ("document", model.encode_document)):
+        ours = encoder.encode(tiny.SENTENCES, side=side, instruction=instruction if side == "query" else "")
+        assert smallest_cosine(ours, embed(tiny.SENTENCES)) > 1 - 1e-6, side
+
+
+def test_a_tokenizer_without_a_padding_token_is_exported_with_one(byte_level, tmp_path):
+    folder = tmp_path / "model"
+    tiny.tiny_encoder("qwen3", byte_level, attention="causal").backbone.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(byte_level).save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    encoder = load_encoder(ModelSpec(path=str(folder), attention="causal"))
+    vocabulary = len(encoder.tokenizer.hf)
+    export = export_sentence_transformer(encoder, tmp_path / "export", query_instruction=INSTRUCTION)
+    assert export_cosine(encoder, export, query_instruction=INSTRUCTION, texts=tiny.SENTENCES) > 1 - 1e-6
+    again = AutoTokenizer.from_pretrained(export)
+    assert (again.pad_token, len(again)) == (again.eos_token, vocabulary)
 
 
 def test_a_clean_export_warns_of_nothing(byte_level, tmp_path, caplog):

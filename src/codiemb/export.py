@@ -107,13 +107,20 @@ def _merged(backbone: Backbone) -> PreTrainedModel:
 
 
 def _settings(encoder: Encoder) -> dict[str, Any]:
-    """What a later run must know to embed the same way: the encoder's own, whatever its config said."""
+    """What a later run must know to embed the same way: the encoder's own, whatever its config said.
+
+    What few models have is left out where a model does not have it, so that older exports compare as equal.
+    """
+    prompt = asdict(encoder.tokenizer.template)
+    if not prompt["instruction"]:
+        del prompt["instruction"]
+    apart = {} if encoder.tokenizer.prompt_apart else {"prompt_apart": False}
     return {
         "pooling": encoder.pooling,
         "attention": encoder.attention,
-        "prompt": asdict(encoder.tokenizer.template),
+        "prompt": prompt,
         "pool_prompt": encoder.tokenizer.pool_prompt,
-        "prompt_apart": encoder.tokenizer.prompt_apart,
+        **apart,
         "append_eos": encoder.tokenizer.append_eos,
         "max_tokens": encoder.max_tokens,
     }

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from codiemb.batch import Batch
 from codiemb.data import Collator, Record, TaskSpec, Text, content_hash
-from codiemb.encoder import Encoder, ModelSpec, load_encoder
+from codiemb.encoder import Encoder, ModelSpec, PromptTemplate, TextTokenizer, load_encoder
 
 TASKS = {"ir": TaskSpec(), "sts": TaskSpec()}
 
@@ -119,6 +120,38 @@ def test_both_sides_of_sts_carry_the_instruction_and_documents_of_ir_none(tokeni
             ids = list(sequences(batch)[row])
             assert tokenizer.hf.decode(ids) == (prompt + text if has_prompt else text)
             assert tokenizer.hf.decode(ids[batch.texts.prompt_lengths[row] :]).strip() == text
+
+
+def prompted(tokenizer, records, tasks=None):
+    """Every query and document of a batch, decoded with its prompt."""
+    batch = collate(tokenizer, records, tasks=tasks or TASKS | {"mixed": TaskSpec()})
+    rows = [tokenizer.hf.decode(row) for row in sequences(batch)]
+    queries, documents = batch.query_sequence_B.tolist(), batch.document_sequence_N.tolist()
+    return [rows[row] for row in queries], sorted(rows[row] for row in documents)
+
+
+E5, BGE = PromptTemplate("query: ", "passage: "), PromptTemplate("search: ", "")
+BOTH_PROMPTS = [  # template, record, query, documents
+    (E5, ir("a", ["b"], ["c"], instruction=""), "query: a", ["passage: b", "passage: c"]),
+    (E5, ir("a", ["b"]), "query: a", ["passage: b"]),
+    (E5, sts("a", "b", 0.5, instruction=""), "query: a", ["query: b"]),
+    (E5, sts("a", "b", 0.5), "query: a", ["query: b"]),
+    (BGE, ir("a", ["b"], instruction=""), "search: a", ["b"]),
+    (BGE, sts("a", "b", 0.5, instruction=""), "a", ["b"]),
+    (E5, Record("mixed", Text("", "a"), [Text("", "b")], [], [], []), "query: a", ["passage: b"]),
+    (E5, Record("mixed", Text("", "a"), [Text("", "b")], [], [0.5], []), "query: a", ["query: b"]),
+    (E5, Record("sts", Text("Find", "a"), [Text("", "b")], [], [0.5], []), "query: a", ["passage: b"]),
+    (PromptTemplate("Do: {instruction}\n", "doc: "), ir("a", ["b"], instruction=""), "a", ["doc: b"]),
+]
+
+
+@pytest.mark.parametrize(("template", "record", "query", "documents"), BOTH_PROMPTS, ids=str)
+def test_a_record_without_instructions_has_the_prompts_of_its_sides(
+    tokenizer_folder, template, record, query, documents
+):
+    hf = AutoTokenizer.from_pretrained(str(tokenizer_folder))
+    tokenizer = TextTokenizer(hf, template)
+    assert prompted(tokenizer, [record]) == ([query], documents)
 
 
 def test_scores_stay_with_their_documents_and_are_nan_for_ir(tokenizer):

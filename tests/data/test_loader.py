@@ -12,25 +12,26 @@ from codiemb.errors import UserError
 from codiemb.training.datamodule import EmbeddingDataModule
 
 
-def record(task, number):
+def record(task, number, instructions=True):
     scores = {"positive_scores": [number % 5 / 4]} if task == "sts" else {"negatives": [f"n{number}", "n"]}
     return {
         "task_type": task,
-        "query": [f"do {task}", "", f"q {number}"],
+        "query": [f"do {task}" if instructions else "", "", f"q {number}"],
         "positives": [f"p {number}"],
     } | scores
 
 
 @pytest.fixture
 def make_data(write_lines, tmp_path, tokenizer):
-    def make(*, ir_in_batch=True, **options):
+    def make(*, ir_in_batch=True, tasks_in=("ir", "sts"), bare=(), **options):
         files = [
             SourceFile(
                 task,
-                write_lines([record(task, i) for i in range(size)], name=f"{task}.jsonl"),
+                write_lines([record(task, i, task not in bare) for i in range(size)], name=f"{task}.jsonl"),
                 in_batch=ir_in_batch or task == "sts",
             )
             for task, size in (("ir", 50), ("sts", 30))
+            if task in tasks_in
         ]
         tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
         options = {"tasks": tasks, "seed": 3, "cache": tmp_path / "cache"} | options
@@ -152,3 +153,18 @@ def test_a_task_without_settings_is_an_error_that_names_source_and_key(make_data
 
 def test_instructions_are_those_of_the_first_records_ir_first(make_data):
     assert list(make_data(max_steps=1).instructions().items()) == [("ir", "do ir"), ("sts", "do sts")]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "do ir"),
+        ({"bare": ["sts"]}, "do ir"),
+        ({"bare": ["ir"]}, ""),  # never the STS source's: its queries had none in training
+        ({"bare": ["ir", "sts"]}, ""),
+        ({"tasks_in": ["sts"]}, "do sts"),
+    ],
+    ids=str,
+)
+def test_the_query_instruction_is_the_ir_sources_even_if_that_has_none(make_data, options, expected):
+    assert make_data(max_steps=1, **options).query_instruction() == expected

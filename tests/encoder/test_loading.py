@@ -15,7 +15,16 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from codiemb.config.schema import register
-from codiemb.encoder import LoraSpec, ModelSpec, check_path, check_spec, load_encoder, loading, pack_texts
+from codiemb.encoder import (
+    LoraSpec,
+    ModelSpec,
+    PromptSpec,
+    check_path,
+    check_spec,
+    load_encoder,
+    loading,
+    pack_texts,
+)
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from tests.support import tiny
@@ -82,6 +91,36 @@ def test_an_impossible_setting_is_refused_before_anything_is_built(byte_level, n
     with pytest.raises(UserError) as caught:
         check_spec(replace(tiny.tiny_spec("bert", byte_level), **settings))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("modules", [5, [], ["q_proj", 5], {"q_proj": 1}], ids=str)
+def test_target_modules_are_a_list_or_one_string(byte_level, modules):
+    spec = tiny.tiny_spec("qwen3", byte_level, lora=LoraSpec(r=4, target_modules=modules))
+    with pytest.raises(UserError, match=r"model\.lora\.target_modules=.* must be all-linear, a regular"):
+        check_spec(spec)
+
+
+def test_a_list_of_target_modules_from_the_command_line_adapts_these(byte_level):
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        lora = OmegaConf.to_object(compose("train", ["model.lora.target_modules=[q_proj,v_proj]"]).model.lora)
+    encoder = tiny.tiny_encoder("qwen3", byte_level, lora=replace(lora, r=4))
+    trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained} == {"q_proj", "v_proj"}
+    assert len(trained) == 3 * 2 * 2  # layers, modules, factors
+
+
+@pytest.mark.parametrize("key", ["query", "document"])
+def test_a_backslash_n_in_a_prompt_is_warned_of_once_with_the_right_spelling(byte_level, caplog, key):
+    """What Hydra makes of 'model.prompt.query="Instruct: a\\nQuery: "'."""
+    prompt = PromptSpec(**{key: "Instruct: a\\nQuery: "})
+    tiny.tiny_encoder("youtu", byte_level, prompt=prompt, pool_prompt=True)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"model.prompt.{key}='Instruct: a\\\\nQuery: ' holds a backslash" in caplog.text
+    assert f"""$'model.prompt.{key}="...\\n..."'""" in caplog.text
+    caplog.clear()
+    tiny.tiny_encoder("youtu", byte_level, prompt=PromptSpec("Instruct: a\nQuery: "), pool_prompt=True)
+    assert not caplog.records
 
 
 UNBUILDABLE = {

@@ -14,7 +14,7 @@ import xxhash
 from codiemb.batch import AnyBatch, Batch, Groups, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, Stream, mix
-from codiemb.data.records import RAW_TASKS, Record, Text
+from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS, Record, Text
 from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import Side, TextTokenizer, TokenizedText
 
@@ -141,9 +141,8 @@ def is_symmetric(record: Record) -> bool:
     Where only the query of a graded record has one, its documents are documents.
     """
     texts = [*record.positives, *record.negatives]
-    return bool(record.positive_scores) and all(
-        bool(text.instruction) == bool(record.query.instruction) for text in texts
-    )
+    graded = record.task in GRADED_TASKS | MIXED_TASKS and bool(record.positive_scores)
+    return graded and all(bool(text.instruction) == bool(record.query.instruction) for text in texts)
 
 
 def content_hash(text: str) -> int:

@@ -81,9 +81,10 @@ def merge_adapter(backbone: PreTrainedModel, folder: Path) -> PreTrainedModel:
         )
     try:
         set_peft_model_state_dict(model, weights)
-        return cast(PreTrainedModel, model.merge_and_unload())
+        merged = cast(PreTrainedModel, model.merge_and_unload())
     except (AttributeError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"{path}: the adapter cannot be merged: {error}") from error
+    return merged.requires_grad_(True)  # peft froze them
 
 
 def _of_the_bare_model(weights: dict[str, Tensor], backbone: PreTrainedModel) -> dict[str, Tensor]:

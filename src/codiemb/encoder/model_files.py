@@ -1,9 +1,10 @@
 """Where a model's small files lie (a folder, or the hub's cache), and whether its parts fit together."""
 
+import functools
 import logging
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HFValidationError,
@@ -38,18 +39,26 @@ def settings_folder(spec: ModelSpec) -> Path | None:
         return None if path is None else Path(path)
     if spec.weights == "random" or Path(path).exists() or path.startswith((".", "/", "~")):
         return None
+    return _snapshot(path, constants.HF_HUB_CACHE)
+
+
+@functools.lru_cache(maxsize=8)
+def _snapshot(path: str, cache: str) -> Path | None:
+    """Asked for several times in a run, and each time the hub might take its time to answer."""
     offline = not hub_is_reachable()
     try:
-        folder = Path(snapshot_download(path, allow_patterns=_SMALL_FILES, local_files_only=offline))
+        found = snapshot_download(
+            path, cache_dir=cache, allow_patterns=_SMALL_FILES, local_files_only=offline
+        )
     except (RepositoryNotFoundError, HFValidationError, LocalEntryNotFoundError):
         return None
     except Exception as error:
         if not is_unavailable(error):
             raise
         raise UserError(f"the settings of {path} cannot be fetched from the hub: {error}") from error
-    if not (folder / MODULES_FILE).is_file():
+    if not (Path(found) / MODULES_FILE).is_file():
         _note_missing(path, offline=offline)
-    return folder
+    return Path(found)
 
 
 def _note_missing(path: str, *, offline: bool) -> None:
