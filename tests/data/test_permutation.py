@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codiemb.data.permutation import Permutation, mix
+from codiemb.data.permutation import Permutation, mix, random_bits
 
 keys = st.integers(min_value=0, max_value=2**64 - 1)
 
@@ -81,3 +81,9 @@ def test_no_items_cannot_be_permuted():
 def _bound(degrees_of_freedom: float) -> float:
     """Five standard deviations above the mean of a chi-square variable."""
     return degrees_of_freedom + 5 * (2 * degrees_of_freedom) ** 0.5
+
+
+def test_random_bits_are_those_of_splitmix64():
+    # of the reference implementation (prng.di.unimi.it/splitmix64.c) with the state 1234567
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert random_bits(4, 1234567).tolist() == expected

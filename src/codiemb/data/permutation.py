@@ -8,6 +8,7 @@ from jaxtyping import Int, UInt64
 
 _ROUNDS = 8
 _FEW = 64  # on so small a domain eight rounds do not reach all permutations equally often
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _MULTIPLIER = np.uint64(0x9FB21C651E98DF25)
 
@@ -20,7 +21,6 @@ class Stream(IntEnum):
     DOCUMENTS = 2  # positives and negatives of a record
     WINDOWS = 3  # of a raw text, and their masks
     DROPOUT = 4
-    PHASES = 5  # of the sources in a cycle of turns
 
 
 def mix(*parts: int) -> int:
@@ -32,6 +32,14 @@ def mix(*parts: int) -> int:
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
     return state
+
+
+def random_bits(n: int, key: int) -> UInt64[np.ndarray, " n"]:
+    """The first n outputs of splitmix64 from the state `key`: 10 microseconds for a few hundred."""
+    x = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(key)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 class Permutation:
