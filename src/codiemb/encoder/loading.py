@@ -20,13 +20,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from codiemb.encoder.check import check_path, check_spec
+from codiemb.encoder.check import check_path, check_spec, refuse_encoder_decoder
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.pooling import PoolingMode
+from codiemb.encoder.rotary import rotary_per_text, scaling_border
+from codiemb.encoder.soundness import refuse_nonfinite, refuse_untrained
 from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
-from codiemb.encoder.verify import packing_problem, verify_attention
+from codiemb.encoder.verify import padding_reason
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # What transformers raises for a model that is missing, damaged or not what it says.
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)
+# ... and for settings that do not go together; each architecture checks, or stumbles over, its own.
+_BUILD_ERRORS = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, StrictDataclassError)
 
 
 def load_encoder(spec: ModelSpec) -> Encoder:
@@ -52,9 +56,11 @@ def load_encoder(spec: ModelSpec) -> Encoder:
     for change in changed:
         log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
     random_weights = spec.weights == "random" or spec.path is None
+    config = None if random_weights else _pretrained_config(spec)
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if random_weights else None)
     template = PromptTemplate(spec.prompt.query, spec.prompt.document)
-    backbone = _random_backbone(spec, tokenizer) if random_weights else _pretrained_backbone(spec)
+    backbone = _random_backbone(spec, tokenizer) if config is None else _pretrained_backbone(spec, config)
+    refuse_encoder_decoder(backbone.config, spec.path or spec.name, backbone)
     max_positions = _max_positions(backbone)
     text_tokenizer = TextTokenizer(
         tokenizer,
@@ -73,11 +79,10 @@ def load_encoder(spec: ModelSpec) -> Encoder:
         max_tokens=min(spec.max_tokens, max_positions or spec.max_tokens),
         middle_layer=_middle_layer(spec.middle_layer, backbone.config),
     )
-    problem = packing_problem(encoder)
-    if problem is not None:
+    if problem := padding_reason(encoder):
         encoder.packed = False
         log.warning("%s runs padded, not packed: %s", type(backbone).__name__, problem)
-    verify_attention(encoder)
+    refuse_untrained(encoder)
     if encoder.pooling == "mean" and not spec.pool_prompt and not text_tokenizer.boundary_is_clean():
         log.warning(
             "the tokenizer merges the end of the prompt %r with the text: training and evaluation pool "
@@ -104,12 +109,21 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
-def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
+def _pretrained_config(spec: ModelSpec) -> PreTrainedConfig:
     path = cast(str, spec.path)
     try:
+        config = AutoConfig.from_pretrained(path, **source_of(path, spec))
+    except _LOAD_ERRORS as error:
+        raise _missing(spec, "model", path, error) from error
+    refuse_encoder_decoder(config, path)
+    return cast(PreTrainedConfig, config)
+
+
+def _pretrained_backbone(spec: ModelSpec, config: PreTrainedConfig) -> PreTrainedModel:
+    path = cast(str, spec.path)
+    _state_attention(config, spec)
+    try:
         source = source_of(path, spec)
-        config = AutoConfig.from_pretrained(path, **source)
-        _state_attention(config, spec)
         backbone, report = AutoModel.from_pretrained(
             path, config=config, dtype=getattr(torch, spec.dtype), output_loading_info=True, **source
         )
@@ -121,7 +135,8 @@ def _pretrained_backbone(spec: ModelSpec) -> PreTrainedModel:
             f"{path} lacks {len(missing)} weights of {type(backbone).__name__} ({', '.join(missing[:3])}), "
             "which would stay random: its weights belong to another architecture"
         )
-    return backbone
+    refuse_nonfinite(backbone, path, spec.dtype)
+    return cast(PreTrainedModel, backbone)
 
 
 def source_of(path: str, spec: ModelSpec) -> dict[str, bool]:
@@ -139,8 +154,9 @@ def _random_backbone(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> Pre
         settings |= {"vocab_size": len(tokenizer), **_special_ids(tokenizer)}
     try:
         return _build(settings, tokenizer, spec)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UserError(f"model.architecture cannot be built: {error}") from error
+    except _BUILD_ERRORS as error:
+        kind = "" if isinstance(error, (ValueError, TypeError)) else f"{type(error).__name__}: "
+        raise UserError(f"model.architecture cannot be built: {kind}{error}") from error
 
 
 def _build(settings: dict[str, Any], tokenizer: PreTrainedTokenizerFast, spec: ModelSpec) -> PreTrainedModel:
@@ -166,8 +182,10 @@ def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
 def _state_attention(config: PreTrainedConfig, spec: ModelSpec) -> None:
     """Write the attention mode where transformers, and whoever loads the export, will read it."""
     config.use_cache = False
-    if not getattr(config, "is_encoder_decoder", False):
-        config.is_causal = spec.attention == "causal"
+    config.is_causal = spec.attention == "causal"
+    if getattr(config, "attention_type", None) == "block_sparse":
+        log.warning("%s: full attention instead of block-sparse, which looks at the batch", config.model_type)
+        config.attention_type = "original_full"  # BigBird's, of one kind for all from the first short text on
 
 
 @torch.no_grad()
@@ -205,8 +223,20 @@ def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> Backbone:
 
 
 def _max_positions(backbone: PreTrainedModel) -> int | None:
-    """The model's own limit on positions (RoBERTa loses two to its offset)."""
+    """The model's own limit on positions (RoBERTa loses two to its offset).
+
+    A rotary embedding that changes at some length, in code that `rotary_per_text` does not know, ends there:
+    beyond, a long text would change the short ones beside it.
+    """
     limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    border = None if rotary_per_text(backbone) else scaling_border(backbone.config)
+    if border is not None and border < (limit or border + 1):
+        log.warning(
+            "texts end at %d tokens: beyond, the rotary scaling of %s looks at the longest text of a batch",
+            border,
+            type(backbone).__name__,
+        )
+        limit = border
     return None if limit is None else limit - position_offset(backbone)
 
 
