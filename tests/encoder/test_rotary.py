@@ -46,7 +46,7 @@ KINDS = {
     },
     "dynamic": {"model_type": "llama", "rope_parameters": DYNAMIC, "max_position_embeddings": 16},
 }
-LENGTHS = (9, 40, 16, 17, 25, 3, 100, 40)
+LENGTHS = (9, 16, 3, 40, 17, 25, 100, 40)  # the first chunk and the first rank hold short ones only
 
 
 def load(byte_level, kind, attention="causal", **settings):

@@ -108,18 +108,17 @@ def _mate_problem(encoder: Encoder) -> str | None:
     if not all(states.isfinite().all() for states in alone):
         return f"its states are not finite in {encoder.backbone.dtype}; see model.dtype"
     equal = _padded(encoder, _texts(texts, 2, 1))[1]
-    first, second, *_ = _padded(encoder, texts)
+    padded_TD, leaks = _states_and_leak(encoder, encoder._padded_states, texts)
+    first, second, *_ = padded_TD.split(list(texts.sequence_lengths))
     cases = {
         "beside one of equal length": (equal, alone[1]),
         "beside shorter ones": (first, alone[0]),
         "beside a longer one": (second, alone[1]),
     }
     for case, (states, expected) in cases.items():
-        if (gap := _gap(states, expected)) >= _tolerance(encoder):
+        if (gap := _gap(encoder, states, expected)) >= _tolerance(encoder):
             return f"a text's states change by {gap:.1e} {case}, against the text alone"
-    if _leaks(encoder, encoder._padded_states, texts):
-        return "a text's states depend on padding or on the texts beside it"
-    return None
+    return "a text's states depend on padding or on the texts beside it" if leaks else None
 
 
 @torch.no_grad()
@@ -135,7 +134,7 @@ def long_mate_problem(encoder: Encoder) -> str | None:
         return None
     texts = _probe(encoder, length)
     with eval_mode(encoder):
-        gap = _gap(_padded(encoder, texts)[0], _padded(encoder, _texts(texts, 0))[0])
+        gap = _gap(encoder, _padded(encoder, texts)[0], _padded(encoder, _texts(texts, 0))[0])
     return None if gap < _tolerance(encoder) else f"a text's states change by {gap:.1e} beside a long one"
 
 
@@ -143,52 +142,61 @@ def long_mate_problem(encoder: Encoder) -> str | None:
 def packing_problem(encoder: Encoder, tolerance: float | None = None) -> str | None:
     """Why this backbone cannot run packed, or None if packed and padded states agree and no text leaks.
 
-    The tolerance is relative to the largest state, see `_tolerance`.
+    The tolerance is relative, see `_gap`.
     """
     if variant := _attention_variant(encoder.backbone.config):
         return f"its configuration states {variant}"
     texts = _probe(encoder)
     with eval_mode(encoder):
         try:
-            packed = encoder._packed_states(texts).last_TD.float()
-            leaks = _leaks(encoder, encoder._packed_states, texts)
+            packed, leaks = _states_and_leak(encoder, encoder._packed_states, texts)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # code from the hub fails in its own ways; padded, it may still run
             return f"{type(error).__name__}: {error}".splitlines()[0]
         padded = torch.cat(_padded(encoder, texts))
     compared = sum(_LENGTHS[:3])  # not the special tokens of the last: some models look for padding by its id
-    gap = _gap(packed[:compared], padded[:compared])
+    gap = _gap(encoder, packed[:compared], padded[:compared])
     if gap >= (tolerance or _tolerance(encoder)):
         return f"packed and padded states differ by {gap:.1e}"
     return "packed, a text's states depend on the texts beside it" if leaks else None
 
 
-def _leaks(encoder: Encoder, run: Callable[[PackedTexts], HiddenStates], texts: PackedTexts) -> bool:
-    """Whether the second text's states have a gradient to anything but its own tokens.
+def _states_and_leak(
+    encoder: Encoder, run: Callable[[PackedTexts], HiddenStates], texts: PackedTexts
+) -> tuple[Tensor, bool]:
+    """All states in fp32, and whether the second text's have a gradient to anything but its own tokens.
 
     To an embedding of zeros they may: MobileBERT looks at its neighbours' embeddings, and that of padding
     is zero and stays so.
     """
     before, length = texts.sequence_lengths[:2]
     with torch.enable_grad(), embedded(encoder.backbone) as embeddings:
-        states = run(texts).last_TD[before : before + length]
-    projection = torch.randn(states.shape, generator=torch.Generator().manual_seed(0)).to(states)
-    (gradient,) = torch.autograd.grad(states, embeddings[0], projection)
+        all_states = run(texts).last_TD
+        states = all_states[before : before + length]
+        projection = torch.randn(states.shape, generator=torch.Generator().manual_seed(0)).to(states)
+        (gradient,) = torch.autograd.grad(states, embeddings[0], projection)
     depends = gradient.nan_to_num(0, 0, 0).any(-1) & embeddings[0].any(-1)  # an overflow proves nothing
     own = depends[0, before : before + length] if len(depends) == 1 else depends[1, :length]
-    return bool(depends.sum() > own.sum())
+    return all_states.detach().float(), bool(depends.sum() > own.sum())
 
 
-def _gap(states: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest state; infinite where it is not a number."""
-    gap = (states - expected).abs().max() / expected.abs().max()
-    return float(gap.nan_to_num(torch.inf))
+def _gap(encoder: Encoder, states: Tensor, expected: Tensor) -> float:
+    """The largest difference relative to the largest state, in half precision the root mean square of both.
+
+    Rounding in bf16 reaches 4e-2 of the largest state after 24 layers. Infinite where it is not a number.
+    """
+    size = (lambda x: x.norm()) if _is_half(encoder) else (lambda x: x.abs().max())
+    return float((size(states - expected) / size(expected)).nan_to_num(torch.inf))
 
 
 def _tolerance(encoder: Encoder) -> float:
-    """2e-5 in fp32; 5e-2 in half precision, whose rounding is 1e-2. Real differences are of order 1."""
-    return 2e-5 if encoder.backbone.dtype in (torch.float32, torch.float64) else 5e-2
+    """2e-5 in fp32; 8e-2 in half precision, where gradients find what is smaller."""
+    return 8e-2 if _is_half(encoder) else 2e-5
+
+
+def _is_half(encoder: Encoder) -> bool:
+    return encoder.backbone.dtype in (torch.float16, torch.bfloat16)
 
 
 def _attention_variant(config: PreTrainedConfig) -> str | None:
