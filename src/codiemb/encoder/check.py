@@ -1,11 +1,13 @@
 """Refuse a model's impossible settings before anything is built."""
 
 import difflib
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig
 
 from codiemb.encoder.model_files import ADAPTER_CONFIG, check_parts, has_weights, inner_folder, is_adapter
 from codiemb.encoder.spec import ModelSpec
@@ -90,6 +92,23 @@ def _check_target_modules(value: object) -> None:
         )
 
 
+def refuse_encoder_decoder(config: PreTrainedConfig, path: str, backbone: nn.Module | None = None) -> None:
+    """Refuse what has two towers or no text of its own, by its config and, once it is there, by its inputs.
+
+    Raises:
+        UserError: naming the model and its kind.
+    """
+    inputs = inspect.signature(type(backbone).forward).parameters if backbone is not None else {}
+    use = "use an encoder (bert, xlm-roberta, modernbert) or a decoder (youtu, qwen3, llama)"
+    if getattr(config, "is_encoder_decoder", False) or "decoder_input_ids" in inputs:
+        raise UserError(f"{path} is an encoder-decoder ({config.model_type}), which is not supported: {use}")
+    needed = ("vocab_size", "hidden_size", "num_hidden_layers")
+    if missing := [key for key in needed if not hasattr(config, key)]:
+        raise UserError(
+            f"{path} ({config.model_type}) is no text model: its config states no {', '.join(missing)}; {use}"
+        )
+
+
 def _check_folder(folder: Path, key: str) -> None:
     model = folder / inner_folder(folder)
     check_parts(model, key)
@@ -114,6 +133,7 @@ def _check_architecture(architecture: dict[str, Any]) -> None:
         raise UserError(
             f"model.architecture.model_type={architecture['model_type']!r} is unknown to this transformers"
         ) from error
+    refuse_encoder_decoder(example, f"model.architecture.model_type={example.model_type}")
     known = {*example.to_dict(), *example.attribute_map, "rope_theta", "rope_scaling"}
     for key in architecture:
         if key not in known and not hasattr(example, key):

@@ -19,6 +19,7 @@ from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
 from codiemb.distributed import max_over_ranks
 from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
 from codiemb.encoder.pooling import PoolingMode, pool
+from codiemb.encoder.rotary import rotary_per_text
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
 from codiemb.encoder.tokenization import Side, TextTokenizer
 
@@ -82,6 +83,7 @@ class Encoder(nn.Module):
         self.packed = packed
         self.max_tokens_per_chunk = max_tokens_per_chunk
         self._position_offset = position_offset(backbone)
+        self._rotaries = rotary_per_text(backbone)
         self._padded_attention: str = backbone.config._attn_implementation
 
     def forward(self, texts: PackedTexts) -> Embeddings:
@@ -164,7 +166,7 @@ class Encoder(nn.Module):
         return self._packed_states(texts) if self.packed else self._padded_states(texts)
 
     def _packed_states(self, texts: PackedTexts) -> HiddenStates:
-        self._use_attention(PACKED_ATTENTION)
+        self._prepare(PACKED_ATTENTION, texts.sequence_lengths)
         ids_1T = texts.input_ids_T[None]
         packing = Packing.of(texts.sequence_lengths, ids_1T.device, causal=self.attention == "causal")
         positions_1T = position_ids(texts.sequence_lengths, ids_1T.device) + self._position_offset
@@ -180,7 +182,7 @@ class Encoder(nn.Module):
         return HiddenStates(output.last_hidden_state[0], middle)
 
     def _padded_states(self, texts: PackedTexts) -> HiddenStates:
-        self._use_attention(self._padded_attention)
+        self._prepare(self._padded_attention, texts.sequence_lengths)
         rows = texts.input_ids_T.split(list(texts.sequence_lengths))
         pad_id = self.tokenizer.hf.pad_token_id or 0
         ids_SL = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=pad_id)
@@ -204,9 +206,12 @@ class Encoder(nn.Module):
             f"trained, {self.attention} attention, {self.pooling} pooling, {mode}"
         )
 
-    def _use_attention(self, name: str) -> None:
-        if self.backbone.config._attn_implementation != name:
-            self.backbone.set_attn_implementation(name)
+    def _prepare(self, attention: str, sequence_lengths: tuple[int, ...]) -> None:
+        """What the coming pass needs to know; a recomputed chunk comes by here again."""
+        if self.backbone.config._attn_implementation != attention:
+            self.backbone.set_attn_implementation(attention)
+        for rotary in self._rotaries:
+            rotary.lengths = sequence_lengths
 
     @torch.no_grad()
     def encode(

@@ -9,9 +9,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from codiemb.batch import LanguageBatch, TokenStates
 from codiemb.encoder.adapter import split_adapter
+from codiemb.encoder.backbone import source_of
 from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.folder_settings import with_folder_settings
-from codiemb.encoder.loading import source_of
+from codiemb.encoder.soundness import refuse_nonfinite
 from codiemb.encoder.spec import ModelSpec
 
 
@@ -102,6 +103,7 @@ def _pretrained_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead | None:
     name = next(name for name, module in model.named_modules() if module is output)
     if f"{name}.weight" in report["missing_keys"]:
         return None
+    refuse_nonfinite(output, f"{path} (language-model head)", spec.dtype)
     bias_V = None if output.bias is None else output.bias.detach()
     return LanguageHead(output.weight.detach(), bias_V).to(_embedding(encoder).device)
 

@@ -1,17 +1,13 @@
 """Build an encoder from a ModelSpec: a folder, a hub id, or random weights of a stated architecture."""
 
 import logging
-import pickle
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
@@ -20,17 +16,27 @@ from transformers import (
 )
 
 from codiemb.encoder.adapter import merge_adapter, split_adapter
-from codiemb.encoder.check import check_path, check_spec, warn_of_backslashes
+from codiemb.encoder.backbone import (
+    BUILD_ERRORS,
+    architecture_of,
+    is_random,
+    not_to_be_had,
+    pretrained_backbone,
+    random_backbone,
+    source_of,
+    unbuildable,
+)
+from codiemb.encoder.check import check_path, check_spec, refuse_encoder_decoder, warn_of_backslashes
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
 from codiemb.encoder.folder_settings import with_folder_settings
-from codiemb.encoder.model_files import check_json
 from codiemb.encoder.pooling import PoolingMode
+from codiemb.encoder.rotary import rotary_per_text, scaling_border
+from codiemb.encoder.soundness import refuse_untrained
 from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.encoder.tokenizer_parts import check_vocabulary, lower_case, set_padding_token
-from codiemb.encoder.verify import packing_problem, verify_attention
+from codiemb.encoder.verify import padding_reason
 from codiemb.errors import UserError
-from codiemb.hub import hub_is_reachable
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +50,14 @@ def load_tokenizer(spec: ModelSpec) -> TextTokenizer:
     spec, _ = _with_settings(spec)
     warn_of_backslashes(spec)
     spec, _ = split_adapter(spec)
-    tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if _is_random(spec) else None)
+    tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if is_random(spec) else None)
     return TextTokenizer(
         tokenizer,
         PromptTemplate(**vars(spec.prompt)),
         pool_prompt=spec.pool_prompt,
         prompt_apart=spec.prompt_apart,
         append_eos=spec.append_eos,
-        max_positions=_max_positions(_config(spec, tokenizer), spec),
+        max_positions=_max_positions(architecture_of(spec, tokenizer), spec),
     )
 
 
@@ -73,10 +79,11 @@ def load_encoder(
     for change in changed:
         log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
     spec, adapter = split_adapter(spec)
-    config = _config(spec, tokenizer.hf)
-    backbone = _random_backbone(config, spec) if _is_random(spec) else _pretrained_backbone(config, spec)
+    config = architecture_of(spec, tokenizer.hf)
+    backbone = random_backbone(config, spec) if is_random(spec) else pretrained_backbone(config, spec)
     check_vocabulary(tokenizer.hf, backbone, spec.tokenizer or spec.path or spec.name)
     backbone = backbone if adapter is None else merge_adapter(backbone, adapter)
+    rotary_per_text(backbone)
     trained = _with_lora(backbone, spec)
     _freeze_pooler(backbone)
     encoder = Encoder(
@@ -88,11 +95,10 @@ def load_encoder(
         middle_layer=_middle_layer(spec.middle_layer, backbone.config),
         max_tokens_per_chunk=max_tokens_per_chunk,
     )
-    problem = packing_problem(encoder)
-    if problem is not None:
+    if problem := padding_reason(encoder):
         encoder.packed = False
         log.warning("%s runs padded, not packed: %s", type(backbone).__name__, problem)
-    verify_attention(encoder)
+    refuse_untrained(encoder)
     _warn_of_straddling(encoder)
     return encoder
 
@@ -104,10 +110,6 @@ def _with_settings(spec: ModelSpec) -> tuple[ModelSpec, list[str]]:
     spec, changed = with_folder_settings(spec)
     check_spec(spec)
     return spec, changed
-
-
-def _is_random(spec: ModelSpec) -> bool:
-    return spec.weights == "random" or spec.path is None
 
 
 def _warn_of_straddling(encoder: Encoder) -> None:
@@ -132,7 +134,7 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
         if fallback is not None:
             log.warning("no tokenizer at %r; using %s (the weights are random anyway)", path, fallback)
             return _load_tokenizer(replace(spec, tokenizer=fallback), None)
-        raise _missing(spec, "tokenizer", path, error) from error
+        raise not_to_be_had(spec, "tokenizer", path, error) from error
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer at {path!r} is a slow one, without character offsets: unsupported")
     fast = cast(PreTrainedTokenizerFast, tokenizer)
@@ -140,103 +142,6 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     if spec.lower_case:
         lower_case(fast)
     return fast
-
-
-def _config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    """The architecture: as the model's folder or the hub has it, or as `spec.architecture` states it."""
-    if _is_random(spec):
-        config = _stated_config(spec, tokenizer)
-    else:
-        path = cast(str, spec.path)
-        try:
-            config = AutoConfig.from_pretrained(path, **source_of(path, spec))
-        except Exception as error:  # damaged files make libraries fall over in any way
-            raise _missing(spec, "model", path, error) from error
-    _state_attention(config, spec)
-    return config
-
-
-def _pretrained_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
-    path = cast(str, spec.path)
-    try:
-        backbone, report = AutoModel.from_pretrained(
-            path,
-            config=config,
-            dtype=getattr(torch, spec.dtype),
-            output_loading_info=True,
-            **source_of(path, spec),
-        )
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # as above
-        raise _missing(spec, "model", path, error) from error
-    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
-    if missing:
-        raise UserError(
-            f"{path} lacks {len(missing)} weights of {type(backbone).__name__} ({', '.join(missing[:3])}), "
-            "which would stay random: its weights belong to another architecture"
-        )
-    return backbone
-
-
-def source_of(path: str, spec: ModelSpec) -> dict[str, Any]:
-    """From where, and with whose code: local files only if the hub does not answer.
-
-    Without that, huggingface_hub retries for 47 seconds before it says that there is no network.
-    """
-    local = Path(path).is_dir() or not hub_is_reachable()
-    place = {"subfolder": spec.subfolder} if path == spec.path and spec.subfolder else {}
-    return {"trust_remote_code": spec.trust_remote_code, "local_files_only": local, **place}
-
-
-def _stated_config(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    settings = dict(spec.architecture)
-    if "vocab_size" not in settings:
-        settings |= {"vocab_size": len(tokenizer), **_special_ids(tokenizer)}
-    try:
-        config = AutoConfig.for_model(**settings)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UserError(f"model.architecture cannot be built: {error}") from error
-    if config.vocab_size < len(tokenizer):
-        raise UserError(
-            f"model.architecture.vocab_size={config.vocab_size} is smaller than the tokenizer's vocabulary "
-            f"({len(tokenizer)}); leave it out to take the tokenizer's"
-        )
-    return config
-
-
-def _random_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTrainedModel:
-    try:
-        backbone = AutoModel.from_config(config, dtype=getattr(torch, spec.dtype))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"model.architecture cannot be built: {error}") from error
-    if spec.init == "bag_of_words":
-        _init_bag_of_words(backbone)
-    return backbone
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
-    names = ("pad", "bos", "eos", "cls", "sep")
-    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in names}
-
-
-def _state_attention(config: PreTrainedConfig, spec: ModelSpec) -> None:
-    """Write the attention mode where transformers, and whoever loads the export, will read it."""
-    config.use_cache = False
-    if not getattr(config, "is_encoder_decoder", False):
-        config.is_causal = spec.attention == "causal"
-
-
-@torch.no_grad()
-def _init_bag_of_words(backbone: PreTrainedModel) -> None:
-    """Start near a bag of words: token embeddings of unit variance, every block nearly silent.
-
-    The blocks keep 1 % of their scale instead of zero, so that the attention check still sees them.
-    """
-    cast(nn.Embedding, backbone.get_input_embeddings()).weight.normal_()
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.Linear) and name.endswith(("o_proj", "down_proj")):
-            module.weight.mul_(0.01)
 
 
 def _freeze_pooler(backbone: PreTrainedModel) -> None:
@@ -262,17 +167,27 @@ def _with_lora(backbone: PreTrainedModel, spec: ModelSpec) -> Backbone:
 
 
 def _max_positions(config: PreTrainedConfig, spec: ModelSpec) -> int | None:
-    """The model's own limit on positions (RoBERTa loses two to its offset)."""
-    limit: int | None = getattr(config, "max_position_embeddings", None)
-    if limit is None:
-        return None
+    """The model's own limit on positions (RoBERTa loses two to its offset).
+
+    A rotary embedding that changes at some length, in code that `rotary_per_text` does not know, ends there:
+    beyond, a long text would change the short ones beside it.
+    """
     try:
-        with torch.device("meta"):  # modules without memory: the offset is seen before any weight is read
+        with torch.device("meta"):  # modules without memory: all of this is seen before any weight is read
             skeleton = AutoModel.from_config(config, trust_remote_code=spec.trust_remote_code)
-    except (ValueError, TypeError) as error:
-        what = "model.architecture" if _is_random(spec) else f"the model at {spec.path}"
-        raise UserError(f"{what} cannot be built: {error}") from error
-    return limit - position_offset(skeleton)
+    except BUILD_ERRORS as error:
+        raise unbuildable(spec, error) from error
+    refuse_encoder_decoder(config, spec.path or spec.name, skeleton)
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    border = None if rotary_per_text(skeleton) else scaling_border(config)
+    if border is not None and border < (limit or border + 1):
+        log.warning(
+            "texts end at %d tokens: beyond, the rotary scaling of %s looks at the longest text of a batch",
+            border,
+            type(skeleton).__name__,
+        )
+        limit = border
+    return None if limit is None else limit - position_offset(skeleton)
 
 
 def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
@@ -284,28 +199,3 @@ def _middle_layer(setting: str | None, config: PreTrainedConfig) -> int | None:
     if not 0 <= layer <= num_layers:
         raise UserError(f"model.middle_layer={setting} is outside 0..{num_layers}")
     return layer
-
-
-def _missing(spec: ModelSpec, what: str, path: str, error: Exception) -> UserError:
-    """One clear error for a model or tokenizer that is not to be had, with the ways on."""
-    reason = " ".join(str(error).split())[:200]
-    if not isinstance(error, OSError | ValueError | RuntimeError | ImportError):
-        reason = f"{type(error).__name__}: {reason}"
-    if "trust_remote_code" in str(error):
-        return UserError(
-            f"{path} brings its own Python code; read it, then allow it with model.trust_remote_code=true"
-        )
-    if isinstance(error, pickle.UnpicklingError):
-        return UserError(
-            f"{path}: the weights are a pickle with more than tensors in it, and were not opened"
-        )
-    if Path(path).is_dir():
-        check_json(Path(path) / (spec.subfolder if path == spec.path else ""))
-        return UserError(f"cannot load a {what} from the folder {path}: {reason}")
-    ways = [f"model.{'path' if path == spec.path else 'tokenizer'}=FOLDER", "model=youtu_tiny"]
-    if spec.architecture and spec.path is not None:
-        ways.insert(1, "model.weights=random")
-    return UserError(
-        f"model={spec.name} needs {path!r}, which is neither a local folder nor to be had from the hub "
-        f"({reason}). Ways on: {', '.join(ways)}"
-    )
