@@ -3,7 +3,7 @@
 One environment per pair of releases, made with the registry that pip is set to, one after the other, each
 deleted when it has answered. torch is installed once, first and alone, and all pairs see it. About a minute
 and 200 MB a pair, 1.2 GB for torch and what else they share. Writes answers.json and README.md beside it, and
-exits 1 if a cell is wrong silently.
+exits 1 if a cell is wrong silently, but for AutoModel under 5.0 and 5.1 (head.md says why).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from experiments.consumers.exports import write_exports
 HERE = Path(__file__).parent
 TORCH = "2.13.0"
 _SHARED = ["numpy", "scikit-learn", "pillow", "pyyaml", "requests", "tqdm", "typer"]  # neither pins them
+_NO_WAY_TO_REFUSE = ("T 5.0.0", "T 5.1.0")  # AutoModel alone, see head.md
 ANSWERS = HERE / "answers.json"
 DOORS = ("sentence-transformers", "transformers")
 Outcomes = dict[str, dict[str, str]]  # by export, then by door
@@ -69,10 +70,15 @@ def main() -> int:
             answers[str(pair)] = _ask(pair, folder, torch_site)
             _log(f"{pair}: {time.monotonic() - started:.0f} s")
             _record(answers)
-    cells = [text for doors in answers.values() for row in doors.values() for text in row.values()]
-    silent = sum("silently" in text for text in cells)
-    _log(f"{len(cells)} cells, {silent} wrong silently")
-    return min(silent, 1)
+    silent = [
+        f"{pair}, {export}, {door}"
+        for pair, outcomes in answers.items()
+        for export, row in outcomes.items()
+        for door, text in row.items()
+        if "silently" in text and not (door == "transformers" and pair.endswith(_NO_WAY_TO_REFUSE))
+    ]
+    _log("\n".join(["wrong silently:", *silent]) if silent else "nothing is wrong silently that need not be")
+    return min(len(silent), 1)
 
 
 def _recorded() -> dict[str, Outcomes]:
