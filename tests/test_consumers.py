@@ -11,6 +11,7 @@ from codiemb import consumers
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
 from codiemb.export import export_cosine, export_sentence_transformer
 from tests.support import tiny
+from tests.support.paths import ROOT
 
 INSTRUCTION = "Retrieve documents that answer the question"
 COLON, SPACE = "Instruct: {instruction}\nQuery:", "Instruct: {instruction}\nQuery: "
@@ -123,6 +124,19 @@ def test_a_refusal_does_not_outlive_its_reason(export, tmp_path):
     again = load_encoder(ModelSpec(path=str(folder), attention="causal", folder_settings=False))
     export_sentence_transformer(again, tmp_path / "again", query_instruction=INSTRUCTION)
     assert "pruned_heads" not in read(tmp_path / "again")
+
+
+def test_every_kind_that_transformers_4_may_load_stands_in_the_table_as_right():
+    lines = (ROOT / "experiments/consumers/README.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    header = next(row for row in rows if row[0] == "export")
+    under_4 = [number for number, title in enumerate(header) if ", T 4." in title]
+    assert under_4
+    for model_type, attention in consumers.RIGHT_UNDER_4:
+        tried = [row for row in rows if row[0].startswith(f"{model_type}_{attention}_")]
+        cells = {row[number] for row in tried for number in under_4}
+        assert "right" in cells, (model_type, attention)
+        assert not [cell for cell in cells if "wrong" in cell], (model_type, attention)
 
 
 # Prompts

@@ -6,7 +6,9 @@ from typing import Any
 
 from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
-from codiemb.fusion.model_folder import CONFIG_FILE, Checkpoint, TensorInfo, read_json
+from codiemb.fusion.json_files import as_object, read_object
+from codiemb.fusion.model_folder import CONFIG_FILE, Checkpoint, TensorInfo
+from codiemb.fusion.names import is_optional
 
 # Where a config was written and how it is loaded; nothing of what the model computes.
 _CIRCUMSTANCES = {
@@ -16,6 +18,7 @@ _CIRCUMSTANCES = {
     "dtype",
     "torch_dtype",
     "use_cache",
+    "pruned_heads",  # an export's word to older releases
 }
 _ONE_MODEL = "only checkpoints of one architecture and one tokenizer can be fused"
 _Difference = tuple[str, object, object]  # dotted key, first value, second value
@@ -23,7 +26,7 @@ _MISSING = "missing"
 
 
 def check_same(first: Checkpoint, other: Checkpoint) -> None:
-    """Same config, tensors, tokenizer and embedding settings.
+    """Same config, weights, tokenizer and embedding settings; heads, poolers and buffers may differ.
 
     Raises:
         UserError: naming both folders, the first key that differs and its values.
@@ -31,9 +34,19 @@ def check_same(first: Checkpoint, other: Checkpoint) -> None:
     configs = [_config(checkpoint) for checkpoint in (first, other)]
     common = configs[0].keys() & configs[1].keys() - _CIRCUMSTANCES  # older releases write fewer keys
     _refuse(first, other, CONFIG_FILE, *({key: c[key] for key in sorted(common)} for c in configs))
-    _refuse(first, other, "weights", *(_tensors(checkpoint.tensors) for checkpoint in (first, other)))
+    _refuse(first, other, "weights", *(_weights(checkpoint.tensors) for checkpoint in (first, other)))
     _refuse(first, other, "tokenizer.json", *(_tokenizer(checkpoint.folder) for checkpoint in (first, other)))
     _refuse(first, other, SETTINGS_FILE, *(_settings(checkpoint.folder) for checkpoint in (first, other)))
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """There is something to fuse.
+
+    Raises:
+        UserError: the folder holds heads and buffers alone.
+    """
+    if not _weights(checkpoint.tensors):
+        raise UserError(f"{checkpoint.name} has no weights that an embedding depends on; {_ONE_MODEL}")
 
 
 def check_distinct(checkpoints: list[Checkpoint]) -> None:
@@ -51,29 +64,33 @@ def check_distinct(checkpoints: list[Checkpoint]) -> None:
 
 
 def check_base(base: Checkpoint, first: Checkpoint) -> Checkpoint:
-    """Same kind of model and vocabulary, and a tensor of the same shape for each of the checkpoints'.
+    """Same kind of model and vocabulary, and a tensor of the same shape for each of the checkpoints' weights.
 
-    The base may have more (a language-model head), name its tensors with a prefix ("model."), be of another
-    dtype, and lack a pooler, on which no embedding depends.
+    The base may have more or less that no embedding depends on (a language-model head, a pooler, buffers),
+    and be of another dtype.
 
     Returns:
-        The base, with that prefix.
+        The base, with those of its tensors that the checkpoints have as well, in the same shape.
 
     Raises:
         UserError: naming both folders, the first key that differs and its values.
     """
     kinds = [{"model_type": _config(checkpoint).get("model_type")} for checkpoint in (base, first)]
     _refuse(base, first, CONFIG_FILE, *kinds)
-    names = [name for name in first.tensors if "pooler" not in name]
-    prefix = _prefix(base, names)
-    tensors = {name: base.tensors[prefix + name] for name in first.tensors if prefix + name in base.tensors}
+    names = _weights(first.tensors)
     pairs = [
-        {name: str(list(t[name].shape)) for name in names if name in t} for t in (tensors, first.tensors)
+        {name: str(list(side.tensors[name].shape)) for name in names if name in side.tensors}
+        for side in (base, first)
     ]
     _refuse(base, first, "weights", *pairs)
     vocabularies = [_vocabulary(checkpoint.folder) for checkpoint in (base, first)]
     _refuse(base, first, "tokenizer.json", *vocabularies)
-    return replace(base, tensors=tensors, prefix=prefix)
+    same = {
+        name: info
+        for name, info in base.tensors.items()
+        if name in first.tensors and info.shape == first.tensors[name].shape
+    }
+    return replace(base, tensors=same)
 
 
 def first_difference(a: object, b: object, path: str = "") -> _Difference | None:
@@ -102,32 +119,31 @@ def _refuse(first: Checkpoint, other: Checkpoint, file: str, a: object, b: objec
 
 
 def _config(checkpoint: Checkpoint) -> dict[str, Any]:
-    return read_json(checkpoint.folder / CONFIG_FILE) or {}
+    return read_object(checkpoint.folder / CONFIG_FILE)
 
 
-def _tensors(tensors: dict[str, TensorInfo]) -> dict[str, str]:
-    return {name: f"{info.dtype}{list(info.shape)}" for name, info in sorted(tensors.items())}
+def _weights(tensors: dict[str, TensorInfo]) -> dict[str, str]:
+    """What embeddings depend on, with type and shape."""
+    return {
+        name: f"{info.dtype}{list(info.shape)}"
+        for name, info in sorted(tensors.items())
+        if not is_optional(name, info.dtype)
+    }
 
 
 def _tokenizer(folder: Path) -> dict[str, Any] | None:
     """All of it but how long a text may be; None where a folder has none of this format."""
-    tokenizer = read_json(folder / "tokenizer.json")
-    return tokenizer and {k: v for k, v in tokenizer.items() if k not in ("truncation", "padding")}
+    tokenizer = read_object(folder / "tokenizer.json")
+    return {k: v for k, v in tokenizer.items() if k not in ("truncation", "padding")} or None
 
 
 def _vocabulary(folder: Path) -> object | None:
-    return (_tokenizer(folder) or {}).get("model", {}).get("vocab")
+    model = as_object((_tokenizer(folder) or {}).get("model"), folder / "tokenizer.json", "model")
+    return model.get("vocab")
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:
     """Pooling, attention and prompts of an export of ours."""
-    settings = (read_json(folder / SETTINGS_FILE) or {}).get("model")
-    return settings and {key: value for key, value in settings.items() if key != "max_tokens"}
-
-
-def _prefix(base: Checkpoint, names: list[str]) -> str:
-    """What the base puts before the checkpoints' names; nothing, if no prefix fits all of them."""
-    candidates = sorted(
-        {key.removesuffix(names[0]) for key in base.tensors if key.endswith(names[0])}, key=len
-    )
-    return next((p for p in candidates if all(p + name in base.tensors for name in names)), "")
+    path = folder / SETTINGS_FILE
+    settings = as_object(read_object(path).get("model"), path, "model")
+    return {key: value for key, value in settings.items() if key != "max_tokens"} or None

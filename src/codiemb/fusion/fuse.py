@@ -1,22 +1,26 @@
 """Fuse model folders tensor by tensor: in memory are one tensor of each checkpoint and one output file."""
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from codiemb.atomic import write_text, written_whole
 from codiemb.errors import UserError
 from codiemb.fusion.adapter import ADAPTER_CONFIG
-from codiemb.fusion.compare import check_base, check_distinct, check_same
+from codiemb.fusion.compare import check_base, check_distinct, check_same, check_weights
+from codiemb.fusion.json_files import read_json
 from codiemb.fusion.method import FusionSpec, check_fusion
-from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint, read_json
+from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint
+from codiemb.fusion.names import is_buffer, is_head, is_table
 from codiemb.fusion.record import fusion_record
 from codiemb.fusion.shards import Shards
 from codiemb.fusion.weights import TensorReport, fuse_tensor
+
+log = logging.getLogger(__name__)
 
 FUSION_FILE = "fusion.json"
 MAX_SHARD_BYTES = 2**30
@@ -55,6 +59,7 @@ def fuse(
     spec = spec or FusionSpec()
     check_fusion(spec, checkpoints, base)
     opened = [open_checkpoint(path, base) for path in checkpoints]
+    check_weights(opened[0])
     for other in opened[1:]:
         check_same(opened[0], other)
     check_distinct(opened)
@@ -70,29 +75,55 @@ def fuse(
 def _write_weights(
     spec: FusionSpec, origin: Checkpoint, checkpoints: list[Checkpoint], shards: Shards
 ) -> dict[str, TensorReport]:
-    """Fuse and write every tensor.
+    """Fuse and write every tensor that all checkpoints have, under the first one's names.
 
-    Integer tensors must agree. What the base lacks (a pooler, see check_base) is the first checkpoint's.
+    Integer tensors must agree. Buffers are the first checkpoint's, and so is a pooler that the base lacks.
     """
     reports: dict[str, TensorReport] = {}
-    for name in sorted(checkpoints[0].tensors):
-        thetas = [checkpoint.read(name) for checkpoint in checkpoints]
-        if not thetas[0].is_floating_point():
-            _refuse_unequal(name, checkpoints, thetas)
-        if not thetas[0].is_floating_point() or name not in origin.tensors:
-            shards.add(name, thetas[0].clone())
+    for name in _shared_names(origin, checkpoints):
+        stored = checkpoints[0].stored[name]
+        buffer = is_buffer(name, checkpoints[0].tensors[name].dtype)
+        if buffer and not is_table(name):
+            _refuse_unequal(name, checkpoints)
+        if buffer or name not in origin.tensors:
+            shards.add(stored, checkpoints[0].read(name).clone())
             continue
+        thetas = [checkpoint.read(name) for checkpoint in checkpoints]
         fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas)
         if not fused.isfinite().all():
             _refuse_infinite(name, [*checkpoints, origin])
-        shards.add(name, fused)
+        shards.add(stored, fused)
     shards.close()
     return reports
 
 
-def _refuse_unequal(name: str, checkpoints: list[Checkpoint], thetas: list[Tensor]) -> None:
-    for checkpoint, theta in zip(checkpoints, thetas, strict=True):
-        if not torch.equal(theta, thetas[0]):
+def _shared_names(origin: Checkpoint, checkpoints: list[Checkpoint]) -> list[str]:
+    """What is written; what is not is logged: heads, poolers, buffers that one side lacks or has otherwise.
+
+    A head that the base lacks is left out as well: where it is tied to the token embeddings, the first
+    checkpoint's would no longer be.
+    """
+    first = checkpoints[0].tensors
+    shared = [
+        name
+        for name, info in first.items()
+        if all(checkpoint.tensors.get(name) == info for checkpoint in checkpoints)
+        and (name in origin.tensors or not is_head(name))
+    ]
+    left_out = sorted({name for side in [*checkpoints, origin] for name in side.tensors} - set(shared))
+    if left_out:
+        log.info(
+            "not every checkpoint and the base have the same %s: left out, no embedding depends on them",
+            ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""),
+        )
+    return sorted(shared)
+
+
+def _refuse_unequal(name: str, checkpoints: list[Checkpoint]) -> None:
+    first = checkpoints[0].read(name)
+    for checkpoint in checkpoints[1:]:
+        theta = checkpoint.read(name)
+        if not torch.equal(theta, first):
             raise UserError(
                 f"{checkpoint.name} differs from {checkpoints[0].name} in {name}: {theta.dtype} has no mean"
             )
@@ -104,14 +135,21 @@ def _refuse_infinite(name: str, checkpoints: list[Checkpoint]) -> None:
             raise UserError(f"{checkpoint.name} has NaN or infinity in {name}: did its training diverge?")
 
 
+def _module_folders(path: Path) -> list[str]:
+    modules = read_json(path) or []
+    rows = modules if isinstance(modules, list) else [modules]
+    if not all(isinstance(row, dict) and isinstance(row.get("path"), str) for row in rows):
+        raise UserError(f"{path} is not a list of modules, each with a path; copy the folder again")
+    return [Path(row["path"]).name for row in rows]
+
+
 def _copy_texts(source: Path, target: Path) -> None:
     """Everything that makes the folder a model but its weights; further modules must have none.
 
     Raises:
         UserError: a module of sentence-transformers after the model has weights of its own.
     """
-    modules = read_json(source / "modules.json") or []
-    folders = dict.fromkeys(["", *(Path(module["path"]).name for module in modules)])
+    folders = dict.fromkeys(["", *_module_folders(source / "modules.json")])
     for folder in folders:
         for path in sorted((source / folder).glob("*")):
             if folder and path.suffix in _WEIGHTS:

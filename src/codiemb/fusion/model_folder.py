@@ -1,15 +1,16 @@
 """A model folder as a collection of tensors that are read one at a time."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from codiemb.errors import UserError
 from codiemb.fusion.adapter import ADAPTER_CONFIG, Adapter, open_adapter
+from codiemb.fusion.json_files import as_object, read_object
+from codiemb.fusion.names import plain_names
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -30,25 +31,24 @@ class Checkpoint:
     Attributes:
         name: as the user gave it, for messages and records.
         folder: where config, tokenizer and weights lie.
-        tensors: shape and dtype by name.
-        files: the file of each tensor.
+        tensors: shape and dtype by plain name (names.plain_names).
+        stored: the name in the files, by plain name.
+        files: the file of each tensor, by plain name.
         adapter: merged into what is read.
-        prefix: in front of every name in the files.
     """
 
     name: str
     folder: Path
     tensors: dict[str, TensorInfo]
+    stored: dict[str, str]
     files: dict[str, Path]
     adapter: Adapter | None = None
-    prefix: str = ""
 
     def read(self, name: str) -> Tensor:
         """One tensor, its adapter merged."""
-        stored = self.prefix + name
-        with safe_open(self.files[stored], "pt") as file:
-            tensor: Tensor = file.get_tensor(stored)
-        return tensor if self.adapter is None else self.adapter.merged(stored, tensor)
+        with safe_open(self.files[name], "pt") as file:
+            tensor: Tensor = file.get_tensor(self.stored[name])
+        return tensor if self.adapter is None else self.adapter.merged(name, tensor)
 
 
 def open_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpoint:
@@ -73,7 +73,17 @@ def open_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
             tensors |= _header(file, [name for name, where in files.items() if where == file])
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read as a model: {error}") from error
-    return Checkpoint(str(path), folder, tensors, files)
+    stored = plain_names({name: info.dtype for name, info in tensors.items()})
+    if len(stored) < len(tensors):
+        twice = min(tensors.keys() - stored.values())
+        raise UserError(f"{path} has two tensors of one name: {twice}, with and without a prefix")
+    return Checkpoint(
+        str(path),
+        folder,
+        {name: tensors[key] for name, key in stored.items()},
+        stored,
+        {name: files[key] for name, key in stored.items()},
+    )
 
 
 def is_adapter(folder: Path) -> bool:
@@ -97,41 +107,31 @@ def model_folder(folder: Path) -> Path:
     )
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401  JSON
-    """A JSON file, or None where there is none.
-
-    Raises:
-        UserError: it is not JSON.
-    """
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error})") from error
-
-
 def _with_adapter(folder: Path, name: str, base: str | Path | None) -> Checkpoint:
     adapter, named = open_adapter(folder)
     own = next((path for path in (named, base) if path is not None and Path(path).is_dir()), None)
     if own is None:
         raise UserError(f"{folder} is an adapter of {named!r}, which is no folder here; set fuse.base=FOLDER")
     merged = open_checkpoint(own)
-    for weight in adapter.factors:
+    plain = {stored: name for name, stored in merged.stored.items()}
+    adapter = adapter.renamed(plain)
+    for weight, shape in adapter.shapes.items():
         if weight not in merged.tensors:
             raise UserError(f"{folder} adapts {weight}, which its base {own} does not have")
+        if shape != merged.tensors[weight].shape:
+            found = list(merged.tensors[weight].shape)
+            raise UserError(f"{folder} adapts {weight} as {list(shape)}, but its base {own} has {found}")
     return replace(merged, name=name, adapter=adapter)
 
 
 def _files(folder: Path) -> dict[str, Path]:
     """The file of every tensor: of a single file, or as the index of a sharded model says."""
-    index = read_json(folder / INDEX_FILE)
-    if index is not None:
-        files = {name: folder / file for name, file in index["weight_map"].items()}
-        for name, file in files.items():
-            if not file.is_file():
-                raise UserError(f"{folder}: {INDEX_FILE} names {file.name} for {name}, which is not there")
-        return files
+    path = folder / INDEX_FILE
+    if path.is_file():
+        weight_map = as_object(read_object(path).get("weight_map"), path, "weight_map")
+        if not weight_map:
+            raise UserError(f"{path} has no weight_map, or an empty one; copy the folder again")
+        return {name: _named_file(folder, name, file) for name, file in weight_map.items()}
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise UserError(
@@ -139,6 +139,23 @@ def _files(folder: Path) -> dict[str, Path]:
         )
     with safe_open(file, "pt") as opened:
         return dict.fromkeys(opened.keys(), file)
+
+
+def _named_file(folder: Path, name: str, file: object) -> Path:
+    """A file that an index names, which must lie in the folder, or among the blobs of a hub cache."""
+    if not isinstance(file, str) or not file:
+        raise UserError(f"{folder / INDEX_FILE}: weight_map.{name} is {file!r:.60}, not the name of a file")
+    path = folder / file
+    real, home = path.resolve(), folder.resolve()
+    blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else None
+    named_inside = not Path(file).is_absolute() and ".." not in Path(file).parts
+    if not named_inside or (not real.is_relative_to(home) and real.parent != blobs):
+        raise UserError(
+            f"{folder / INDEX_FILE}: weight_map.{name} is {file!r}, which lies outside the folder"
+        )
+    if not path.is_file():
+        raise UserError(f"{folder}: {INDEX_FILE} names {path.name} for {name}, which is not there")
+    return path
 
 
 def _header(file: Path, names: list[str]) -> dict[str, TensorInfo]:
