@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 
 from codiemb.config import build, fuse_stage, resume, run_folder
 from codiemb.config.preflight import preflight
+from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
+from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.task import (
     UNTRAINED_FILE,
@@ -38,6 +40,7 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @run_folder.user_errors_without_traceback
+@one_run_a_folder
 def main(config: DictConfig) -> float | None:
     """Check everything, then train or fuse; return what a sweep maximises."""
     quiet_libraries()
@@ -60,7 +63,7 @@ def main(config: DictConfig) -> float | None:
 def train(config: DictConfig, cfg: TrainConfig, start: Saved | None) -> None:
     """Train on every rank; rank 0 evaluates before and after, and exports."""
     started = time.perf_counter()
-    run_dir, main_process = Path(cfg.run_dir), run_folder.is_main_process()
+    run_dir, main_process = Path(cfg.run_dir), is_main_process()
     check_path(cfg.model)
     cfg.model = build.trained_model(cfg)
     data = build.build_data(cfg)
