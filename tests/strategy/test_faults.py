@@ -12,7 +12,8 @@ from subprocess import PIPE
 import pytest
 from conftest import on_ranks, run, start
 
-from codiemb.callbacks.rank_watch import accept, call, listen
+from codiemb.callbacks.lines import listen
+from codiemb.callbacks.rank_watch import accept, call
 from codiemb.training.checkpoint_files import last_good
 from tests.support import ranks, recipe
 from tests.support.ranks import NoRoom, NotFinite, SmallDisk
@@ -27,7 +28,8 @@ PAST_THE_ENGINE = {
 }
 WATCH = """
 import os, sys, time
-from codiemb.callbacks.rank_watch import accept, call, listen
+from codiemb.callbacks.lines import listen
+from codiemb.callbacks.rank_watch import accept, call
 rank, port = int(sys.argv[1]), int(sys.argv[2])
 os.environ["MASTER_ADDR"] = "localhost"
 if rank == 0:
@@ -120,10 +122,7 @@ def test_a_stranger_is_not_let_in_and_a_missing_rank_not_waited_for(monkeypatch:
         stranger = pool.submit(call, port, 2, 1.0, "closed")
         assert rank0.result() is None
         assert stranger.result() is None
-        watch = rank1.result()
-        watch.leave()  # it was let in, and told that nobody watches
-        for line in watch._lines:
-            line.close()
+        rank1.result().leave()  # it was let in, and told that nobody watches
     assert call(port, 1, 0.1, "open") is None  # the door is closed
 
 

@@ -20,7 +20,7 @@ from codiemb.config.ranks import in_sweep, is_main_process, rank_name
 from codiemb.config.result import RESULT_FILE
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import FULL, describe_disk_error
-from codiemb.training.signals import Stopped
+from codiemb.training.signals import INTERRUPTED, Stopped, last_words
 
 _PACKAGES = (
     "codiemb",
@@ -85,13 +85,18 @@ def user_errors_without_traceback(
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> float | None:
+        can_go_on = is_main_process() and "resume" in cfg
+        last_words.prepare(resume.command(Path(cfg.run_dir)) if can_go_on else "")
         try:
             return main(cfg)
         except Stopped as stop:
             if not is_main_process():
                 sys.exit(0)
-            sys.stderr.write(f"\n{stop.message}\ncontinue with: {resume.command(Path(cfg.run_dir))}\n")
+            last_words.say(stop.message)
             raise
+        except KeyboardInterrupt:
+            last_words.say("stopped by SIGINT")
+            sys.exit(INTERRUPTED if is_main_process() else 0)
         except Exception as error:
             message = _for_users(error, cfg)
             if message is None:
