@@ -57,6 +57,18 @@ def test_a_frozen_rank_is_named_and_the_others_end(world, frozen):
         assert f"process {processes[frozen].pid}) hangs: no sign of life for 2 s" in said
 
 
+@pytest.mark.parametrize("falling", [0, 1])
+def test_ranks_that_hang_when_another_dies_are_ended_and_name_it(world, falling):
+    processes, files = world
+    processes[falling].kill()
+    for rank in {0, 1, 2} - {falling}:
+        processes[rank].join(20)
+        assert processes[rank].exitcode == 1
+        said = files[rank].read_text("utf-8")
+        assert f"rank {falling} (host" in said
+        assert f"process {processes[falling].pid}) died" in said
+
+
 def test_a_job_that_was_frozen_as_a_whole_goes_on(world):
     processes, files = world
     for process in processes:
@@ -67,6 +79,33 @@ def test_a_job_that_was_frozen_as_a_whole_goes_on(world):
     time.sleep(FROZEN)
     assert [process.exitcode for process in processes] == [None] * 3
     assert [file.read_text("utf-8") for file in files] == ["watching\n"] * 3
+
+
+def test_ranks_that_leave_one_after_the_other_are_no_deaths(monkeypatch, caplog):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    door = listen()
+    port = door.getsockname()[1]
+    with ThreadPoolExecutor() as pool:
+        rank0 = pool.submit(accept, door, 3, 20.0, "open")
+        others = [pool.submit(call, port, rank, 20.0, "open") for rank in (1, 2)]
+        for watch in (others[1].result(), rank0.result(), others[0].result()):
+            watch.leave()
+            time.sleep(0.1)
+    assert caplog.text == ""
+
+
+def test_a_stranger_is_not_let_in_and_a_missing_rank_not_waited_for(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    door = listen()
+    port = door.getsockname()[1]
+    with ThreadPoolExecutor() as pool:
+        rank0 = pool.submit(accept, door, 3, 1.0, "open")
+        rank1 = pool.submit(call, port, 1, 1.0, "open")
+        stranger = pool.submit(call, port, 2, 1.0, "closed")
+        assert rank0.result() is None
+        assert stranger.result() is None
+        rank1.result().leave()  # it was let in, and told that nobody watches
+    assert call(port, 1, 0.1, "open") is None  # the door is closed
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
