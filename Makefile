@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := data/builtin/manifest.json
 
-.PHONY: train test test-fast setup data data-all lint bench bench-gpu clean
+.PHONY: help train test test-fast setup data data-all lint bench bench-gpu clean
 .DEFAULT_GOAL := train
 
 train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
@@ -36,7 +36,10 @@ bench: data            ## speed and memory against sentence-transformers and the
 bench-gpu: data        ## a training step of youtu2b on one card
 	$(BIN)/python -m experiments.benchmarks.gpu_step
 
-clean:
+help:                  ## this list
+	@awk -F':.*##' '/^[a-z-]+:.*##/ { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+clean:                 ## remove .venv, the data and all results
 	rm -rf $(VENV) data outputs multirun
 
 # torch first and alone: a range that pip resolves together with other packages may pick another build

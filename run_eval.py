@@ -8,13 +8,15 @@ import hydra
 import torch
 from omegaconf import DictConfig
 
-from codiemb.config import build, run_folder
+from codiemb.config import run_folder
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import register
-from codiemb.config.task import check_task, console, run_evaluation, show_and_save, untrained
+from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save, untrained
 from codiemb.config.terminal import quiet_libraries
+from codiemb.config.typed import typed_eval
 from codiemb.encoder import check_path, load_encoder
+from codiemb.encoder.cpu_kernels import use_cpu_kernels
 
 log = logging.getLogger("codiemb")
 register()
@@ -27,17 +29,19 @@ def main(config: DictConfig) -> None:
     """Load the encoder, run the tasks, print and save the table."""
     started = time.perf_counter()
     quiet_libraries()
-    cfg = build.typed_eval(config)
-    check_task(cfg.task)
+    cfg = typed_eval(config)
+    evaluator = build_evaluator(cfg.task)
     check_path(cfg.model)
     torch.manual_seed(cfg.seed)  # of random weights, without a model.path; mteb seeds what it draws itself
     run_dir = Path(cfg.run_dir)
     run_folder.record_run(config, run_dir)
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    use_cpu_kernels(encoder.backbone)
     log.info("%s", encoder.describe())
     if cfg.model.path is None:
         log.warning("without model.path these are the scores of random weights")
-    result = run_evaluation(cfg.task, encoder, cfg.model.path or cfg.model.name, report=log.info)
+    name = cfg.model.path or cfg.model.name
+    result = run_evaluation(evaluator, encoder, name, report=log.info, bm25=cfg.task.baseline)
     write_result(run_dir, result.scores, time.perf_counter() - started)
     for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):
         console().print(table.rich())

@@ -9,22 +9,26 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from codiemb.config import build, fuse_stage, resume, run_folder
-from codiemb.config.preflight import preflight
+from codiemb.atomic import write_text
+from codiemb.config import fuse_stage, resume, run_folder
+from codiemb.config.assemble import Assembled, assemble
+from codiemb.config.loggers import log_config
+from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.task import (
     UNTRAINED_FILE,
-    check_evaluations,
+    Evaluations,
+    build_evaluations,
     console,
     evaluate_before,
     run_evaluation,
     show_and_save,
 )
 from codiemb.config.terminal import quiet_libraries
-from codiemb.encoder import Encoder, check_path
+from codiemb.config.typed import typed_train
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
 from codiemb.training.checkpoint_files import Saved
@@ -44,78 +48,72 @@ register()
 def main(config: DictConfig) -> float | None:
     """Check everything, then train or fuse; return what a sweep maximises."""
     quiet_libraries()
-    cfg = build.typed_train(config)
-    preflight(cfg)
+    cfg = typed_train(config)
+    parts = preflight(cfg)
     run_dir = Path(cfg.run_dir)
     start = resume.starting_point(config, run_dir)
     if resume.has_finished(config, run_dir):
         log.info("%s has finished, there is nothing to resume", run_dir)
         return recorded_metric(run_dir)
-    check_evaluations(cfg.task, cfg.evaluate)
+    evaluations = build_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
-        fuse_stage.run(config, cfg, cfg.fuse)
+        fuse_stage.run(config, cfg, cfg.fuse, evaluations.task)
     else:
-        train(config, cfg, start)
+        train(config, cfg, parts, evaluations, start)
     return recorded_metric(run_dir)
 
 
-def train(config: DictConfig, cfg: TrainConfig, start: Saved | None) -> None:
+def train(
+    config: DictConfig, cfg: TrainConfig, parts: Parts, evaluations: Evaluations, start: Saved | None
+) -> None:
     """Train on every rank; rank 0 evaluates before and after, and exports."""
     started = time.perf_counter()
     run_dir, main_process = Path(cfg.run_dir), is_main_process()
-    check_path(cfg.model)
-    cfg.model = build.trained_model(cfg)
-    data = build.build_data(cfg)
-    trainer = build.build_trainer(cfg)
     if main_process:
         run_folder.record_run(config, run_dir)
-        build.log_config(trainer, cfg)
-        data.prepare_data()
-        data.setup()
-        log.info(
-            "%s", data.describe(trainer.num_devices * trainer.num_nodes, trainer.accumulate_grad_batches)
-        )
-
-    encoder = build.build_encoder(cfg).to(trainer.strategy.root_device)
-    data.tokenizer = encoder.tokenizer
-    if main_process:
-        data.try_every_source()
-    module = build.build_module(cfg, encoder)
+    run = assemble(cfg, parts, evaluations)
+    trainer, encoder = run.trainer, run.encoder
     log.info("%s", encoder.describe())
-
     before = None
-    if main_process and cfg.evaluate.before:
-        before = evaluate_before(cfg.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info)
-    trainer.fit(module, datamodule=data, ckpt_path=start and start.path, weights_only=True)
-    encoder = whole_encoder(encoder, cfg.model)
+    if main_process:
+        log_config(trainer, cfg)
+        if evaluations.task is not None and cfg.evaluate.before:
+            before = evaluate_before(
+                evaluations.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info
+            )
+    trainer.fit(run.module, datamodule=run.data, ckpt_path=start and start.path, weights_only=True)
+    encoder = whole_encoder(encoder, run.model)
     if not trainer.is_global_zero:
         return
 
     encoder.to(trainer.strategy.root_device)
+    run = run._replace(encoder=encoder)
     if cfg.export.enabled:
-        export(cfg, encoder, data.instructions(), before)
-    after = run_evaluation(cfg.task, encoder, cfg.model.name, report=log.info) if cfg.evaluate.after else None
+        export(cfg, run, before)
+    after = None
+    if evaluations.task is not None and cfg.evaluate.after:
+        after = run_evaluation(
+            evaluations.task, encoder, cfg.model.name, report=log.info, bm25=cfg.task.baseline
+        )
     finish(cfg, before, after, seconds=time.perf_counter() - started)
 
 
-def export(
-    cfg: TrainConfig, encoder: Encoder, instructions: dict[str, str], before: "Evaluation | None"
-) -> None:
+def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
-    run_dir = Path(cfg.run_dir)
+    run_dir, instructions = Path(cfg.run_dir), run.data.instructions()
     query = cfg.export.query_instruction
-    query = next(iter(instructions.values()), "") if query is None else query
+    query = run.data.query_instruction() if query is None else query
     folder = export_sentence_transformer(
-        encoder, run_dir / "export", query_instruction=query, instructions=instructions
+        run.encoder, run_dir / "export", query_instruction=query, instructions=instructions
     )
     if before is not None:
-        (folder / UNTRAINED_FILE).write_text(before.to_json(), "utf-8")
+        write_text(folder / UNTRAINED_FILE, before.to_json())
     if cfg.export.verify:
         cosine = export_cosine(
-            encoder, folder, query_instruction=query, trust_remote_code=cfg.model.trust_remote_code
+            run.encoder, folder, query_instruction=query, trust_remote_code=run.model.trust_remote_code
         )
-        show = log.info if cosine > 1 - EXPORT_TOLERANCE or cfg.model.dtype != "float32" else log.warning
+        show = log.info if cosine > 1 - EXPORT_TOLERANCE or run.model.dtype != "float32" else log.warning
         show("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
     run_folder.link_latest(folder, run_dir)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.atomic import write_text, written_whole
+from codiemb.jsonl import read_jsonl
 from data_prep.docs.build import build_docs
 from data_prep.docs.other_stages import build_docs_extra
 from data_prep.frames.build import build_frames
@@ -86,11 +87,9 @@ def _write_manifest(path: Path, counts: dict[str, Any], files: list[Path], start
 def training_texts(train: Path) -> Iterator[str]:
     """Every text of the training files once per line it stands in (hard negatives are texts of others)."""
     for path in sorted(train.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                record = json.loads(line)
-                for instruction, _, text in [record["query"], *record["positives"]]:
-                    yield f"{instruction}\n{text}"
+        for record in read_jsonl(path):
+            for instruction, _, text in [record["query"], *record["positives"]]:
+                yield f"{instruction}\n{text}"
 
 
 def _sha256(path: Path) -> str:

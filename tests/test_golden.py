@@ -12,9 +12,9 @@ import pytest
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 
-from codiemb.config import build
+from codiemb.config.assemble import assemble
 from codiemb.config.schema import register
-from codiemb.encoder import load_encoder
+from codiemb.config.typed import typed_train
 from tests.support.paths import GOLDEN, ROOT
 
 CURVE = GOLDEN / "loss_curve.json"
@@ -46,27 +46,19 @@ def loss_curve(folder: Path) -> list[tuple[str, float]]:
         "tasks.ir.global_batch_size=16",
         "tasks.sts.global_batch_size=16",
         "max_steps=20",
+        "trainer.accelerator=cpu",
+        "+trainer.enable_progress_bar=false",
+        "callbacks.progress=null",
+        "callbacks.checkpoint=null",
+        "callbacks.probe=null",
+        "logger=local",
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = build.typed_train(compose("train", overrides))
+        cfg = typed_train(compose("train", overrides))
     pl.seed_everything(cfg.seed, verbose=False)
-    data = build.build_data(cfg)
-    data.prepare_data()
-    encoder = load_encoder(cfg.model)
-    data.tokenizer = encoder.tokenizer
-    curve = Curve()
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        gradient_clip_val=cfg.trainer["gradient_clip_val"],
-        callbacks=[curve],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(build.build_module(cfg, encoder), datamodule=data)
+    run, curve = assemble(cfg), Curve()
+    run.trainer.callbacks.append(curve)
+    run.trainer.fit(run.module, datamodule=run.data)
     return curve.steps
 
 

@@ -21,10 +21,12 @@ LAYERS = [
         "codiemb.errors",
         "codiemb.atomic",
         "codiemb.hub",
+        "codiemb.jsonl",
         "codiemb.batch",
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.metrics",
+        "codiemb.consumers",
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],
@@ -69,7 +71,7 @@ def layer(module: str) -> int:
 def test_hydra_and_omegaconf_stay_in_the_config_package_and_the_scripts():
     users = modules_importing("hydra", "omegaconf")
     assert {name for name in users if not is_in(name, "codiemb.config") and name not in SCRIPTS} == set()
-    assert {"codiemb.config.build", "codiemb.config.schema", "run_train"} <= users  # the test can see them
+    assert {"codiemb.config.typed", "codiemb.config.schema", "run_train"} <= users  # the test can see them
 
 
 def test_lightning_stays_at_the_rim():
@@ -120,6 +122,7 @@ FORBIDDEN = {
     "weights_only=False": lambda node: _sets(node, "weights_only", False),
     "shell=True": lambda node: _sets(node, "shell", True),
     "allow_pickle=True": lambda node: _sets(node, "allow_pickle", True),
+    "a file's lines by splitlines": lambda node: _splits_a_file(node),
 }
 EXAMPLES = {
     "print": "print(1)",
@@ -130,6 +133,7 @@ EXAMPLES = {
     "weights_only=False": "@dataclass\nclass A:\n    weights_only: bool = False",
     "shell=True": "run('x', **{'shell': True})",
     "allow_pickle=True": "def f(allow_pickle=True): ...",
+    "a file's lines by splitlines": "path.read_text().splitlines()",
 }
 
 
@@ -144,6 +148,13 @@ def _unpickles(node: ast.AST) -> bool:
 
 def _pickles(node: ast.Import) -> list[ast.alias]:
     return [alias for alias in node.names if is_in(alias.name, "pickle", "dill", "cloudpickle")]
+
+
+def _splits_a_file(node: ast.AST) -> bool:
+    """U+2028 and its like end no line of JSON (codiemb.jsonl)."""
+    call = node.value if isinstance(node, ast.Attribute) and node.attr == "splitlines" else None
+    read = call.func if isinstance(call, ast.Call) else None
+    return isinstance(read, ast.Attribute) and read.attr in ("read", "read_text", "read_bytes")
 
 
 def _calls(node: ast.AST, *names: str) -> bool:

@@ -109,7 +109,7 @@ def test_embedding_statistics_leave_out_what_a_batch_cannot_tell():
 
 def test_embedding_statistics_of_large_batches_look_at_so_many_texts():
     large = make_batch([(1, 1)] * 40)
-    cut = first_of_each(large.document_hash_N)[:16]
+    cut = first_of_each(large.groups.document_hash_N)[:16]
     expected = effective_rank(large.document_ND[cut])
     assert embedding_statistics(large, max_texts=16)["effective_rank"] == expected
 

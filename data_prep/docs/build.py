@@ -9,11 +9,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data_prep.docs.clean import normalise
 from data_prep.docs.negatives import Siblings
 from data_prep.docs.parse import Entry, parse_file, source_files, stable_hash
 from data_prep.docs.select import Split, balanced, split_of, unique_entries
-from data_prep.jsonl import write_jsonl
+from data_prep.held_out import HeldOut
+from data_prep.records import retrieval, write_jsonl
 
 TASK_INSTRUCTION = "Given the summary of a function or class, retrieve its documentation"
 # Installed with this project, then parts of the standard library; one that is missing is left out.
@@ -45,17 +45,6 @@ def parse_all(parse: Callable[[Item], Parsed], items: Sequence[Item], workers: i
         return list(pool.map(parse, items, chunksize=64))
 
 
-def _record(entry: Entry, negatives: list[str]) -> dict[str, Any]:
-    return {
-        "task_type": "ir",
-        "query": [TASK_INSTRUCTION, "", entry.query],
-        "positives": [["", "", text] for text in entry.documents],
-        "negatives": [["", "", text] for text in negatives],
-        "positive_scores": [1.0] * len(entry.documents),
-        "negative_scores": [0.0] * len(negatives),
-    }
-
-
 def _retrieval(entries: Sequence[Entry], num_queries: int, seed: int) -> dict[str, list[dict[str, Any]]]:
     """corpus, queries and qrels; ids differ between a query and its documents: some tools drop equal ids."""
     asked = sorted(entries, key=lambda e: stable_hash("query", seed, e.module, e.name))[:num_queries]
@@ -74,14 +63,6 @@ def _retrieval(entries: Sequence[Entry], num_queries: int, seed: int) -> dict[st
             for i, _ in documents(e)
         ],
     }
-
-
-def _check_no_leak(records: Iterable[dict[str, Any]], held_out: Iterable[Entry]) -> None:
-    texts = {normalise(text) for entry in held_out for text in (entry.query, *entry.documents)}
-    for record in records:
-        for triple in (record["query"], *record["positives"], *record["negatives"]):
-            if normalise(triple[2]) in texts:
-                raise ValueError(f"A dev or test text would be in the training data: {triple[2][:80]!r}")
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
@@ -106,8 +87,13 @@ def build_docs(
     chosen = {split: balanced(side, NUM_ENTRIES[split], seed) for split, side in sides.items()}
 
     siblings = Siblings(sides["train"])
-    records = [_record(e, siblings.hard_negatives(e, NUM_HARD_NEGATIVES)) for e in chosen["train"]]
-    _check_no_leak(records, chosen["dev"] + chosen["test"])
+    records = [
+        retrieval(TASK_INSTRUCTION, e.query, e.documents, hard_negatives, scored=True)
+        for e in chosen["train"]
+        for hard_negatives in [siblings.hard_negatives(e, NUM_HARD_NEGATIVES)]
+    ]
+    held_out = HeldOut(text for e in chosen["dev"] + chosen["test"] for text in (e.query, *e.documents))
+    held_out.check("train/docs_ir.jsonl", records)
     write_jsonl(out / "train" / "docs_ir.jsonl", records)
     counts: dict[str, Any] = {"train": {"records": len(records), "files": ["train/docs_ir.jsonl"]}}
     for split, num_queries in NUM_QUERIES.items():

@@ -1,53 +1,19 @@
 """The docs files of the other stages: raw text to pretrain on, and weak pairs to align on."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from data_prep.docs.build import MAX_FILES, PACKAGES, TASK_INSTRUCTION, Item, parse_all
 from data_prep.docs.clean import normalise
 from data_prep.docs.parse import source_files
 from data_prep.docs.raw import Definition, ParsedFile, parse_raw
-from data_prep.docs.select import CopyFilter, mask, split_of
-from data_prep.jsonl import write_jsonl
+from data_prep.docs.select import mask, split_of
+from data_prep.held_out import HeldOut
+from data_prep.records import Record, raw_text, retrieval, write_jsonl
 
 NAME_INSTRUCTION = "Given the name of a function or class, retrieve its summary"
 CLASS_INSTRUCTION = "Given a class, retrieve its methods"
-
-Record = dict[str, Any]
-
-
-class HeldOut:
-    """The texts of the dev and test sets, to be kept out of everything that is trained on."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts = list(texts)
-        self._exact = {normalise(text) for text in self.texts}
-        self._masked = {mask(text) for text in self.texts}
-
-    @staticmethod
-    def of(folder: Path) -> "HeldOut":
-        """All documents and queries of `folder`/eval/*/DocsRetrieval."""
-        files = sorted(folder.glob("eval/*/DocsRetrieval/*.jsonl"))
-        rows = (json.loads(line) for file in files for line in file.read_text("utf-8").splitlines())
-        return HeldOut(row["text"] for row in rows if "text" in row)
-
-    def has(self, text: str) -> bool:
-        """Whether the text, a paragraph or a line of it is one of these, but for punctuation and case.
-
-        The whole text is also compared with its identifiers masked: that makes it a copy.
-        """
-        parts = {text, *text.split("\n\n"), *text.split("\n")}
-        return mask(text) in self._masked or not self._exact.isdisjoint(map(normalise, parts))
-
-    def copies(self) -> CopyFilter:
-        """A filter to which near copies of these are known."""
-        known = CopyFilter()
-        for text in self.texts:
-            known.is_new(mask(text))
-        return known
 
 
 def build_docs_extra(
@@ -60,7 +26,7 @@ def build_docs_extra(
     """
     items: list[Item] = [item for package in packages for item in source_files(package, max_files)]
     parsed = parse_all(parse_raw, [item for item in items if split_of(item[1]) == "train"], workers)
-    held_out = HeldOut.of(out)
+    held_out = HeldOut.of(out, "DocsRetrieval")
     unseen = [d for file in parsed for d in file.definitions if not _is_known(d, held_out)]
     definitions = _distinct(unseen)
     files: dict[str, list[Record]] = {
@@ -82,7 +48,7 @@ def _raw_texts(parsed: Sequence[ParsedFile], held_out: HeldOut) -> Iterator[Reco
     for file in parsed:
         for text in file.texts:
             if not held_out.has(text) and seen.is_new(mask(text)):
-                yield {"task_type": "lm", "text": text}
+                yield raw_text(text)
 
 
 def _is_known(definition: Definition, held_out: HeldOut) -> bool:
@@ -99,14 +65,14 @@ def _distinct(definitions: Iterable[Definition]) -> list[Definition]:
 
 def _names(definitions: Sequence[Definition]) -> Iterator[Record]:
     for d in definitions:
-        yield _pair(NAME_INSTRUCTION, f"{d.module}.{d.name}", [d.summary])
+        yield retrieval(NAME_INSTRUCTION, f"{d.module}.{d.name}", [d.summary])
 
 
 def _bodies(definitions: Sequence[Definition], held_out: HeldOut) -> Iterator[Record]:
     seen = held_out.copies()
     for d in definitions:
         if d.body and seen.is_new(mask(d.body, d.module, d.name)):
-            yield _pair(TASK_INSTRUCTION, d.summary, [d.body])
+            yield retrieval(TASK_INSTRUCTION, d.summary, [d.body])
 
 
 def _methods(definitions: Sequence[Definition]) -> Iterator[Record]:
@@ -117,12 +83,4 @@ def _methods(definitions: Sequence[Definition]) -> Iterator[Record]:
         methods[d.module, owner].append(f"{method}: {d.summary}")
     for d in _distinct(d for d in definitions if d.is_class):
         if found := methods.get((d.module, d.name)):
-            yield _pair(CLASS_INSTRUCTION, f"{d.name}: {d.summary}", found)
-
-
-def _pair(instruction: str, query: str, positives: Sequence[str]) -> Record:
-    return {
-        "task_type": "ir",
-        "query": [instruction, "", query],
-        "positives": [["", "", text] for text in positives],
-    }
+            yield retrieval(CLASS_INSTRUCTION, f"{d.name}: {d.summary}", found)

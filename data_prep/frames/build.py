@@ -9,7 +9,7 @@ from data_prep.frames.grammar import load_grammar
 from data_prep.frames.sampler import Sampler, check_disjoint
 from data_prep.frames.sizes import Sizes
 from data_prep.frames.train_sets import ir_records, sts_records
-from data_prep.jsonl import write_jsonl
+from data_prep.records import write_jsonl
 
 
 def build_frames(out: Path, seed: int = 0, size: Sizes | None = None) -> dict[str, int]:

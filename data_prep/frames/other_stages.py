@@ -1,6 +1,5 @@
 """The frames files of the other stages: raw text, paraphrases, and three more kinds of fine-tuning data."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from data_prep.frames.eval_sets import labelled, pair_classification, reranking
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.meaning import Meaning
 from data_prep.frames.sampler import Sampler
-from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, OTHER, Record
-from data_prep.jsonl import write_jsonl
+from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, OTHER
+from data_prep.held_out import HeldOut
+from data_prep.records import Record, raw_text, retrieval, scored_pair, write_jsonl
 
 INSTRUCTION_CLASSIFICATION = "Given a text, retrieve the intent it expresses"
 NUM_OTHER_LABELS = 4  # hard negatives of a labelled text: intents of the same domain
@@ -47,11 +47,9 @@ def build_frames_extra(out: Path, seed: int = 0, size: ExtraSizes | None = None)
         ),
         "frames_reranking": list(ranked(sampler("reranking"), size.reranking)),
     }
-    held_out = _held_out(out)
+    held_out = HeldOut.of(out, "Frames*")
     for name, records in files.items():
-        for record in records:
-            if leaked := held_out.intersection(_texts(record)):
-                raise ValueError(f"A dev or test text would be in {name}: {sorted(leaked)[0]!r}")
+        held_out.check(name, records)
     for name, records in files.items():
         write_jsonl(out / "train" / f"{name}.jsonl", records)
     return {f"train/{name}.jsonl": len(records) for name, records in files.items()}
@@ -64,7 +62,7 @@ def raw_texts(sampler: Sampler, count: int) -> Iterator[Record]:
         while text is None:
             form = (("zh", "en")[number % 2], sampler.rng.choice(("short", "passage")))
             text = sampler.text(sampler.meaning(), *form, avoid=sampler.used_texts)
-        yield {"task_type": "lm", "text": text}
+        yield raw_text(text)
 
 
 def paraphrases(sampler: Sampler, count: int) -> Iterator[Record]:
@@ -81,7 +79,7 @@ def paraphrases(sampler: Sampler, count: int) -> Iterator[Record]:
         )
         if positive is not None:
             number += 1
-            yield _record(INSTRUCTION_IR, query, [positive], [])
+            yield retrieval(INSTRUCTION_IR, query, [positive], [])
 
 
 def classified(sampler: Sampler, count: int) -> Iterator[Record]:
@@ -96,7 +94,7 @@ def classified(sampler: Sampler, count: int) -> Iterator[Record]:
     for row in labelled(sampler, count, intent):
         others = [name for name in by_domain[row["label"].split(".")[0]] if name != row["label"]]
         negatives = sampler.rng.sample(others, min(NUM_OTHER_LABELS, len(others)))
-        yield _record(
+        yield retrieval(
             INSTRUCTION_CLASSIFICATION, row["text"], [_label(row["label"])], [_label(n) for n in negatives]
         )
 
@@ -104,12 +102,7 @@ def classified(sampler: Sampler, count: int) -> Iterator[Record]:
 def judged_pairs(sampler: Sampler, count: int) -> Iterator[Record]:
     """Yield pairs of one meaning, scored 1, and pairs that differ in one thing, scored 0."""
     for row in pair_classification(sampler, count)["pairs"]:
-        yield {
-            "task_type": "sts",
-            "query": [INSTRUCTION_STS, "", row["sentence1"]],
-            "positives": [[INSTRUCTION_STS, "", row["sentence2"]]],
-            "positive_scores": [float(row["label"])],
-        }
+        yield scored_pair(INSTRUCTION_STS, row["sentence1"], row["sentence2"], float(row["label"]))
 
 
 def ranked(sampler: Sampler, count: int) -> Iterator[Record]:
@@ -122,33 +115,9 @@ def ranked(sampler: Sampler, count: int) -> Iterator[Record]:
     for query, candidates in zip(sets["queries"], sets["top_ranked"], strict=True):
         good = relevant[query["id"]]
         bad = [name for name in candidates["corpus_ids"] if name not in good]
-        yield _record(INSTRUCTION_IR, query["text"], [text_of[n] for n in good], [text_of[n] for n in bad])
+        yield retrieval(INSTRUCTION_IR, query["text"], [text_of[n] for n in good], [text_of[n] for n in bad])
 
 
 def _label(frame: str) -> str:
     """`bank.transfer_arrival` in words."""
     return frame.replace(".", ": ").replace("_", " ")
-
-
-def _record(instruction: str, query: str, positives: list[str], negatives: list[str]) -> Record:
-    return {
-        "task_type": "ir",
-        "query": [instruction, "", query],
-        "positives": [["", "", text] for text in positives],
-        "negatives": [["", "", text] for text in negatives],
-    }
-
-
-def _held_out(out: Path) -> set[str]:
-    found: set[str] = set()
-    for file in sorted(out.glob("eval/*/Frames*/*.jsonl")):
-        for line in file.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            found.update(row[key] for key in ("text", "sentence1", "sentence2") if key in row)
-    return found
-
-
-def _texts(record: Record) -> list[str]:
-    if "text" in record:
-        return [record["text"]]
-    return [triple[2] for triple in (record["query"], *record["positives"], *record.get("negatives", []))]

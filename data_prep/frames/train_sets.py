@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from data_prep.frames.meaning import Meaning, similarity
 from data_prep.frames.sampler import MAX_TRIES, Sampler
+from data_prep.records import Record, retrieval, scored_pair
 
 INSTRUCTION_IR = "Given a question, retrieve passages that answer it or say the same"
 INSTRUCTION_STS = "Represent the sentence for semantic similarity"
@@ -13,8 +13,6 @@ OTHER = {"zh": "en", "en": "zh"}
 NUM_BINS = 12  # similarity 0, the ten tenths between, and 1
 CROSS_LINGUAL_SHARE = 0.2
 REWORDED_SHARE = 0.8  # of pairs, whatever their score, never come from one template
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,7 @@ def _ir_record(sampler: Sampler) -> Record | None:
             said.append(text)
     if len(positives) < 2 or len(negatives) < 4:
         return None
-    return {
-        "task_type": "ir",
-        "query": [INSTRUCTION_IR, "", query],
-        "positives": [["", "", text] for text in positives],
-        "negatives": [["", "", text] for text in negatives],
-        "positive_scores": [1.0] * len(positives),
-        "negative_scores": [0.0] * len(negatives),
-    }
+    return retrieval(INSTRUCTION_IR, query, positives, negatives, scored=True)
 
 
 def _nearby(sampler: Sampler, meaning: Meaning, count: int) -> list[Meaning]:
@@ -77,14 +68,7 @@ def _nearby(sampler: Sampler, meaning: Meaning, count: int) -> list[Meaning]:
 def sts_records(sampler: Sampler, count: int) -> Iterator[Record]:
     """Yield one record per pair, with the same instruction on both sides."""
     for pair in scored_pairs(sampler, count):
-        yield {
-            "task_type": "sts",
-            "query": [INSTRUCTION_STS, "", pair.first],
-            "positives": [[INSTRUCTION_STS, "", pair.second]],
-            "negatives": [],
-            "positive_scores": [pair.score],
-            "negative_scores": [],
-        }
+        yield scored_pair(INSTRUCTION_STS, pair.first, pair.second, pair.score)
 
 
 def scored_pairs(sampler: Sampler, count: int) -> Iterator[ScoredPair]:

@@ -21,6 +21,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, Transfor
 from tqdm import tqdm
 
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
+from codiemb.encoder.cpu_kernels import use_cpu_kernels
 from codiemb.tables import pipe_table
 from experiments.benchmarks.machine import matmul_rate, page
 from experiments.benchmarks.workload import Job, cost, read_folder, token_lengths, write_folder
@@ -56,6 +57,7 @@ def _ours(folder: Path, dtype: str, max_tokens: int) -> Encoder:
     spec = ModelSpec(path=str(folder / "model"), dtype=dtype, prompt=PromptSpec(query=""))
     encoder = load_encoder(spec)
     encoder.max_tokens = max_tokens
+    use_cpu_kernels(encoder.backbone)
     return encoder
 
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codiemb.batch import Batch, PackedTexts
+from codiemb.batch import Batch, Groups, PackedTexts
 from codiemb.encoder import Encoder, LoraSpec, ModelSpec, load_encoder
 from codiemb.encoder.attention import has_varlen_kernel
 from codiemb.losses import InfoNCE
@@ -78,11 +78,13 @@ def _batch(lengths: list[int], vocab_size: int, device: str) -> Batch:
         texts=texts,
         query_sequence_B=pairs * 2,
         document_sequence_N=pairs * 2 + 1,
-        document_owner_N=pairs,
-        document_is_positive_N=torch.ones_like(pairs, dtype=torch.bool),
-        document_score_N=torch.full_like(pairs, torch.nan, dtype=torch.float32),
-        query_hash_B=pairs,
-        document_hash_N=pairs + len(pairs),
+        groups=Groups(
+            owner_N=pairs,
+            is_positive_N=torch.ones_like(pairs, dtype=torch.bool),
+            score_N=torch.full_like(pairs, torch.nan, dtype=torch.float32),
+            query_hash_B=pairs,
+            document_hash_N=pairs + len(pairs),
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from codiemb.batch import EmbeddedBatch
+from codiemb.batch import EmbeddedBatch, Groups
 from codiemb.losses import InfoNCE
 from codiemb.tables import pipe_table
 from experiments.benchmarks.machine import matmul_rate, memory_mib, page, reset_peak_memory
@@ -41,11 +41,13 @@ def _batch(rows: int, width: int) -> EmbeddedBatch:
     return EmbeddedBatch(
         query_BD=query_BD.requires_grad_(),
         document_ND=document_ND.requires_grad_(),
-        document_owner_N=number,
-        document_is_positive_N=torch.ones(rows, dtype=torch.bool),
-        document_score_N=torch.full((rows,), torch.nan),
-        query_hash_B=number,
-        document_hash_N=number + rows,
+        groups=Groups(
+            owner_N=number,
+            is_positive_N=torch.ones(rows, dtype=torch.bool),
+            score_N=torch.full((rows,), torch.nan),
+            query_hash_B=number,
+            document_hash_N=number + rows,
+        ),
     )
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from codiemb.callbacks.cpu_memory import keep_freed_memory
 from torch import Tensor, nn
 
-from codiemb.callbacks.cpu_memory import keep_freed_memory
 from experiments.benchmarks.machine import memory_mib
 from experiments.benchmarks.workload import SCALE, Job, read_folder
 
@@ -170,6 +170,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
     from codiemb.callbacks import KeepFreedMemory
     from codiemb.data.collator import Collator, TaskSpec
     from codiemb.data.records import Record, Text
+    from codiemb.encoder.cpu_kernels import use_cpu_kernels
     from codiemb.encoder.loading import load_encoder
     from codiemb.encoder.spec import ModelSpec, PromptSpec
     from codiemb.losses import InfoNCE
@@ -187,6 +188,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
         for query, positive, *negatives in rows
     ]
     encoder = load_encoder(ModelSpec(path=str(folder / "model"), prompt=PromptSpec(query="")))
+    use_cpu_kernels(encoder.backbone)
     spec = TaskSpec(job.pairs, max_query_tokens=job.max_tokens, max_document_tokens=job.max_tokens)
     collator = Collator(encoder.tokenizer, {"ir": spec}, seed=job.seed)
     if contender.chunked:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from codiemb.jsonl import read_jsonl
+
 Rows = list[dict[str, Any]]
 
 BUILTIN = Path("data/builtin/train")
@@ -91,8 +93,7 @@ def _as_mixed(rows: Iterable[dict[str, Any]]) -> Rows:
 
 
 def _read(path: Path) -> Rows:
-    with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return list(read_jsonl(path))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.laboratory.arms import ARMS, EXPERIMENT, FUSION, START
 from experiments.steps import Step
 
 SWEEPS = Path("multirun/laboratory")
@@ -27,9 +28,9 @@ class Question(NamedTuple):
     Attributes:
         name: of its page and its sweep.
         text: the question, and what its arms differ in.
-        arms: experiments under conf/experiment/lab that its own sweep runs.
+        arms: names of arms.ARMS that it runs, a sweep over the seeds each.
         contrasts: the comparisons of the page.
-        borrowed: arms of other questions' sweeps, as (question, arm).
+        borrowed: arms that other questions run, as (question, arm).
         scatter: plot IR against STS instead of rows.
         overrides: of all its arms.
         needs: a folder without which it can't be asked.
@@ -45,12 +46,15 @@ class Question(NamedTuple):
     needs: Path | None = None
 
     def steps(self) -> list[Step]:
-        """Its sweep: every arm with every seed."""
+        """Its sweeps: for each arm one over the seeds, as Hydra can only multiply choices of one key each."""
         if self.name == "fusion":
             return _fusion_steps()
-        experiments = ",".join(f"lab/{arm}" for arm in self.arms)
-        overrides = [f"experiment={experiments}", _SEED_SWEEP, *self.overrides]
-        return [_sweep(self.name, overrides, len(self.arms) * len(SEEDS))]
+        return [self.step(arm) for arm in self.arms]
+
+    def step(self, arm: str) -> Step:
+        """The sweep of one of its arms."""
+        overrides = [EXPERIMENT, *ARMS[arm], _SEED_SWEEP, *self.overrides]
+        return _sweep(f"{self.name}/{arm}", overrides, len(SEEDS))
 
 
 def less(arm: str, other: str) -> Contrast:
@@ -63,17 +67,16 @@ def _sweep(name: str, overrides: list[str], num_runs: int, minutes_a_run: float 
 
 
 def run_folder(question: str, arm: str, seed: int) -> Path:
-    """Where Hydra puts a job of a sweep: it goes through the arms, and through the seeds of each."""
-    job = list(by_name(question).arms).index(arm) * len(SEEDS) + SEEDS.index(seed)
-    return SWEEPS / question / str(job)
+    """Where Hydra puts a job: the sweep of an arm goes through the seeds."""
+    return by_name(question).step(arm).folder / str(SEEDS.index(seed))
 
 
 def _fusion_steps() -> list[Step]:
     """The common start of each seed's arms, then for each seed: checkpoints alone, soup, delta-guided."""
-    steps = [_sweep("fusion_start", ["experiment=lab/start", _SEED_SWEEP], len(SEEDS), 0.2)]
+    steps = [_sweep("fusion_start", [EXPERIMENT, *START, _SEED_SWEEP], len(SEEDS), 0.2)]
     for number, seed in enumerate(SEEDS):
         checkpoints = ",".join(str(run_folder(question, arm, seed)) for question, arm in FUSED)
-        common = ["experiment=lab/fusion", "task.split=dev,test", f"seed={seed}"]
+        common = [EXPERIMENT, *FUSION, "task.split=dev,test", f"seed={seed}"]
         common += [f"fuse.checkpoints=[{checkpoints}]", f"fuse.base={SWEEPS}/fusion_start/{number}"]
         alone = "fuse.weights=[1,0,0],[0,1,0],[0,0,1]"
         delta = ["fuse.exponent=-1,1,2", "fuse.granularity=tensor,row,element"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
-from experiments.laboratory.questions import FUSED, SWEEPS, Contrast, Question
+from experiments.laboratory.questions import FUSED, Contrast, Question, by_name
 from experiments.steps import ROOT
 
 GROUPS = {"IR": ("FramesRetrieval", "FramesReranking"), "STS": ("FramesSTS", "FramesPairClassification")}
@@ -44,23 +44,22 @@ class Difference(NamedTuple):
 
 def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
     """All finished runs on the question's arms, its own and borrowed ones, in the order of its arms."""
-    own = [run for step in question.steps() for run in sweep_runs(root / step.folder)]
     if question.name == "fusion":
-        return chosen_on_dev(own)
-    borrowed = {name: sweep_runs(root / SWEEPS / name) for name, _ in question.borrowed}
-    shared = [run for name, arm in question.borrowed for run in borrowed[name] if run.arm == arm]
-    return [*shared, *sorted(own, key=lambda run: list(question.arms).index(run.arm))]
+        fused = [run for step in question.steps() for run in sweep_runs(root / step.folder)]
+        return chosen_on_dev(fused)
+    arms = [*question.borrowed, *((question.name, arm) for arm in question.arms)]
+    return [run for name, arm in arms for run in sweep_runs(root / by_name(name).step(arm).folder, arm)]
 
 
-def sweep_runs(folder: Path) -> list[Run]:
-    """The jobs of a sweep that have scores."""
+def sweep_runs(folder: Path, arm: str | None = None) -> list[Run]:
+    """The jobs of a sweep that have scores; without a name for all of them, each a fusion."""
     runs = []
     for job in read_jobs(folder):
         if not job["scores"]:
             continue
         chosen = dict(override.lstrip("+").split("=", 1) for override in job["overrides"])
         result = json.loads((folder / job["job"] / RESULT_FILE).read_text("utf-8"))
-        run = Run(_arm(chosen), int(chosen["seed"]), with_means(job["scores"]), result["seconds"])
+        run = Run(arm or _fusion(chosen), int(chosen["seed"]), with_means(job["scores"]), result["seconds"])
         runs.append(run._replace(split=chosen.get("task.split", "test")))
     return runs
 
@@ -107,11 +106,8 @@ def difference(contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: st
     return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values))
 
 
-def _arm(chosen: Mapping[str, str]) -> str:
-    """An experiment's name; of a fusion, its method."""
-    arm = chosen["experiment"].removeprefix("lab/")
-    if arm != "fusion":
-        return arm
+def _fusion(chosen: Mapping[str, str]) -> str:
+    """A fusion's method."""
     if chosen.get("fuse.method") == "uniform":
         return "soup"
     if chosen.get("fuse.method") == "weighted":

@@ -10,7 +10,7 @@ from experiments.steps import ROOT, run_steps
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Each question's sweep, unless it has finished, and then its page.
+    """Each question's sweeps, unless they have finished, and then its page.
 
     Two terminals with different questions at once are the best use of two cores, one thread each
     (OMP_NUM_THREADS=1). `fusion` needs the runs of `transfer` and `pareto`.
@@ -55,8 +55,7 @@ def run(question: Question) -> None:
         SystemExit: a run failed, or what a fusion fuses is not there.
     """
     if question.name == "fusion":
-        needed = sorted({name for name, _ in FUSED})
-        missing = [name for name in needed if not by_name(name).steps()[0].has_finished()]
+        missing = sorted({name for name, arm in FUSED if not by_name(name).step(arm).has_finished()})
         if missing:
             sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
     run_steps(question.steps())

@@ -6,8 +6,10 @@ Shape letters, used as suffixes all over the package (the one legend):
     P predicted tokens         V vocabulary                 (language-model batches)
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -24,12 +26,45 @@ class PackedTexts(NamedTuple):
     prompt_lengths: tuple[int, ...]  # S entries, leading tokens that are attended to but not pooled
 
 
+class Groups(NamedTuple):
+    """Which documents belong to which query, and as what.
+
+    Ragged: a query owns 1..n positives and 0..n hard negatives, nothing is repeated to fill a rectangle. From
+    collator to loss it travels whole, so that a field is added here and nowhere else.
+    """
+
+    owner_N: Int[Tensor, " N"]  # the query (0..B-1) that brought each document, ascending
+    is_positive_N: Bool[Tensor, " N"]  # positive, or hard negative
+    score_N: Float[Tensor, " N"]  # gold score in [0, 1]; NaN where the record gives none
+    query_hash_B: Int[Tensor, " B"]  # 64-bit hash of the normalised text, without its prompt
+    document_hash_N: Int[Tensor, " N"]
+    in_batch: bool = True  # whether other queries' documents may be negatives; the same on all ranks
+
+    @staticmethod
+    def joined(parts: Sequence["Groups"]) -> "Groups":
+        """The groups of several batches, one after the other."""
+        columns: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name, column in parts[0]._asdict().items()
+            if isinstance(column, Tensor)
+        }
+        sizes = torch.tensor([len(part.query_hash_B) for part in parts])
+        first = (sizes.cumsum(0) - sizes).tolist()
+        owners = [part.owner_N + start for part, start in zip(parts, first, strict=True)]
+        return parts[0]._replace(**columns | {"owner_N": torch.cat(owners)})
+
+    def of_queries(self, kept_B: Bool[Tensor, " B"]) -> "Groups":
+        """Without the other queries and their documents; those that stay are numbered anew."""
+        kept = self._replace(**_kept_rows(self._asdict(), kept_B, self.owner_N))
+        number_B = kept_B.cumsum(0) - 1
+        return kept._replace(owner_N=number_B[kept.owner_N.long()].to(self.owner_N.dtype))
+
+
 class Batch(NamedTuple):
     """One single-task batch of one rank, before encoding.
 
-    Groups are ragged: a query owns 1..n positives and 0..n hard negatives, nothing is repeated to fill a
-    rectangle. Identical texts share one sequence, so `query_sequence_B` and `document_sequence_N` point into
-    `texts` and may repeat.
+    Identical texts share one sequence, so `query_sequence_B` and `document_sequence_N` point into `texts` and
+    may repeat.
     """
 
     task: str
@@ -37,12 +72,7 @@ class Batch(NamedTuple):
     texts: PackedTexts
     query_sequence_B: Int[Tensor, " B"]  # the sequence that holds each query
     document_sequence_N: Int[Tensor, " N"]  # the sequence that holds each document
-    document_owner_N: Int[Tensor, " N"]  # the query (0..B-1) that brought each document, ascending
-    document_is_positive_N: Bool[Tensor, " N"]  # positive, or hard negative
-    document_score_N: Float[Tensor, " N"]  # gold score in [0, 1]; NaN where the record gives none
-    query_hash_B: Int[Tensor, " B"]  # 64-bit hash of the normalised text, without its prompt
-    document_hash_N: Int[Tensor, " N"]
-    in_batch: bool = True  # whether another query's documents may be taken as negatives
+    groups: Groups
 
 
 class LanguageBatch(NamedTuple):
@@ -74,14 +104,14 @@ class EmbeddedBatch(NamedTuple):
 
     query_BD: Float[Tensor, "B D"]
     document_ND: Float[Tensor, "N D"]
-    document_owner_N: Int[Tensor, " N"]
-    document_is_positive_N: Bool[Tensor, " N"]
-    document_score_N: Float[Tensor, " N"]
-    query_hash_B: Int[Tensor, " B"]
-    document_hash_N: Int[Tensor, " N"]
+    groups: Groups
     middle_query_BD: Float[Tensor, "B D"] | None = None
     middle_document_ND: Float[Tensor, "N D"] | None = None
-    in_batch: bool = True  # the same on all ranks
+
+    def of_queries(self, kept_B: Bool[Tensor, " B"]) -> "EmbeddedBatch":
+        """Without the other queries and their documents."""
+        kept = self._replace(**_kept_rows(self._asdict(), kept_B, self.groups.owner_N))
+        return kept._replace(groups=self.groups.of_queries(kept_B))
 
 
 class TokenStates(NamedTuple):
@@ -92,3 +122,10 @@ class TokenStates(NamedTuple):
     head_VD: Float[Tensor, "V D"]
     bias_V: Float[Tensor, " V"] | None
     mean_targets: float
+
+
+def _kept_rows(columns: Mapping[str, Any], kept_B: Tensor, owner_N: Tensor) -> dict[str, Any]:
+    """Those rows of every tensor; a name's first shape letter says whether rows are queries or documents."""
+    kept = {"B": kept_B, "N": kept_B[owner_N.long()]}
+    tensors = {name: column for name, column in columns.items() if isinstance(column, Tensor)}
+    return {name: column[kept[name.rpartition("_")[2][0]]] for name, column in tensors.items()}

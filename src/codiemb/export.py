@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
-from codiemb.atomic import written_whole
+from codiemb import consumers
+from codiemb.atomic import write_text, written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.folder_settings import SETTINGS_FILE
 
@@ -23,8 +24,7 @@ _PROBES = (
     "余额不足，转账失败怎么办？",
     "Returns the indices of the maximum values along an axis. Ties are broken arbitrarily; see `argmax`.",
 )
-_MODULES = (
-    ("0", "", "sentence_transformers.models.Transformer"),
+_AFTER_THE_MODEL = (
     ("1", "1_Pooling", "sentence_transformers.models.Pooling"),
     ("2", "2_Normalize", "sentence_transformers.models.Normalize"),
 )
@@ -53,14 +53,10 @@ def export_sentence_transformer(
     with written_whole(folder) as temporary:
         _merged(encoder.backbone).save_pretrained(temporary)
         _save_tokenizer(encoder, temporary)
-        _write_modules(encoder, temporary)
         template = encoder.tokenizer.template
-        prompts = {name: template.prompt(text) for name, text in (instructions or {}).items()}
-        prompts |= {"query": template.prompt(query_instruction), "document": template.document}
-        _write_json(
-            temporary / "config_sentence_transformers.json",
-            {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": "cosine"},
-        )
+        prompts = {name: template.prompt(text, "query") for name, text in (instructions or {}).items()}
+        prompts |= {"query": template.prompt(query_instruction, "query"), "document": template.prompt()}
+        _write_for_consumers(encoder, temporary, prompts)
         _write_json(
             temporary / SETTINGS_FILE,
             {
@@ -88,15 +84,20 @@ def export_cosine(
     from sentence_transformers import SentenceTransformer  # slow to import, and only the export needs it
 
     device = next(encoder.backbone.parameters()).device
-    model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trust_remote_code)
+    trusted = trust_remote_code and _has_own_code(Path(folder))
+    model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trusted)
     pairs = (
         (
-            encoder.encode(texts, instruction=query_instruction),
+            encoder.encode(texts, instruction=query_instruction, side="query"),
             model.encode_query(list(texts), show_progress_bar=False),
         ),
-        (encoder.encode(texts), model.encode_document(list(texts), show_progress_bar=False)),
+        (encoder.encode(texts, side="document"), model.encode_document(list(texts), show_progress_bar=False)),
     )
     return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
+
+
+def _has_own_code(folder: Path) -> bool:
+    return "auto_map" in json.loads((folder / "config.json").read_text("utf-8"))
 
 
 def _merged(backbone: Backbone) -> PreTrainedModel:
@@ -112,6 +113,7 @@ def _settings(encoder: Encoder) -> dict[str, Any]:
         "attention": encoder.attention,
         "prompt": asdict(encoder.tokenizer.template),
         "pool_prompt": encoder.tokenizer.pool_prompt,
+        "prompt_apart": encoder.tokenizer.prompt_apart,
         "append_eos": encoder.tokenizer.append_eos,
         "max_tokens": encoder.max_tokens,
     }
@@ -132,34 +134,73 @@ def _save_tokenizer(encoder: Encoder, folder: Path) -> None:
     config = json.loads(path.read_text("utf-8"))
     for key in ("add_bos_token", "add_eos_token", "auto_map"):
         config.pop(key, None)
-    config |= {
+    config = consumers.tokenizer_for_consumers(config) | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_input_names": tokenizer.model_input_names,
     }
     _write_json(path, config)
+    if _loads_as_written(encoder, folder):
+        return
+    if _has_own_code(folder):
+        log.warning(
+            "transformers will rebuild this tokenizer when it loads it, and cut texts after a prompt into "
+            "other tokens than the trainer: a model.prompt.query that ends in a line break may avoid that"
+        )
+    else:
+        _write_json(path, config | consumers.KEEP_TOKENIZER_CLASS)
+
+
+def _loads_as_written(encoder: Encoder, folder: Path) -> bool:
+    """Whether transformers takes the class that we state; for some model types it insists on another."""
+    again = AutoTokenizer.from_pretrained(
+        folder, config=encoder.backbone.config, trust_remote_code=False, local_files_only=True
+    )
+    pairs = [json.loads(t.backend_tokenizer.to_str()) for t in (again, encoder.tokenizer.hf)]
+    return all(pairs[0][key] == pairs[1][key] for key in ("normalizer", "pre_tokenizer", "post_processor"))
 
 
 def _warn_of_straddling(encoder: Encoder, instructions: Sequence[str]) -> None:
     tokenizer = encoder.tokenizer
-    if encoder.pooling != "mean" or tokenizer.pool_prompt:
+    if _prompt_is_pooled(encoder) or not tokenizer.prompt_apart:
         return
     for instruction in dict.fromkeys(instructions):
         if not tokenizer.boundary_is_clean(instruction):
             log.warning(
                 "sentence-transformers pools queries with the prompt %r one token off: a token straddles the "
                 "end of the prompt. End the prompt differently, or set model.pool_prompt=true",
-                tokenizer.template.prompt(instruction),
+                tokenizer.template.prompt(instruction, "query"),
             )
 
 
-def _write_modules(encoder: Encoder, folder: Path) -> None:
-    """The oldest spelling of sentence-transformers' files: every release since 2.4 reads it."""
-    modules = [{"idx": i, "name": n, "path": p, "type": t} for i, (n, p, t) in enumerate(_MODULES)]
+def _write_for_consumers(encoder: Encoder, folder: Path, prompts: Mapping[str, str]) -> None:
+    """config.json and sentence-transformers' files, such that every release embeds the same or refuses."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    survives = consumers.survives_stripping(
+        encoder.tokenizer.hf, prompts.values(), prompt_is_pooled=_prompt_is_pooled(encoder)
+    )
+    for refusal in consumers.refusals(config, encoder.attention, survives_stripping=survives):
+        log.info("the export needs %s", refusal)
+    _write_json(folder / "config.json", consumers.config_for_consumers(config, encoder.attention))
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        consumers.requirements(config, encoder.attention)
+        | {"prompts": dict(prompts), "default_prompt_name": None, "similarity_fn_name": "cosine"},
+    )
+    _write_modules(encoder, folder, consumers.transformer_module(survives_stripping=survives))
+
+
+def _prompt_is_pooled(encoder: Encoder) -> bool:
+    return encoder.pooling != "mean" or encoder.tokenizer.pool_prompt
+
+
+def _write_modules(encoder: Encoder, folder: Path, transformer: str) -> None:
+    """The oldest spelling of sentence-transformers' files, but for the class of the model where need be."""
+    rows = (("0", "", transformer), *_AFTER_THE_MODEL)
+    modules = [{"idx": i, "name": n, "path": p, "type": t} for i, (n, p, t) in enumerate(rows)]
     _write_json(folder / "modules.json", modules)
     _write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": encoder.max_tokens, "do_lower_case": False}
     )
-    include_prompt = encoder.pooling != "mean" or encoder.tokenizer.pool_prompt
     _write_json(
         folder / "1_Pooling" / "config.json",
         {
@@ -170,12 +211,11 @@ def _write_modules(encoder: Encoder, folder: Path) -> None:
             "pooling_mode_mean_sqrt_len_tokens": False,
             "pooling_mode_weightedmean_tokens": False,
             "pooling_mode_lasttoken": encoder.pooling == "last_token",
-            "include_prompt": include_prompt,
+            "include_prompt": _prompt_is_pooled(encoder),
         },
     )
     _write_json(folder / "2_Normalize" / "config.json", {})
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -67,13 +67,13 @@ def cosine(x_n: Float[Tensor, " n"], y_n: Float[Tensor, " n"]) -> Float[Tensor, 
 
 def positive_documents(batch: EmbeddedBatch) -> Int[Tensor, " P"]:
     """Rows of the documents that match their query: positives, if graded those scored MATCHING or more."""
-    score_N = batch.document_score_N
-    return (batch.document_is_positive_N & ~(score_N < MATCHING)).nonzero().squeeze(1)
+    score_N = batch.groups.score_N
+    return (batch.groups.is_positive_N & ~(score_N < MATCHING)).nonzero().squeeze(1)
 
 
 def hard_negative_documents(batch: EmbeddedBatch) -> Int[Tensor, " P"]:
     """Rows of the hard negatives, and of graded documents scored UNRELATED or less."""
-    return (~batch.document_is_positive_N | (batch.document_score_N <= UNRELATED)).nonzero().squeeze(1)
+    return (~batch.groups.is_positive_N | (batch.groups.score_N <= UNRELATED)).nonzero().squeeze(1)
 
 
 def first_of_each(hash_N: Int[Tensor, " N"]) -> Int[Tensor, " u"]:
@@ -95,9 +95,9 @@ def embedding_statistics(batch: EmbeddedBatch, max_texts: int = 256) -> dict[str
         return statistics
     positive_P = positive_documents(batch)
     if len(positive_P):
-        query_PD = batch.query_BD[batch.document_owner_N[positive_P].long()]
+        query_PD = batch.query_BD[batch.groups.owner_N[positive_P].long()]
         statistics["alignment"] = alignment(query_PD, batch.document_ND[positive_P])
-    document_uD = batch.document_ND[first_of_each(batch.document_hash_N)[:max_texts]]
+    document_uD = batch.document_ND[first_of_each(batch.groups.document_hash_N)[:max_texts]]
     if len(document_uD) >= 2:
         statistics["uniformity"] = uniformity(document_uD)
         statistics["effective_rank"] = effective_rank(document_uD)

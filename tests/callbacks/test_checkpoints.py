@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import LearningRateMonitor
 
+from codiemb.callbacks.gradient_cosine import GradientCosine
 from codiemb.callbacks.looks import DevMetrics, ProbeSources
 from codiemb.callbacks.nonfinite import NonFiniteSteps
-from codiemb.callbacks.statistics import EmbeddingStatistics, GradientCosine
+from codiemb.callbacks.statistics import EmbeddingStatistics
 from codiemb.data.batches import PlannedBatches
 from codiemb.training.checkpoint_files import committed, last_good
 from codiemb.training.signals import Stopped
@@ -31,7 +32,7 @@ class Seen(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         row = {"step": trainer.global_step, "part": batch_idx, "rank": trainer.global_rank}
         with (self.folder / f"seen-{trainer.global_rank}.jsonl").open("a") as file:
-            file.write(json.dumps(row | {"queries": batch.query_hash_B.tolist()}) + "\n")
+            file.write(json.dumps(row | {"queries": batch.groups.query_hash_B.tolist()}) + "\n")
 
     def by_step(self) -> dict[int, list[int]]:
         files = self.folder.glob("seen-*.jsonl")

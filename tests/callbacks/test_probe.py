@@ -22,9 +22,9 @@ def test_similarities_are_those_of_a_loop_over_all_pairs() -> None:
     for query in range(3):
         for document in range(7):
             cosine = float(RAGGED.query_BD[query] @ RAGGED.document_ND[document])
-            text = int(RAGGED.document_hash_N[document])
-            if int(RAGGED.document_owner_N[document]) == query:
-                kind = "positive" if RAGGED.document_is_positive_N[document] else "hard_negative"
+            text = int(RAGGED.groups.document_hash_N[document])
+            if int(RAGGED.groups.owner_N[document]) == query:
+                kind = "positive" if RAGGED.groups.is_positive_N[document] else "hard_negative"
                 expected[kind].append(cosine)
             elif text not in texts[query] and text != query:
                 expected["other"].append(cosine)
@@ -73,7 +73,7 @@ def test_histograms_count_every_pair_once_also_at_the_ends() -> None:
 
 
 def test_neighbours_are_the_nearest_distinct_documents_nearest_first() -> None:
-    probe = Probe("s", "ir", [], ["a", "b", "c"], [f"text {int(h)}" for h in RAGGED.document_hash_N])
+    probe = Probe("s", "ir", [], ["a", "b", "c"], [f"text {int(h)}" for h in RAGGED.groups.document_hash_N])
     rows = list(neighbours(probe, RAGGED, num_queries=2, k=10))
     assert [row["query"] for row in rows] == ["a", "b"]
     for query, row in enumerate(rows):

@@ -17,9 +17,9 @@ from torch.nn.functional import cosine_similarity
 from codiemb.callbacks.gradient_cosine import GradientCosine, draw_samples, sampled_gradient
 from codiemb.callbacks.looks import DevMetrics
 from codiemb.callbacks.statistics import EmbeddingStatistics
-from codiemb.config import build
+from codiemb.config.assemble import assemble
 from codiemb.config.schema import register
-from codiemb.encoder import load_encoder
+from codiemb.config.typed import typed_train
 from codiemb.metrics import cosine, embedding_statistics
 from codiemb.training.due import is_due
 from experiments.dashboards.panels import SECTIONS
@@ -80,17 +80,12 @@ def train(folder: Path, *overrides: str, extra: tuple[pl.Callback, ...] = ()) ->
         *overrides,
     ]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = build.typed_train(compose("train", settings))
+        cfg = typed_train(compose("train", settings))
     pl.seed_everything(cfg.seed, verbose=False)
-    data = build.build_data(cfg)
-    data.prepare_data()
-    encoder = load_encoder(cfg.model)
-    data.tokenizer = encoder.tokenizer
-    trainer = build.build_trainer(cfg)
-    trainer.callbacks.extend(extra)
-    module = build.build_module(cfg, encoder)
-    trainer.fit(module, datamodule=data)
-    return module
+    run = assemble(cfg)
+    run.trainer.callbacks.extend(extra)
+    run.trainer.fit(run.module, datamodule=run.data)
+    return run.module
 
 
 def rows(folder: Path) -> list[dict]:

@@ -12,9 +12,9 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from codiemb.config import build
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import register
+from codiemb.config.typed import typed_train
 from codiemb.errors import UserError
 from tests.support.paths import CONF
 
@@ -54,7 +54,7 @@ def refused(composed: Compose) -> Callable[..., str]:
     def message(*overrides: str) -> str:
         cfg = composed(*overrides)  # Hydra itself must have no objection
         with pytest.raises(UserError) as error:
-            preflight(build.typed_train(cfg))
+            preflight(typed_train(cfg))
         return str(error.value)
 
     return message

@@ -5,10 +5,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import get_class
 
-from codiemb.config import build
+from codiemb.config import assemble
 from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import EvalConfig, SourceConfig, TrainConfig
+from codiemb.config.typed import source_files, typed_eval, typed_train
 from codiemb.encoder import LoraSpec, check_spec
 from codiemb.errors import UserError
 from codiemb.losses import WeightedSum
@@ -23,6 +24,7 @@ NEEDS = {
     "stage": {"fuse": ["fuse.checkpoints=[a,b]", "fuse.base=c"]},
     "losses": {"lm": ["stage=pretrain"]},
     "sampler": {"weights": ["sampler.weights={docs_ir: 2, frames_ir: 1, frames_sts: 1}"]},
+    "experiment": {name: ["data.files=[ir.jsonl]"] for name in ("gte", "nv_retriever", "matryoshka")},
 }
 
 
@@ -31,7 +33,7 @@ def train(composed):
     """Compose, type and check a training config, as run_train.py does."""
 
     def check(*overrides: str) -> TrainConfig:
-        cfg = build.typed_train(composed(*overrides))
+        cfg = typed_train(composed(*overrides))
         preflight(cfg)
         return cfg
 
@@ -50,12 +52,12 @@ def test_the_options_were_found():
 def test_every_option_of_every_group_composes_for_training_and_passes_preflight(train, group, option):
     cfg = train(f"{group}={option}", *NEEDS.get(group, {}).get(option, []))
     assert isinstance(cfg, TrainConfig)
-    assert cfg.fuse is not None or build.source_files(cfg.data)  # fusing reads no data
+    assert cfg.fuse is not None or source_files(cfg.data)  # fusing reads no data
 
 
 @pytest.mark.parametrize(("group", "option"), EVAL_OPTIONS, ids=map("=".join, EVAL_OPTIONS))
 def test_every_model_and_task_composes_for_evaluation(composed, group, option):
-    cfg = build.typed_eval(composed(f"{group}={option}", *NEEDS.get(group, {}).get(option, []), root="eval"))
+    cfg = typed_eval(composed(f"{group}={option}", *NEEDS.get(group, {}).get(option, []), root="eval"))
     assert isinstance(cfg, EvalConfig)
     check_spec(cfg.model)
     assert getattr(cfg, group).name == option
@@ -98,7 +100,7 @@ def test_what_a_user_types_to_train_composes(train, command):
     ["task=builtin model.path=outputs/finetune/export", "task=cmteb model.path=tencent/Youtu-Embedding"],
 )
 def test_what_a_user_types_to_evaluate_composes(composed, command):
-    assert build.typed_eval(composed(*command.split(), root="eval")).model.path
+    assert typed_eval(composed(*command.split(), root="eval")).model.path
 
 
 def test_sweep_overrides_fan_out_over_seeds_and_loss_weights(train):
@@ -112,7 +114,7 @@ def test_sweep_overrides_fan_out_over_seeds_and_loss_weights(train):
     for seed, weight in jobs:
         cfg = train(f"seed={seed}", f"losses.sts.rank_kl.weight={weight}")
         assert cfg.seed == int(seed)
-        losses = build_losses(cfg.losses)
+        losses = build_losses(cfg.losses, has_middle_layer=True)
         assert isinstance(losses["sts"], WeightedSum)
         assert losses["sts"].weights["rank_kl"] == float(weight)
 
@@ -195,7 +197,7 @@ def test_every_stage_brings_its_tasks_losses_and_the_sources_of_the_builtin_data
 def test_own_files_take_the_place_of_the_builtin_sources_in_every_stage(train):
     for stage in ("pretrain", "align", "finetune"):
         data = train(f"stage={stage}", "data=files", "data.files=[a.jsonl]").data
-        assert [file.name for file in build.source_files(data)] == ["a"]
+        assert [file.name for file in source_files(data)] == ["a"]
 
 
 def test_alignment_mixes_by_size_unless_told_otherwise_and_has_no_hard_negatives(train):
@@ -219,7 +221,7 @@ def test_an_experiment_overrules_what_a_stage_chooses(experiment):
 def test_lora_is_off_unless_asked_for(train, composed):
     assert train().model.lora.r == 0
     assert train("model=youtu2b").model.lora.r == 0
-    assert build.typed_eval(composed(root="eval")).model.lora.r == 0
+    assert typed_eval(composed(root="eval")).model.lora.r == 0
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_an_experiment_switches_lora_on(experiment):
 
 def test_files_are_named_after_themselves_and_share_a_score_range(train):
     data = train("data=files", "data.files=[a/ir.jsonl,b/sts.jsonl]", "data.score_range=[0,5]").data
-    files = build.source_files(data)
+    files = source_files(data)
     assert [(file.name, str(file.path), file.score_range) for file in files] == [
         ("ir", "a/ir.jsonl", (0.0, 5.0)),
         ("sts", "b/sts.jsonl", (0.0, 5.0)),
@@ -262,20 +264,17 @@ def test_a_builtin_source_can_be_pointed_elsewhere(train):
 
 def test_a_term_a_callback_and_a_logger_can_be_switched_off(train):
     cfg = train("~losses.sts.pro", "callbacks.speed=null", "logger.wandb=null")
-    assert "pro" not in build_losses(cfg.losses)["sts"].terms
+    assert "pro" not in build_losses(cfg.losses, has_middle_layer=True)["sts"].terms
     assert cfg.callbacks["speed"] is cfg.logger["wandb"] is None
 
 
-def test_only_the_named_parameters_are_trained_and_a_name_that_is_none_is_refused(
-    train, monkeypatch, byte_level
-):
-    monkeypatch.setattr(build, "load_encoder", lambda spec: tiny.tiny_encoder("youtu", byte_level))
-    encoder = build.build_encoder(train("encoder.train_only=embed_tokens"))
+def test_only_the_named_parameters_are_trained_and_a_name_that_is_none_is_refused(byte_level):
+    encoder = tiny.tiny_encoder("youtu", byte_level)
+    assemble._freeze_all_but("embed_tokens", encoder)
     trained = [name for name, p in encoder.named_parameters() if p.requires_grad]
     assert trained == ["backbone.embed_tokens.weight"]
-    assert all(p.requires_grad for p in build.build_encoder(train()).parameters())
     with pytest.raises(UserError, match="train_only='embeddings' occurs in no parameter's name"):
-        build.build_encoder(train("encoder.train_only=embeddings"))
+        assemble._freeze_all_but("embeddings", encoder)
 
 
 def test_a_loss_that_does_not_fit_the_embeddings_is_refused_by_its_key(train, byte_level):
@@ -286,6 +285,11 @@ def test_a_loss_that_does_not_fit_the_embeddings_is_refused_by_its_key(train, by
         "~losses.ir.info_nce.temperature",
         "+losses.ir.info_nce.loss={_target_: codiemb.losses.InfoNCE}",
     )
-    build.build_module(train(*matryoshka, f"+losses.ir.info_nce.dims=[{width}]"), encoder)
+
+    def build(dims: str) -> None:
+        cfg = train(*matryoshka, f"+losses.ir.info_nce.dims=[{dims}]")
+        assemble.build_module(cfg, preflight(cfg), encoder, cfg.model)
+
+    build(f"{width}")
     with pytest.raises(UserError, match=r"losses\.ir\.info_nce: Matryoshka dims \[\d+\] exceed"):
-        build.build_module(train(*matryoshka, f"+losses.ir.info_nce.dims=[{width + 1}]"), encoder)
+        build(f"{width + 1}")

@@ -7,9 +7,10 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from codiemb.config import build
+from codiemb.config import assemble
 from codiemb.config.nodes import build_node, check_node
 from codiemb.config.preflight import preflight
+from codiemb.config.typed import source_files, typed_eval, typed_train
 from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
 
@@ -85,7 +86,7 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("losses.sts.rank_kl.weight=much", "losses.sts.rank_kl.weight='much' must be a finite number >= 0"),
         ("losses.sts.rank_kl.weight=true", "losses.sts.rank_kl.weight=True must be a finite number >= 0"),
         ("losses.sts.rank_kl.weight=null", "losses.sts.rank_kl.weight=None must be a finite number >= 0"),
-        ("losses.ir.info_nce.weight=0", "losses.ir: at least one term needs a weight above 0"),
+        ("losses.ir.info_nce.weight=0", "losses.ir: at least one term with a weight above 0 is needed"),
         ("losses.ir.info_nce.temperature=0.0", "losses.ir.info_nce: temperature must be a finite number"),
         ("losses.sts.pro=null", "losses.sts.pro needs a _target_"),
         ("losses.ir=null", "losses.ir needs at least one term"),
@@ -160,13 +161,13 @@ def test_what_a_folder_says_about_its_attention_decides_whether_every_token_can_
         (tmp_path / SETTINGS_FILE).write_text(json.dumps({"model": {"attention": attention}}), "utf-8")
         said = ("stage=pretrain", "tasks.lm.mask_share=null", f"model.path={tmp_path}")
         if attention == "causal":
-            preflight(build.typed_train(composed(*said)))
+            preflight(typed_train(composed(*said)))
         else:
             assert "has seen already" in refused(*said, "model.attention=causal")
 
 
 def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):
-    preflight(build.typed_train(composed("model.middle_layer=null", "losses.sts.mid_nce.weight=0")))
+    preflight(typed_train(composed("model.middle_layer=null", "losses.sts.mid_nce.weight=0")))
 
 
 @pytest.mark.parametrize(
@@ -188,12 +189,12 @@ def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):
 def test_a_typo_in_an_experiment_file_is_one_error_that_names_the_key(composed, conf_copy, text, key):
     (conf_copy / "experiment" / "typo.yaml").write_text(f"# @package _global_\n{text}\n", "utf-8")
     with pytest.raises((UserError, HydraException, OmegaConfBaseException), match=re.escape(key)):
-        preflight(build.typed_train(composed("experiment=typo")))
+        preflight(typed_train(composed("experiment=typo")))
 
 
 def test_an_experiment_without_typo_passes(composed, conf_copy):
     (conf_copy / "experiment" / "good.yaml").write_text("# @package _global_\nseed: 5\n", "utf-8")
-    preflight(build.typed_train(composed("experiment=good")))
+    preflight(typed_train(composed("experiment=good")))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_an_experiment_without_typo_passes(composed, conf_copy):
 )
 def test_evaluation_refuses_unknown_keys_too(composed, override, key):
     with pytest.raises(UserError, match=f"^{key}: no such key; did you mean"):
-        build.typed_eval(composed(override, root="eval"))
+        typed_eval(composed(override, root="eval"))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_evaluation_refuses_unknown_keys_too(composed, override, key):
 )
 def test_impossible_lists_of_files_are_refused_before_a_file_is_read(composed, overrides, message):
     with pytest.raises(UserError, match=message):
-        build.source_files(build.typed_train(composed(*overrides)).data)
+        source_files(typed_train(composed(*overrides)).data)
 
 
 def test_keys_of_nested_targets_are_checked():
@@ -242,8 +243,8 @@ def test_a_constructor_that_refuses_is_the_users_error_and_a_crash_is_not(monkey
 
 def test_a_task_whose_texts_exceed_the_chunk_budget_is_refused(composed):
     with pytest.raises(UserError, match=r"tasks\.ir\.max_query_tokens=64 exceeds .*max_tokens_per_chunk=32"):
-        preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=32")))
-    preflight(build.typed_train(composed("encoder.max_tokens_per_chunk=4096")))
+        preflight(typed_train(composed("encoder.max_tokens_per_chunk=32")))
+    preflight(typed_train(composed("encoder.max_tokens_per_chunk=4096")))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +266,6 @@ def test_checkpoints_are_switched_by_their_callback(refused, composed):
         "+trainer.enable_checkpointing=false"
     )
     cpu = ("logger=local", "trainer.accelerator=cpu")
-    assert build.build_trainer(build.typed_train(composed(*cpu))).checkpoint_callback is not None
-    without = build.build_trainer(build.typed_train(composed(*cpu, "callbacks.checkpoint=null")))
+    assert assemble.build_trainer(typed_train(composed(*cpu))).checkpoint_callback is not None
+    without = assemble.build_trainer(typed_train(composed(*cpu, "callbacks.checkpoint=null")))
     assert without.checkpoint_callback is None

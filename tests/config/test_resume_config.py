@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from codiemb.config import build, resume, run_folder
+from codiemb.config import assemble, resume, run_folder
+from codiemb.config.typed import typed_train
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import commit
 from codiemb.training.signals import Stopped
@@ -233,8 +234,8 @@ def test_a_run_that_was_stopped_says_how_to_go_on(composed, tmp_path, capsys):
 
 
 def test_on_nan_of_the_trainer_group_reaches_the_callback_and_not_lightning(composed, tmp_path):
-    cfg = build.typed_train(composed("trainer.on_nan=skip", "trainer.accelerator=cpu"))
-    trainer = build.build_trainer(cfg)
+    cfg = typed_train(composed("trainer.on_nan=skip", "trainer.accelerator=cpu"))
+    trainer = assemble.build_trainer(cfg)
     assert [callback.policy for callback in trainer.callbacks if hasattr(callback, "policy")] == ["skip"]
     assert len(trainer.checkpoint_callbacks) == 1
 

@@ -5,15 +5,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 
-from codiemb.config import build
+from codiemb.config import assemble, strategy
 from codiemb.config.preflight import preflight
+from codiemb.config.typed import typed_train
 from codiemb.data import TaskSpec
 from codiemb.errors import UserError
 
 
 def test_language_modelling_is_refused_where_deepspeed_would_not_train_it_exactly(composed):
     for zero in (1, 3):
-        cfg = build.typed_train(composed("stage=pretrain", f"strategy=deepspeed_zero{zero}"))
+        cfg = typed_train(composed("stage=pretrain", f"strategy=deepspeed_zero{zero}"))
         preflight(cfg)
     cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
     with pytest.raises(UserError, match=r"steps of other tasks \(lm, ir\)"):
@@ -23,11 +24,11 @@ def test_language_modelling_is_refused_where_deepspeed_would_not_train_it_exactl
 def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(composed, monkeypatch):
     def build_it(*overrides: str) -> pl.Trainer:
         cpu = ("strategy=deepspeed_zero1", "logger=local", "trainer.accelerator=cpu")
-        return build.build_trainer(build.typed_train(composed(*cpu, *overrides)))
+        return assemble.build_trainer(typed_train(composed(*cpu, *overrides)))
 
     with pytest.raises(UserError, match=r"needs CUDA GPUs, and this run would use CPUAccelerator; strategy="):
         build_it()
-    monkeypatch.setattr(build, "CUDAAccelerator", CPUAccelerator)
+    monkeypatch.setattr(strategy, "CUDAAccelerator", CPUAccelerator)
     with pytest.raises(UserError, match=r"bfloat16 with DeepSpeed needs .*precision=bf16-true, not 32-true"):
         build_it("model.dtype=bfloat16")
     assert build_it("model.dtype=bfloat16", "trainer.precision=bf16-true").strategy.config is not None
@@ -36,28 +37,28 @@ def test_deepspeed_without_a_gpu_or_with_weights_it_would_refuse_is_one_error(co
 def test_several_devices_need_a_strategy_that_is_named(composed):
     devices = ("logger=local", "trainer.accelerator=cpu", "trainer.devices=2")
     with pytest.raises(UserError, match=r"2 devices need to know how they share the work: strategy=ddp"):
-        build.build_trainer(build.typed_train(composed(*devices)))
-    assert build.build_trainer(build.typed_train(composed("strategy=ddp", *devices))).world_size == 2
+        assemble.build_trainer(typed_train(composed(*devices)))
+    assert assemble.build_trainer(typed_train(composed("strategy=ddp", *devices))).world_size == 2
 
 
 @pytest.mark.filterwarnings("ignore:GPU available but not used")
 def test_an_apple_gpu_is_not_taken_and_cannot_be_asked_for(composed, monkeypatch):
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    trainer = build.build_trainer(build.typed_train(composed("logger=local")))
+    trainer = assemble.build_trainer(typed_train(composed("logger=local")))
     assert isinstance(trainer.accelerator, CPUAccelerator)
     with pytest.raises(UserError, match=r"trainer\.accelerator=mps: .* use cpu"):
-        build.build_trainer(build.typed_train(composed("logger=local", "trainer.accelerator=mps")))
+        assemble.build_trainer(typed_train(composed("logger=local", "trainer.accelerator=mps")))
     with pytest.raises(UserError, match="CUDAAccelerator"):  # gpu means CUDA
-        build.build_trainer(build.typed_train(composed("logger=local", "trainer.accelerator=gpu")))
+        assemble.build_trainer(typed_train(composed("logger=local", "trainer.accelerator=gpu")))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "transformer-engine"])
 def test_weights_in_half_precision_need_an_optimizer_with_fp32_copies(refused, composed, precision):
     said = refused(f"trainer.precision={precision}")
     assert "round most weight updates away; bf16-mixed keeps fp32" in said
-    preflight(build.typed_train(composed("trainer.precision=bf16-true", "strategy=deepspeed_zero2")))
-    preflight(build.typed_train(composed("trainer.precision=bf16-mixed")))
+    preflight(typed_train(composed("trainer.precision=bf16-true", "strategy=deepspeed_zero2")))
+    preflight(typed_train(composed("trainer.precision=bf16-mixed")))
 
 
 def test_adamw_moves_no_bf16_weight_above_a_size_and_every_fp32_weight():
@@ -82,7 +83,7 @@ def test_adamw_moves_no_bf16_weight_above_a_size_and_every_fp32_weight():
 
 def test_trained_weights_are_fp32_but_those_that_stay_or_that_deepspeed_copies(composed):
     def trained(*overrides: str) -> str:
-        return build.trained_model(build.typed_train(composed("model=youtu2b", *overrides))).dtype
+        return assemble.training_model(typed_train(composed("model=youtu2b", *overrides))).dtype
 
     assert trained() == "float32"
     assert trained("strategy=fsdp") == "float32"
@@ -91,7 +92,7 @@ def test_trained_weights_are_fp32_but_those_that_stay_or_that_deepspeed_copies(c
 
 
 def test_ddp_with_a_head_that_not_all_steps_use_must_look_for_unused_parameters(composed):
-    cfg = build.typed_train(composed("stage=pretrain", "strategy=ddp"))
+    cfg = typed_train(composed("stage=pretrain", "strategy=ddp"))
     preflight(cfg)
     cfg.tasks["ir"], cfg.losses["ir"] = TaskSpec(), {"info_nce": {"_target_": "codiemb.losses.InfoNCE"}}
     with pytest.raises(UserError, match=r"\+strategy\.find_unused_parameters=true"):

@@ -36,8 +36,8 @@ def sequences(batch: Batch) -> list[tuple[int, ...]]:
 
 def documents_of(batch, owner, positive):
     """Content hashes of one query's positives or negatives."""
-    mine = (batch.document_owner_N == owner) & (batch.document_is_positive_N == positive)
-    return batch.document_hash_N[mine].tolist()
+    mine = (batch.groups.owner_N == owner) & (batch.groups.is_positive_N == positive)
+    return batch.groups.document_hash_N[mine].tolist()
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -52,7 +52,7 @@ def equal(a: Batch, b: Batch) -> bool:
 def test_groups_are_ragged_and_nothing_is_repeated_to_fill_a_rectangle(tokenizer):
     records = [ir("a", ["p1"]), ir("b", ["p2", "p3", "p4"], ["n1"]), ir("c", ["p5"], ["n2", "n3", "n4"])]
     batch = collate(tokenizer, records)
-    assert batch.document_owner_N.tolist() == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    assert batch.groups.owner_N.tolist() == [0, 1, 1, 1, 1, 2, 2, 2, 2]
     for owner, record in enumerate(records):
         for positive, texts in ((True, record.positives), (False, record.negatives)):
             assert sorted(documents_of(batch, owner, positive)) == sorted(content_hash(t.text) for t in texts)
@@ -99,7 +99,7 @@ def test_over_epochs_every_document_is_drawn_equally_often(tokenizer):
     counts: dict[int, int] = {}
     for epoch in range(20):
         batch = collate(tokenizer, [record] * 20, tasks=tasks, epoch=epoch)
-        for drawn in batch.document_hash_N.tolist():
+        for drawn in batch.groups.document_hash_N.tolist():
             counts[drawn] = counts.get(drawn, 0) + 1
     assert len(counts) == 8
     assert all(60 < count < 140 for count in counts.values())  # 100 on average, standard deviation 8.7
@@ -126,9 +126,11 @@ def test_scores_stay_with_their_documents_and_are_nan_for_ir(tokenizer):
     graded = Record("sts", Text("", "q"), [Text("", t) for t in texts], [], [i / 5 for i in range(6)], [])
     batch = collate(tokenizer, [graded])
     score_of = {content_hash(text): i / 5 for i, text in enumerate(texts)}
-    for hashed, score in zip(batch.document_hash_N.tolist(), batch.document_score_N.tolist(), strict=True):
+    for hashed, score in zip(
+        batch.groups.document_hash_N.tolist(), batch.groups.score_N.tolist(), strict=True
+    ):
         assert score == pytest.approx(score_of[hashed])
-    assert collate(tokenizer, [ir("q", ["p"], ["n"])]).document_score_N.isnan().tolist() == [True, True]
+    assert collate(tokenizer, [ir("q", ["p"], ["n"])]).groups.score_N.isnan().tolist() == [True, True]
 
 
 def test_long_texts_are_cut_at_the_limit_of_their_side(tokenizer):
@@ -163,11 +165,13 @@ def test_every_distinct_text_is_one_sequence_and_everybody_points_at_their_own(t
     for (query, _, _), row in zip(groups, batch.query_sequence_B.tolist(), strict=True):
         assert rows[row] == tuple(tokenizer([("Find", query)], 512)[0].input_ids)
     hash_of_row = {}
-    for row, hashed in zip(batch.document_sequence_N.tolist(), batch.document_hash_N.tolist(), strict=True):
+    for row, hashed in zip(
+        batch.document_sequence_N.tolist(), batch.groups.document_hash_N.tolist(), strict=True
+    ):
         assert hash_of_row.setdefault(row, hashed) == hashed
     for owner, (_, positives, negatives) in enumerate(groups):
         for positive, texts in ((True, positives), (False, negatives)):
-            mine = (batch.document_owner_N == owner) & (batch.document_is_positive_N == positive)
+            mine = (batch.groups.owner_N == owner) & (batch.groups.is_positive_N == positive)
             found = sorted(rows[row] for row in batch.document_sequence_N[mine].tolist())
             assert found == sorted(tuple(tokenizer([("", text)], 512)[0].input_ids) for text in texts)
 
@@ -177,7 +181,7 @@ def test_a_text_that_is_query_and_document_shares_a_sequence_only_with_the_same_
     assert len(pair.texts.sequence_lengths) == 1
     passage = collate(tokenizer, [ir("same", ["same"])])
     assert len(passage.texts.sequence_lengths) == 2
-    assert passage.query_hash_B.tolist() == passage.document_hash_N.tolist()
+    assert passage.groups.query_hash_B.tolist() == passage.groups.document_hash_N.tolist()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +212,7 @@ def test_every_query_and_document_is_embedded_as_if_it_were_alone(encoder):
         (alone,) = torch.from_numpy(encoder.encode([record.query.text], instruction="Find"))
         torch.testing.assert_close(row, alone, atol=1e-5, rtol=0)
     text_of = {content_hash(t.text): t.text for r in records for t in (*r.positives, *r.negatives)}
-    for hashed, row in zip(batch.document_hash_N.tolist(), embedded.document_ND, strict=True):
+    for hashed, row in zip(batch.groups.document_hash_N.tolist(), embedded.document_ND, strict=True):
         (alone,) = torch.from_numpy(encoder.encode([text_of[hashed]]))
         torch.testing.assert_close(row, alone, atol=1e-5, rtol=0)
 
@@ -217,7 +221,7 @@ def test_a_batch_without_negatives_or_of_one_query_has_the_same_types(tokenizer)
     many = collate(tokenizer, [ir("a", ["b"], ["c"]), ir("d", ["e"])])
     one = collate(tokenizer, [ir("a", ["b"])])
     assert [x.dtype for x in many[3:-1]] == [x.dtype for x in one[3:-1]]
-    assert math.isnan(one.document_score_N[0])
+    assert math.isnan(one.groups.score_N[0])
 
 
 # Content hash

@@ -34,8 +34,7 @@ def make_data(write_lines, tmp_path, tokenizer):
         ]
         tasks = {"ir": TaskSpec(8, num_negatives=1), "sts": TaskSpec(4)}
         options = {"tasks": tasks, "seed": 3, "cache": tmp_path / "cache"} | options
-        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), **options)
-        data.tokenizer = tokenizer
+        data = EmbeddingDataModule(files, options.pop("tasks"), Proportional(), tokenizer, **options)
         data.prepare_data()
         data.setup()
         return data
@@ -53,7 +52,11 @@ def flat(batch):
     """Everything in a batch, as comparable values."""
     assert isinstance(batch, Batch)
     texts = (batch.texts.input_ids_T.tolist(), batch.texts.sequence_lengths, batch.texts.prompt_lengths)
-    return (*batch[:2], *texts, *(tensor.nan_to_num(-1).tolist() for tensor in batch[3:-1]))
+    return (
+        *batch[:2],
+        *texts,
+        *(tensor.nan_to_num(-1).tolist() for tensor in (*batch[3:5], *batch.groups[:-1])),
+    )
 
 
 def test_two_workers_give_the_same_batches_in_the_same_order_as_none(make_data):
@@ -88,21 +91,30 @@ def test_ranks_and_micro_steps_share_out_the_batch_of_one_process(make_data):
     for step, batch in enumerate(whole):
         micro = [parts[rank][2 * step + a] for a in range(2) for rank in range(2)]
         assert {part.task for part in micro} == {batch.task}
-        assert torch.cat([part.query_hash_B for part in micro]).tolist() == batch.query_hash_B.tolist()
-        assert torch.cat([part.document_hash_N for part in micro]).tolist() == batch.document_hash_N.tolist()
+        assert (
+            torch.cat([part.groups.query_hash_B for part in micro]).tolist()
+            == batch.groups.query_hash_B.tolist()
+        )
+        assert (
+            torch.cat([part.groups.document_hash_N for part in micro]).tolist()
+            == batch.groups.document_hash_N.tolist()
+        )
 
 
 def test_a_file_whose_records_have_only_their_own_negatives_says_so_in_its_batches(make_data):
     data = make_data(max_steps=12)
-    assert all(batch.in_batch for batch in data.batches())
+    assert all(batch.groups.in_batch for batch in data.batches())
     own = make_data(max_steps=12, ir_in_batch=False)
-    assert {(batch.source, batch.in_batch) for batch in own.batches()} == {("ir", False), ("sts", True)}
+    assert {(batch.source, batch.groups.in_batch) for batch in own.batches()} == {
+        ("ir", False),
+        ("sts", True),
+    }
 
 
 def test_a_file_of_own_negatives_of_which_none_are_taken_is_refused(make_data):
     tasks = {"ir": TaskSpec(8, num_negatives=0), "sts": TaskSpec(4)}
     with pytest.raises(UserError, match=r"source ir has in_batch: false, and no negatives .*tasks\.ir"):
-        make_data(tasks=tasks, ir_in_batch=False)
+        make_data(tasks=tasks, ir_in_batch=False).describe(1, 1)
 
 
 def test_iterating_ends_with_the_run(make_data):

@@ -81,6 +81,12 @@ def test_documents_of_ir_lose_their_instruction_and_keep_all_positives(write_lin
         sts(positive_scores=[1]),
         sts(positive_scores=[0]),
         sts(negatives=["other"], negative_scores=[0.25]),
+        ir(positives=["who opened the bank?"]),  # the query's own text: positives by dropout
+        ir(negatives=["who opened the bank?"]),  # a document that only repeats the question
+        ir(positives=["a", "a"], negatives=["n", "n"]),
+        sts(positives=["重生鸿蒙类小说"], positive_scores=[1]),
+        sts(positives=["a", "a"], positive_scores=[0.5, 0.5], negatives=["a"], negative_scores=[0.5]),
+        sts(positives=["a"], positive_scores=[0.25], negatives=["b"], negative_scores=[0.5]),
         ir(comment="unknown fields are somebody's bookkeeping", id=7),
     ],
 )
@@ -110,7 +116,7 @@ def test_what_was_written_is_what_is_read(write_lines, queries, data, low, width
     high = low + width
     records = []
     for query in queries:
-        documents = data.draw(st.lists(triples, min_size=1, max_size=4))
+        documents = data.draw(st.lists(triples, min_size=1, max_size=4, unique_by=tuple))
         scores = data.draw(st.lists(st.floats(low, high), min_size=len(documents), max_size=len(documents)))
         records.append(sts(query=query, positives=documents, positive_scores=scores))
     read = list(read_records(write_lines(records), score_range=(low, high)))
@@ -196,6 +202,31 @@ BAD_LINES = {
     "score -Infinity": (json.dumps(ir(positive_scores=[0, -math.inf])), "is -inf, not a finite number"),
     "score above the range": (sts(positive_scores=[4.5]), r"4.5, outside the declared range \[0.0, 1.0\]"),
     "score below the range": (sts(positive_scores=[-0.1]), "-0.1, outside the declared range"),
+    "a text on both sides": (ir(negatives=["n", "Ann opened it."]), r"negatives\[1\] is also positives\[1\]"),
+    "both sides but for spaces": (
+        ir(positives=["a", " p\n"], negatives=["p"]),
+        r"negatives\[0\] is also positives\[1\]: one text, both positive and negative",
+    ),
+    "mixed, on both sides": (
+        ir(task_type="mixed", positives=["p"], negatives=["p"]),
+        "both positive and neg",
+    ),
+    "two scores": (
+        sts(positives=["a", "b", "a"], positive_scores=[1, 0.5, 0]),
+        r"positives\[2\] and positives\[0\] are one text with two scores",
+    ),
+    "two scores, two sides": (
+        sts(positives=["a"], positive_scores=[1], negatives=["a"], negative_scores=[0]),
+        r"negatives\[0\] and positives\[0\] are one text with two scores",
+    ),
+    "scores of nothing": (
+        ir(negatives=[], negative_scores=[0.0]),
+        "negative_scores must be a list of 0 numbers",
+    ),
+    "a key twice": (
+        '{"task_type": "ir", "query": "q", "positives": ["a"], "positives": []}',
+        "'positives' stands",
+    ),
     "score beyond floats": (sts(positive_scores=[10**400]), "outside the declared range"),
 }
 
@@ -240,9 +271,9 @@ def test_an_empty_file_is_an_error(tmp_path, content):
 
 
 def test_a_missing_file_is_an_error_with_a_remedy(tmp_path):
-    for path in (tmp_path / "no.jsonl", tmp_path):
-        with pytest.raises(UserError, match=rf"{path}: no such file; check data.files, or .*make data"):
-            list(read_records(path))
+    path = tmp_path / "no.jsonl"
+    with pytest.raises(UserError, match=rf"{path}: no such file; check data.files, or .*make data"):
+        list(read_records(path))
 
 
 @pytest.mark.parametrize("score_range", [(1.0, 0.0), (0.5, 0.5), (0.0, math.inf), (math.nan, 1.0)])

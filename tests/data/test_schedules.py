@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from codiemb.data import (
     SizePower,
     Weights,
 )
+from codiemb.data.turns import Turns
 from codiemb.errors import UserError
 from tests.support.plans import seeds
 
@@ -44,6 +46,31 @@ def test_every_cycle_keeps_the_shares_exactly():
     for first in (0, 1_000):
         counts = Counter(plan[first + i].source for i in range(1_000))
         assert counts == {0: 286, 2: 714}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=20).filter(any), seeds, st.integers(0, 10**6))
+def test_turns_are_numbered_in_the_order_of_steps_and_keep_the_shares_at_every_step(quotas, seed, cycle):
+    turns, length = Turns(np.array(quotas), seed), sum(quotas)
+    block = max(128, 8 * len(quotas))
+    counts = [cycle * quota for quota in quotas]
+    for position in range(length):
+        source, number = turns[cycle * length + position]
+        assert number == counts[source]
+        counts[source] += 1
+        expected = np.array(quotas) * (cycle + (position + 1) / length)
+        assert np.abs(counts - expected).max() <= 1 + block * max(quotas) / length
+    assert counts == [(cycle + 1) * quota for quota in quotas]
+
+
+def test_any_step_of_a_cycle_of_a_billion_is_known_without_the_steps_before():
+    quotas = np.array([5, 10**9 - 17, 7, 5])
+    turns = Turns(quotas, seed=3)
+    steps = [4 * 10**8 + i for i in range(3_000)]
+    numbers = [turns[step].number for step in steps if turns[step].source == 1]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert abs(numbers[0] - 4 * 10**8) < 2_000
+    assert [Turns(quotas, seed=3)[step] for step in steps[::-99]] == [turns[step] for step in steps[::-99]]
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,8 +13,7 @@ import pyarrow.ipc
 import pytest
 from torch.utils.data import DataLoader
 
-from codiemb.data import Source, SourceFile, convert, open_sources, read_records
-from codiemb.data import source as source_module
+from codiemb.data import Source, SourceFile, arrow, conversion, convert, open_sources, read_records
 from codiemb.errors import UserError
 
 
@@ -62,9 +61,9 @@ def test_a_file_with_two_tasks_becomes_two_sources_in_file_order(write_lines, ca
 CONVERT_AND_READ = """
 import resource, sys
 from pathlib import Path
-from codiemb.data import SourceFile, convert, open_sources, source
+from codiemb.data import SourceFile, arrow, convert, open_sources
 
-source._CHARACTERS_PER_WRITE = 2**21
+arrow._CHARACTERS_PER_WRITE = 2**21
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
 resource.setrlimit(resource.RLIMIT_DATA, ((used << 10) + (60 << 20), resource.RLIM_INFINITY))
 files = [SourceFile("big", Path(sys.argv[1]))]
@@ -104,7 +103,7 @@ def _untouched(record):
 def test_the_cache_is_used_again_while_nothing_changes(write_lines, cache, monkeypatch):
     files = [SourceFile("docs", write_lines([ir(0)]))]
     convert(files, cache, skip_bad=False)
-    monkeypatch.setattr(source_module, "scan_records", None)  # reading the file again would raise
+    monkeypatch.setattr(conversion, "Scan", None)  # reading the file again would raise
     convert(files, cache, skip_bad=False)
     convert(files, cache, skip_bad=True)
     assert len(open_sources(files, cache)) == 1
@@ -206,16 +205,16 @@ def test_no_rejects_file_without_bad_lines(write_lines, cache, tmp_path):
 @pytest.mark.parametrize("at", [2, 2_500])  # before and after the first block is on disk
 def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, error, at):
     files = [SourceFile("docs", write_lines([ir(i) for i in range(3_000)]))]
-    whole = source_module.scan_records
 
-    def crashes(path, **options):
-        for number, record in enumerate(whole(path, **options)):
-            if number == at:
-                raise error("power failure")
-            yield record
+    class Crashes(conversion.Scan):
+        def __iter__(self):
+            for number, record in enumerate(super().__iter__()):
+                if number == at:
+                    raise error("power failure")
+                yield record
 
     with monkeypatch.context() as patch:
-        patch.setattr(source_module, "scan_records", crashes)
+        patch.setattr(conversion, "Scan", Crashes)
         with pytest.raises(error):
             convert(files, cache, skip_bad=False)
     assert list(cache.iterdir()) == []
@@ -224,15 +223,15 @@ def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, e
 
 def test_two_runs_that_convert_the_same_file_at_once_both_succeed(write_lines, cache, monkeypatch):
     files = [SourceFile("docs", write_lines([ir(0), ir(1)]))]
-    write_arrow = source_module._write_arrow
+    write_arrow = conversion._write_arrow
 
     def overtaken(file, folder):
         with monkeypatch.context() as patch:
-            patch.setattr(source_module, "_write_arrow", write_arrow)
+            patch.setattr(conversion, "_write_arrow", write_arrow)
             convert(files, cache, skip_bad=False)  # the other run finishes first
         return write_arrow(file, folder)
 
-    monkeypatch.setattr(source_module, "_write_arrow", overtaken)
+    monkeypatch.setattr(conversion, "_write_arrow", overtaken)
     convert(files, cache, skip_bad=False)
     assert len(open_sources(files, cache)[0]) == 2
     assert len(list(cache.iterdir())) == 1
@@ -247,7 +246,7 @@ def test_a_missing_file_is_an_error_before_anything_is_written(cache, tmp_path):
 
 
 def test_a_block_ends_before_its_texts_are_too_many_for_a_column(write_lines, cache, monkeypatch):
-    monkeypatch.setattr(source_module, "_CHARACTERS_PER_WRITE", 100)
+    monkeypatch.setattr(arrow, "_CHARACTERS_PER_WRITE", 100)
     path = write_lines([ir(i) for i in range(50)])
     (source,) = open_converted([SourceFile("docs", path)], cache)
     assert [source[i] for i in range(len(source))] == list(read_records(path))

@@ -7,7 +7,7 @@ import pytest
 
 from codiemb.data import read_records
 from data_prep.docs.build import build_docs
-from data_prep.docs.other_stages import HeldOut, build_docs_extra
+from data_prep.docs.other_stages import build_docs_extra
 from data_prep.docs.parse import source_files
 from data_prep.docs.raw import parse_raw
 from data_prep.docs.select import split_of
@@ -15,7 +15,8 @@ from data_prep.frames import Sizes, build_frames
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes
-from data_prep.jsonl import write_jsonl
+from data_prep.held_out import HeldOut
+from data_prep.records import write_jsonl
 
 SMALL = ExtraSizes(lm=120, pairs=60, classification=60, pair_classification=40, reranking=20)
 
@@ -128,7 +129,7 @@ def test_every_file_is_written_and_holds_valid_records(docs):
 
 def test_no_text_of_the_test_side_is_in_any_file(docs):
     out, counts = docs
-    held_out = HeldOut.of(out)
+    held_out = HeldOut.of(out, "DocsRetrieval")
     assert len(held_out.texts) > 50
     assert all(held_out.has(text) for text in held_out.texts)
     for name in counts:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from codiemb.encoder import cpu_kernels, pack_texts
-from codiemb.encoder.cpu_kernels import dropout, faster_on_cpu, linear
+from codiemb.encoder.cpu_kernels import dropout, faster_on_cpu, linear, use_cpu_kernels
 from tests.support import tiny
 
 CPU = torch.device("cpu")
@@ -69,17 +69,26 @@ def test_a_model_gets_them_inside_the_context_and_only_there(convolutions):
     layer, x = nn.Linear(64, 64), torch.randn(MANY, 64)
     outside = layer(x)
     assert not convolutions
-    with faster_on_cpu(CPU):
+    with faster_on_cpu():
         inside = layer(x)
     assert len(convolutions) == 1
     assert torch.allclose(inside, outside, atol=1e-6)
-    with faster_on_cpu(torch.device("meta")):
-        layer(x)
+    layer(x)
     assert len(convolutions) == 1
+
+
+def test_a_forward_pass_that_fails_leaves_the_context_behind(convolutions):
+    layer = nn.Embedding(4, 64)  # a layer whose own pass fails, so that the next product shows the state
+    use_cpu_kernels(layer)
+    with pytest.raises(IndexError):
+        layer(torch.tensor([5]))
+    torch.nn.functional.linear(torch.randn(MANY, 64), torch.randn(64, 64))
+    assert not convolutions
 
 
 def test_an_encoder_embeds_long_streams_as_before(byte_level, convolutions, monkeypatch):
     encoder = tiny.tiny_encoder("bert", byte_level).eval()
+    use_cpu_kernels(encoder.backbone)
     texts = pack_texts(encoder.tokenizer([("", "text " * 40)] * 60, 64))
     assert len(texts.input_ids_T) >= MANY
     monkeypatch.setattr(cpu_kernels, "_MIN_WIDTH", 1)

@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
-from codiemb.encoder.spec import with_folder_settings
+from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from tests.support import tiny
@@ -44,6 +44,7 @@ def test_an_exports_settings_win_over_the_config(export):
     )
     assert spec.prompt == PromptSpec("Task: {instruction}\nText: ", "Document: ")
     assert len(changed) == 5
+    assert all("model.lower_case" not in change for change in changed)
     assert "model.pooling='last_token' (config: 'mean')" in changed
 
 
@@ -67,10 +68,11 @@ def test_a_second_stage_exports_what_its_folder_stated_and_not_its_config(export
 def sentence_transformers_folder(export, tmp_path):
     """Writes a folder with sentence-transformers itself."""
 
-    def build(pooling, *more, prompts=None, max_tokens=None):
+    def build(pooling, *more, prompts=None, max_tokens=None, include_prompt=False):
         words = Transformer(str(export), max_seq_length=max_tokens)
         width = words.get_embedding_dimension()
-        modules = [words, Pooling(width, pooling_mode=pooling, include_prompt=False), *more, Normalize()]
+        pooled = Pooling(width, pooling_mode=pooling, include_prompt=include_prompt)
+        modules = [words, pooled, *more, Normalize()]
         SentenceTransformer(modules=modules, prompts=prompts).save(str(tmp_path / "st"))
         return tmp_path / "st"
 
@@ -81,10 +83,11 @@ def sentence_transformers_folder(export, tmp_path):
 def test_a_sentence_transformers_folder_states_its_pooling_and_prompts(
     sentence_transformers_folder, theirs, ours
 ):
-    folder = sentence_transformers_folder(theirs, prompts={"query": "search: ", "document": "text: "})
+    prompts = {"query": "search: ", "document": "text: "}
+    folder = sentence_transformers_folder(theirs, prompts=prompts, include_prompt=theirs == "cls")
     spec, _ = with_folder_settings(ModelSpec(path=str(folder), pooling="cls" if ours == "mean" else "mean"))
     assert spec.pooling == ours
-    assert spec.pool_prompt is False
+    assert (spec.pool_prompt, spec.prompt_apart) == ((False, False) if ours == "mean" else (True, True))
     assert spec.prompt == PromptSpec("search: ", "text: ")
 
 
@@ -129,9 +132,7 @@ def test_a_projection_behind_the_pooling_is_a_user_error(sentence_transformers_f
         with_folder_settings(ModelSpec(path=str(folder)))
 
 
-@pytest.mark.parametrize(
-    "stored", [{}, {"prompts": {}}, {"prompts": {"s2s": "x"}}, {"prompts": None}], ids=str
-)
+@pytest.mark.parametrize("stored", [{}, {"prompts": {}}, {"prompts": None}], ids=str)
 def test_a_folder_without_prompts_leaves_the_configs_prompts_alone(tmp_path, stored):
     """BAAI/bge-large-zh-v1.5 and intfloat/multilingual-e5-large-instruct store none, and need theirs."""
     write(tmp_path / "config_sentence_transformers.json", stored)
@@ -144,8 +145,9 @@ def test_a_stored_prompt_that_is_the_template_filled_in_keeps_the_template(tmp_p
     stored = {"query": "Instruct: Given a web search query, retrieve passages\nQuery:", "document": ""}
     write(tmp_path / "config_sentence_transformers.json", {"prompts": stored})
     template = PromptSpec("Instruct: {instruction}\nQuery:", "")
-    spec, changed = with_folder_settings(ModelSpec(path=str(tmp_path), prompt=template))
-    assert (spec.prompt, changed) == (template, [])
+    spec, _ = with_folder_settings(ModelSpec(path=str(tmp_path), prompt=template))
+    instruction = "Given a web search query, retrieve passages"
+    assert spec.prompt == PromptSpec(template.query, "", instruction)  # for queries that have none themselves
 
 
 def test_a_stored_prompt_of_another_form_wins(tmp_path):
@@ -168,6 +170,6 @@ def test_settings_that_an_older_or_newer_version_wrote_are_left_out(tmp_path):
     assert spec.pooling == "cls"
 
 
-def test_a_hub_id_has_no_folder_to_ask():
+def test_a_hub_id_that_is_not_in_the_cache_has_no_folder_to_ask():
     spec = ModelSpec(path="intfloat/multilingual-e5-large-instruct")
     assert with_folder_settings(spec) == (spec, [])

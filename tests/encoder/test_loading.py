@@ -197,7 +197,7 @@ def test_a_path_that_is_no_model_folder_is_refused_with_what_was_probably_meant(
 
 def test_a_folder_that_states_nonsense_is_a_user_error(folder):
     (folder / "codiemb.json").write_text(json.dumps({"model": {"pooling": "max"}}))
-    with pytest.raises(UserError, match=r"model\.pooling='max' is none of"):
+    with pytest.raises(UserError, match=r"codiemb\.json: pooling='max' is none of"):
         load_encoder(ModelSpec(path=str(folder)))
 
 

@@ -1,6 +1,8 @@
 """Where the prompt ends, counted a second way: by the bytes or characters that the tokens spell."""
 
 import functools
+import json
+import shutil
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,37 @@ TEMPLATES = [
     PromptTemplate("{instruction}: ", "文档："),
     PromptTemplate("为这个句子生成表示以用于检索相关文章：", ""),
 ]
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def template_processing(*pieces):
+    """The JSON of a TemplateProcessing: "A" is the text, everything else a token of the tiny tokenizer."""
+    ids = {"<|pad|>": 0, "<|end_of_text|>": 1, "<|mask|>": 2}
+    spell = lambda piece: (  # noqa: E731
+        {"Sequence": {"id": "A", "type_id": 0}}
+        if piece == "A"
+        else {"SpecialToken": {"id": piece, "type_id": 0}}
+    )
+    return {
+        "type": "TemplateProcessing",
+        "single": [spell(piece) for piece in pieces],
+        "pair": [*(spell(piece) for piece in pieces), {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            piece: {"id": piece, "ids": [ids[piece]], "tokens": [piece]} for piece in pieces if piece != "A"
+        },
+    }
+
+
+def with_post_processor(folder, out, post_processor):
+    """A copy of a tokenizer that adds other tokens of its own."""
+    shutil.copytree(folder, out)
+    state = json.loads((out / "tokenizer.json").read_text("utf-8"))
+    known = {entry["content"]: entry["id"] for entry in state["added_tokens"]}
+    assert known == {"<|pad|>": 0, "<|end_of_text|>": 1, "<|mask|>": 2}
+    (out / "tokenizer.json").write_text(json.dumps(state | {"post_processor": post_processor}), "utf-8")
+    return out
 
 
 @functools.cache
@@ -187,3 +220,79 @@ def test_two_instructions_in_one_template_are_a_user_error():
 def test_a_query_prompt_without_a_place_for_instructions_is_fixed():
     template = PromptTemplate("query: ", "passage: ")
     assert [template.prompt("anything"), template.prompt("")] == ["query: ", "passage: "]
+
+
+PROMPTS = [  # template, side, instruction, prompt
+    (("query: ", "passage: "), "query", "", "query: "),
+    (("query: ", "passage: "), "query", "Find", "query: "),
+    (("query: ", "passage: "), "document", "", "passage: "),
+    (("query: ", "passage: "), "document", "Find", "passage: "),
+    (("query: ", "passage: "), "text", "", "query: "),  # the authors of E5: also for symmetric tasks
+    (("search: ", ""), "query", "", "search: "),
+    (("search: ", ""), "document", "", ""),
+    (("search: ", ""), "text", "", ""),  # the authors of BGE: only for queries of a search
+    (("search: ", ""), "text", "Match", "search: "),
+    (("Do: {instruction}\n", "passage: "), "query", "Find", "Do: Find\n"),
+    (("Do: {instruction}\n", "passage: "), "query", "", ""),  # never a document's prompt
+    (("Do: {instruction}\n", "passage: "), "text", "Match", "Do: Match\n"),
+    (("Do: {instruction}\n", "passage: "), "text", "", ""),
+    (("Do: {instruction}\n", "passage: "), "document", "", "passage: "),
+    (("Do: {instruction}\n", "", "Search"), "query", "", "Do: Search\n"),
+    (("Do: {instruction}\n", "", "Search"), "query", "Find", "Do: Find\n"),
+    (("Do: {instruction}\n", "", "Search"), "text", "", ""),
+    (("", ""), "query", "Find", ""),
+]
+
+
+@pytest.mark.parametrize(("template", "side", "instruction", "prompt"), PROMPTS, ids=str)
+def test_a_text_is_a_query_because_of_its_side_and_not_because_it_has_an_instruction(
+    wordpiece, template, side, instruction, prompt
+):
+    assert PromptTemplate(*template).prompt(instruction, side) == prompt
+    tokenizer = load(wordpiece, PromptTemplate(*template), pool_prompt=True)
+    expected = tokenizer.hf(prompt + "hello")["input_ids"]
+    assert tokenizer([(instruction, "hello")], 64, side) == [(expected, 0)]
+    assert tokenizer([("", "a"), (instruction, "hello")], 64, ["document", side])[1] == (expected, 0)
+
+
+FAMILIES = {  # what the tokenizer adds to a text of itself, as post-processors of tokenizer.json
+    "GPT-2, Qwen": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True},
+    "Mistral": template_processing("<|pad|>", "A"),
+    "Llama 3": {"type": "Sequence", "processors": [BYTE_LEVEL, template_processing("<|pad|>", "A")]},
+    "both ends": template_processing("<|mask|>", "A", "<|pad|>"),
+    "BERT": {"type": "BertProcessing", "cls": ["<|mask|>", 2], "sep": ["<|pad|>", 0]},
+    "already EOS": template_processing("<|pad|>", "A", "<|end_of_text|>"),
+    "RoBERTa": {
+        "type": "RobertaProcessing",
+        "cls": ["<|pad|>", 0],
+        "sep": ["<|end_of_text|>", 1],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    },
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_ends_a_text_with_one_eos_and_cuts_it_to_exactly_max_tokens(
+    byte_level, tmp_path, family
+):
+    folder = with_post_processor(byte_level, tmp_path / "tokenizer", FAMILIES[family])
+    plain = AutoTokenizer.from_pretrained(folder)
+    eos = plain.eos_token_id
+    tokenizer = TextTokenizer(
+        AutoTokenizer.from_pretrained(folder), PromptTemplate("q: ", ""), append_eos=True
+    )
+    for text in ("hello world", "余额不足"):
+        before = plain(text)["input_ids"]
+        assert tokenizer([("", text)], 64)[0].input_ids == [*before[: len(before) - (before[-1] == eos)], eos]
+    long = "hello world " * 50
+    for side in ("query", "document"):
+        cut, whole = (tokenizer([("", long)], limit, side)[0] for limit in (20, 512))
+        assert len(cut.input_ids) == 20
+        assert cut.input_ids[-1] == eos
+        assert eos not in cut.input_ids[:-1]
+        assert cut.input_ids[:17] == whole.input_ids[:17]  # at most three are added at the end
+        assert cut.prompt_length == whole.prompt_length
+    for window in tokenizer.windows(long, 20)[:2]:
+        assert len(window.input_ids) == 20
+        assert window.input_ids[-1] == eos

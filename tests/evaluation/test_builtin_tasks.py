@@ -210,7 +210,7 @@ def test_a_bad_row_is_named_with_its_file(case: str, builtin_data: Path, tmp_pat
 
 def test_embeddings_with_nan_are_an_error(builtin_data: Path):
     class Diverged(BagOfWords):
-        def encode(self, texts, *, instruction="", progress=False):
+        def encode(self, texts, *, instruction="", side=None, progress=False):
             return super().encode(texts) * np.nan
 
     with pytest.raises(ValueError, match="DocsRetrieval: 4 of 4 embeddings contain NaN"):

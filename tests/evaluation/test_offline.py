@@ -18,8 +18,8 @@ from codiemb.evaluation import (
     builtin_tasks,
     cmteb_table,
     cmteb_tasks,
+    dataset_cache,
     evaluate,
-    hub,
     results_sheet,
 )
 from tests.support.evaluation_fakes import BagOfWords, shown
@@ -153,7 +153,7 @@ def test_only_a_missing_dataset_is_forgiven(
     def fail(self: AbsTask, *args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(dataset_cache, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(AbsTask, "load_data", fail)
     if reason is None:
         with pytest.raises(type(error), match="bug"):

@@ -1,15 +1,16 @@
 """The laboratory: its data, its commands, and its pages from a made-up sweep."""
 
 import json
+import re
+import shlex
 
 import pytest
 
 from codiemb.data import read_records
 from experiments.laboratory import data, pages, results, run
-from experiments.laboratory.questions import QUESTIONS, SEEDS, Contrast, by_name, run_folder
+from experiments.laboratory.arms import ARMS, EXPERIMENT
+from experiments.laboratory.questions import FUSED, QUESTIONS, SEEDS, Contrast, by_name, run_folder
 from tests.support.paths import CONF
-
-LAB = CONF / "experiment/lab"
 
 
 def ir(number, num_positives=1):
@@ -45,10 +46,9 @@ def lab_data(tmp_path):
 
 
 def test_the_files_are_those_that_the_arms_name(lab_data):
-    named = {
-        line for path in LAB.glob("*.yaml") for line in path.read_text("utf-8").split("data/laboratory/")
-    }
-    assert {line.partition(".jsonl")[0] for line in named if ".jsonl" in line} == lab_data.keys()
+    shared = (CONF / "experiment/laboratory.yaml").read_text("utf-8")
+    overrides = "\n".join([shared, *(override for arm in ARMS.values() for override in arm)])
+    assert set(re.findall(r"data/laboratory/(\w+)\.jsonl", overrides)) == lab_data.keys()
 
 
 def test_graded_ir_records_have_1_for_positives_and_0_for_hard_negatives(lab_data):
@@ -80,9 +80,24 @@ def test_duplicates_share_one_positive_among_the_texts_that_say_the_same(lab_dat
 
 def test_every_arm_of_one_model_is_asked_for_once():
     asked = [arm for question in QUESTIONS if not question.overrides for arm in question.arms]
-    others = {"base", "fusion", "start"}
-    assert sorted(asked) == sorted(path.stem for path in LAB.glob("*.yaml") if path.stem not in others)
+    assert sorted(asked) == sorted(ARMS)
     assert len(asked) * len(SEEDS) <= 85
+
+
+def test_every_run_has_a_folder_of_its_own():
+    runs = [(question.name, arm, seed) for question in QUESTIONS for arm in question.arms for seed in SEEDS]
+    assert len({run_folder(*each) for each in runs}) == len(runs)
+    assert str(run_folder("transfer", "joint", SEEDS[2])) == "multirun/laboratory/transfer/joint/2"
+
+
+def test_the_fusion_reads_the_runs_of_its_own_seed():
+    commands = [step.command() for step in by_name("fusion").steps() if "stage=fuse" in step.overrides]
+    for command in commands:
+        (seed,) = [int(each.removeprefix("seed=")) for each in command if each.startswith("seed=")]
+        (checkpoints,) = [each for each in command if each.startswith("fuse.checkpoints=")]
+        for question, arm in FUSED:
+            assert str(run_folder(question, arm, seed)) in checkpoints
+        assert f"fuse.base=multirun/laboratory/fusion_start/{SEEDS.index(seed)}" in command
 
 
 def test_contrasts_and_borrowed_arms_exist():
@@ -101,7 +116,8 @@ def fake_run(root, question, arm, seed, score):
     """What a job of a sweep leaves, as far as a page reads it."""
     job = root / run_folder(question, arm, seed)
     (job / ".hydra").mkdir(parents=True)
-    (job / ".hydra" / "overrides.yaml").write_text(f"- experiment=lab/{arm}\n- seed={seed}\n", "utf-8")
+    overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}"]
+    (job / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), "utf-8")
     scores = dict.fromkeys(results.TASKS, score) | {"FramesSTS": score / 2}
     (job / "result.json").write_text(json.dumps({"scores": scores, "seconds": 60.0}), "utf-8")
 
@@ -120,7 +136,9 @@ def swept(tmp_path):
 def test_a_page_has_the_command_the_scores_and_the_paired_difference(swept):
     assert pages.write_page(by_name("masking"), swept, swept)
     page = (swept / "masking.md").read_text("utf-8")
-    assert "run_train.py -m experiment=lab/duplicates_masked,lab/duplicates_unmasked seed=1,2,3" in page
+    masked, unmasked = re.findall(r"run_train.py -m experiment=laboratory .* seed=1,2,3 .*", page)
+    assert "hydra.sweep.dir=multirun/laboratory/masking/duplicates_masked " in masked
+    assert "mask_false_negatives=false seed=1,2,3" in unmasked
     row = (
         "| `duplicates_masked` | 3 | 52.00 ± 1.00 | 52.00 ± 1.00 | 26.00 ± 0.50 | 52.00 ± 1.00 | 52.00 ± 1.00"
     )
@@ -128,6 +146,13 @@ def test_a_page_has_the_command_the_scores_and_the_paired_difference(swept):
     assert "| duplicates_masked - duplicates_unmasked | +2.00 ± 0.00 * |" in page
     assert "6 runs of 60 s (median), 6 min in sum" in page
     assert (swept / "masking.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=[question.name for question in QUESTIONS])
+def test_the_published_page_names_the_commands_that_run_now(question):
+    page = (pages.FOLDER / f"{question.name}.md").read_text("utf-8")
+    told = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("    python run_train.py")]
+    assert told == [step.command() for step in question.steps()]
 
 
 def test_the_conclusion_survives_writing_the_page_again(swept):

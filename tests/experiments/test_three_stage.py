@@ -5,9 +5,9 @@ import json
 import pytest
 from hydra import compose, initialize_config_dir
 
-from codiemb.config import build
 from codiemb.config.preflight import preflight
 from codiemb.config.schema import register
+from codiemb.config.typed import typed_train
 from experiments import steps
 from experiments.three_stage import page, plan, tables
 from tests.support.paths import ROOT
@@ -20,7 +20,7 @@ def composed(step):
     overrides = [o for o in step.command()[1:] if o != "-m" and not o.startswith("hydra.")]
     first = [o.replace(",".join(map(str, plan.SEEDS)), str(plan.SEEDS[0])) for o in overrides]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return build.typed_train(compose("train", [*first, "run_dir=."]))
+        return typed_train(compose("train", [*first, "run_dir=."]))
 
 
 CONFIGS = {step.name: composed(step) for step in plan.all_steps()}

@@ -12,7 +12,8 @@ from data_prep.frames.build import build_frames
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.tokenizer import train_tokenizer
-from tests.support.harness import ENVIRONMENT, ROOT, Finished, Run, run_here
+from tests.support.harness import ENVIRONMENT, Finished, Run, run_here
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="session")

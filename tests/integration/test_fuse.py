@@ -44,7 +44,7 @@ def result_of(folder: Path) -> dict[str, float]:
 
 
 def test_a_learning_rate_of_zero_exports_the_initial_weights(trained: dict[str, Path], run: Run) -> None:
-    """What the README tells to do where checkpoints start from random weights: step 1 changes nothing."""
+    """What docs/fusion.md tells to do where checkpoints start from random weights: step 1 changes nothing."""
     again = trained["base"].with_name("again")
     overrides = (f"model.path={trained['base'] / 'export'}", "max_steps=2", "optimizer.lr=0")
     result = run("run_train.py", *MICRO, *UNEVALUATED, *overrides, f"hydra.run.dir={again}")

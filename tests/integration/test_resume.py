@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.harness import ENVIRONMENT, MICRO, ROOT, UNEVALUATED, Finished, Run
+from tests.support.harness import ENVIRONMENT, MICRO, UNEVALUATED, Finished, Run
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

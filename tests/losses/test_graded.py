@@ -14,6 +14,7 @@ from tests.support.batches import (
     assert_same,
     graded_batch,
     make_batch,
+    regrouped,
     value_and_gradients,
     with_similarities,
 )
@@ -189,7 +190,7 @@ def test_rank_kl_is_not_divided_by_the_length_of_the_list():
 
 def test_pro_grows_with_the_scale_of_scores_as_documented():
     batch = graded_batch(LISTS["distinct"])
-    large = batch._replace(document_score_N=batch.document_score_N * 5)
+    large = regrouped(batch, score_N=batch.groups.score_N * 5)
     _, gradients = value_and_gradients(lambda b: PRO()(b).value, batch)
     _, large_gradients = value_and_gradients(lambda b: PRO()(b).value, large)
     assert large_gradients["query_BD"].norm() > 2 * gradients["query_BD"].norm()

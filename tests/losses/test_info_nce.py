@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from codiemb.losses import InfoNCE
 from tests.support import oracles
-from tests.support.batches import assert_same, make_batch, value_and_gradients
+from tests.support.batches import assert_same, make_batch, regrouped, value_and_gradients
 from tests.support.ragged import OPTIONS, ragged_batch
 
 
@@ -39,7 +39,7 @@ def test_a_batch_may_say_that_its_queries_have_only_their_own_negatives(options)
     batch = ragged_batch()
     own = {name: value for name, value in options.items() if name not in ("symmetric", "query_query")}
     expected = InfoNCE(0.1, **own, in_batch=False)(batch)
-    found = InfoNCE(0.1, **options)(batch._replace(in_batch=False))
+    found = InfoNCE(0.1, **options)(regrouped(batch, in_batch=False))
     assert found.value == expected.value
     assert found.logs == expected.logs
 
@@ -169,16 +169,18 @@ def test_options_do_not_change_what_the_hardest_negative_and_accuracy_mean(optio
 def test_the_order_of_queries_does_not_matter(groups, seed, data):
     batch = make_batch(groups, seed=seed)
     order = data.draw(st.permutations(range(len(groups))))
-    documents = torch.cat([(batch.document_owner_N == i).nonzero().squeeze(1) for i in order])
+    documents = torch.cat([(batch.groups.owner_N == i).nonzero().squeeze(1) for i in order])
     place = torch.empty(len(groups), dtype=torch.int64)
     place[torch.tensor(order)] = torch.arange(len(groups))
     shuffled = batch._replace(
         query_BD=batch.query_BD[order],
-        query_hash_B=batch.query_hash_B[order],
         document_ND=batch.document_ND[documents],
-        document_owner_N=place[batch.document_owner_N[documents]],
-        document_is_positive_N=batch.document_is_positive_N[documents],
-        document_hash_N=batch.document_hash_N[documents],
+        groups=batch.groups._replace(
+            query_hash_B=batch.groups.query_hash_B[order],
+            owner_N=place[batch.groups.owner_N[documents]],
+            is_positive_N=batch.groups.is_positive_N[documents],
+            document_hash_N=batch.groups.document_hash_N[documents],
+        ),
     )
     for options in ({}, {"other_positives": "aligned"}, {"symmetric": True}):
         loss = InfoNCE(0.1, **options)

@@ -5,7 +5,7 @@ import torch
 
 from codiemb.losses import InfoNCE, MidLayerInfoNCE
 from tests.support import oracles
-from tests.support.batches import assert_same, graded_batch, make_batch, value_and_gradients
+from tests.support.batches import assert_same, graded_batch, make_batch, regrouped, value_and_gradients
 
 SCORES = [1.0, 0.4, 1.0, 0.9, 0.0, 1.0]
 
@@ -44,7 +44,7 @@ def test_a_file_of_own_negatives_has_the_documents_of_the_batch_all_the_same():
     batch = graded_batch([1.0] * 5, middle=True)
     value = MidLayerInfoNCE(0.1)(batch).value
     assert value > 0
-    assert MidLayerInfoNCE(0.1)(batch._replace(in_batch=False)).value == value
+    assert MidLayerInfoNCE(0.1)(regrouped(batch, in_batch=False)).value == value
 
 
 def test_only_the_middle_layer_gets_a_gradient():
@@ -73,7 +73,7 @@ def test_the_number_of_anchors_is_logged():
 
 def test_a_score_that_equals_min_score_is_an_anchor_although_fp32_rounds_it_down():
     batch = graded_batch(SCORES, middle=True)
-    assert batch.document_score_N[3].item() < 0.9
+    assert batch.groups.score_N[3].item() < 0.9
     assert MidLayerInfoNCE(min_score=0.9)(batch).logs["num_anchors"] == 4
 
 

@@ -84,14 +84,18 @@ def share_of(batch: EmbeddedBatch, rank: int) -> EmbeddedBatch:
     """What one rank holds: half of the queries and their documents."""
     size = len(GROUPS) // WORLD_SIZE
     queries = slice(rank * size, (rank + 1) * size)
-    mine = batch.document_owner_N // size == rank
-    columns = {
-        field: column[queries if field.endswith(("query_BD", "query_hash_B")) else mine]
-        for field, column in batch._asdict().items()
-        if isinstance(column, torch.Tensor)
-    }
-    columns["document_owner_N"] -= rank * size
-    return batch._replace(**columns)
+    mine = batch.groups.owner_N // size == rank
+
+    def rows(part: tuple, is_query: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        return {
+            field: column[queries if field.endswith(is_query) else mine]
+            for field, column in part._asdict().items()
+            if isinstance(column, torch.Tensor)
+        }
+
+    groups = batch.groups._replace(**rows(batch.groups, ("query_hash_B",)))
+    groups = groups._replace(owner_N=groups.owner_N - rank * size)
+    return batch._replace(**rows(batch, ("query_BD",)), groups=groups)
 
 
 def run_rank(rank: int, folder: str) -> None:
@@ -163,5 +167,5 @@ def test_the_cases_are_not_vacuous(ranks):
 
 def test_ranks_hold_different_numbers_of_documents_and_anchors():
     shares = [share_of(global_batch("ragged"), rank) for rank in range(WORLD_SIZE)]
-    assert [len(share.document_owner_N) for share in shares] == [8, 6]
-    assert [(share.document_score_N >= 1).sum().item() for share in shares] == [3, 1]
+    assert [len(share.groups.owner_N) for share in shares] == [8, 6]
+    assert [(share.groups.score_N >= 1).sum().item() for share in shares] == [3, 1]

@@ -41,7 +41,7 @@ PRELOADED = [
     "deepspeed",
     "torch._inductor.compile_fx",
     "codiemb.export",
-    "codiemb.config.build",
+    "codiemb.config.assemble",
     "codiemb.callbacks",
 ]
 Differences = dict[tuple[int, str, str], dict[str, Any]]

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import on_ranks, run, start
 
+from codiemb.config.typed import source_files
+from codiemb.data.source import convert
 from codiemb.training.checkpoint_files import last_good
 from tests.support import ranks, recipe
 from tests.support.ranks import NoRoom, NotFinite, SmallDisk
@@ -35,7 +37,7 @@ def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str)
         "data.num_workers=1",  # it inherits its rank's sockets and outlives it
     )
     recipe.write_ragged(folder)
-    recipe.build.build_data(cfg).prepare_data()
+    convert(source_files(cfg.data), Path(cfg.data.cache), skip_bad=False)  # or every rank would
     world = start(ranks.train_and_fall, 3, cfg, falling, how, log)
     for process in world.processes:
         process.join(120)

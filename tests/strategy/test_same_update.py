@@ -12,8 +12,7 @@ from conftest import JOBS, Differences, on_ranks, run, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts
-from codiemb.config import build
-from codiemb.encoder import load_encoder
+from codiemb.config.assemble import assemble
 from codiemb.encoder.stream import split_by_tokens
 from codiemb.training.checkpoint_files import checkpoint_path, last_good
 from tests.support import ranks, recipe
@@ -153,18 +152,16 @@ def test_clipping_bites_and_ranks_are_unequal(expected, folder: Path):
     """Otherwise the tests above would prove less than they say."""
     assert all(norm > 2 for case in expected.keys() - {"lm", "lm_and_ir"} for norm in expected[case].norms)
     cfg = recipe.config(folder / "expected-chunked", *recipe.CASES["chunked"])
-    data = build.build_data(cfg)
-    data.setup()
-    data.tokenizer = load_encoder(cfg.model).tokenizer
+    data = assemble(cfg).data
     for world in (2, 4):
         shares = [data.batches(rank=rank, num_ranks=world, accumulation=2) for rank in range(world)]
         micro_batches = [[share[i] for share in shares] for i in range(4)]  # by micro-batch, then rank
-        assert unequal(micro_batches, lambda batch: len(batch.document_owner_N))
+        assert unequal(micro_batches, lambda batch: len(batch.groups.owner_N))
         assert unequal(micro_batches, lambda batch: len(batch.texts.input_ids_T))
         assert unequal(micro_batches, lambda batch: len(chunks(batch, cfg.encoder.max_tokens_per_chunk)))
         ir = [batch for ranks in micro_batches for batch in ranks if batch.task == "ir"]
-        assert any((~batch.document_is_positive_N).any() for batch in ir)
-        assert any(batch.document_owner_N[batch.document_is_positive_N].bincount().max() > 1 for batch in ir)
+        assert any((~batch.groups.is_positive_N).any() for batch in ir)
+        assert any(batch.groups.owner_N[batch.groups.is_positive_N].bincount().max() > 1 for batch in ir)
 
 
 def unequal(micro_batches: list[list[Batch]], size: Callable[[Batch], int]) -> bool:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from codiemb.batch import EmbeddedBatch
+from codiemb.batch import EmbeddedBatch, Groups
 
 EMBEDDINGS = ("query_BD", "document_ND", "middle_query_BD", "middle_document_ND")
 
@@ -39,11 +39,13 @@ def make_batch(
     return EmbeddedBatch(
         query_BD=embeddings(query_hash),
         document_ND=embeddings(document_hash),
-        document_owner_N=torch.tensor(owner),
-        document_is_positive_N=torch.tensor(is_positive),
-        document_score_N=torch.tensor(scores or [float("nan")] * len(owner)),
-        query_hash_B=torch.tensor(query_hash),
-        document_hash_N=torch.tensor(document_hash),
+        groups=Groups(
+            owner_N=torch.tensor(owner),
+            is_positive_N=torch.tensor(is_positive),
+            score_N=torch.tensor(scores or [float("nan")] * len(owner)),
+            query_hash_B=torch.tensor(query_hash),
+            document_hash_N=torch.tensor(document_hash),
+        ),
         middle_query_BD=embeddings(query_hash) if middle else None,
         middle_document_ND=embeddings(document_hash) if middle else None,
     )
@@ -61,8 +63,13 @@ def with_similarities(similarities: Tensor, scores: Tensor) -> EmbeddedBatch:
     return batch._replace(
         query_BD=torch.tensor([[1.0, 0.0]], dtype=torch.float64).repeat(len(angle), 1),
         document_ND=torch.stack([angle.cos(), angle.sin()], dim=1),
-        document_score_N=scores,
+        groups=batch.groups._replace(score_N=scores),
     )
+
+
+def regrouped(batch: EmbeddedBatch, **columns) -> EmbeddedBatch:
+    """The same embeddings in other groups."""
+    return batch._replace(groups=batch.groups._replace(**columns))
 
 
 def value_and_gradients(

@@ -18,9 +18,18 @@ class BagOfWords:
     def __init__(self, num_dimensions: int = 64) -> None:
         self.num_dimensions = num_dimensions
         self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.sides: list[str | None] = []
 
-    def encode(self, texts: Sequence[str], *, instruction: str = "", progress: bool = False) -> np.ndarray:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        instruction: str = "",
+        side: str | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
         self.calls.append((instruction, tuple(texts)))
+        self.sides.append(side)
         embedding_SD = np.zeros((len(texts), self.num_dimensions), dtype=np.float32)
         for row, text in zip(embedding_SD, texts, strict=True):
             for word in text.lower().split():
@@ -35,7 +44,14 @@ class Oracle:
     def __init__(self, group_of: Mapping[str, int]) -> None:
         self.group_of = group_of
 
-    def encode(self, texts: Sequence[str], *, instruction: str = "", progress: bool = False) -> np.ndarray:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        instruction: str = "",
+        side: str | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
         groups = max(self.group_of.values()) + 1
         return np.eye(groups, dtype=np.float32)[[self.group_of[text] for text in texts]]
 

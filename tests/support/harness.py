@@ -37,7 +37,7 @@ MICRO = (
     "callbacks.probe.num_records=8",
     "logger=local",
 )
-TWO_RANKS = ("strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2")  # as the README has it
+TWO_RANKS = ("strategy=ddp", "trainer.accelerator=cpu", "trainer.devices=2")  # as docs/devices.md has it
 UNEVALUATED = ("evaluate.before=false", "evaluate.after=false")
 
 

@@ -6,18 +6,18 @@ Nothing here calls the package; only the field names of EmbeddedBatch are shared
 import torch
 from torch import Tensor
 
-from codiemb.batch import EmbeddedBatch
+from codiemb.batch import EmbeddedBatch, Groups
 
 
 def positives_of(b: EmbeddedBatch, query: int) -> list[int]:
-    owner, positive = b.document_owner_N.tolist(), b.document_is_positive_N.tolist()
+    owner, positive = b.groups.owner_N.tolist(), b.groups.is_positive_N.tolist()
     return [k for k in range(len(owner)) if owner[k] == query and positive[k]]
 
 
 def is_false_negative(b: EmbeddedBatch, query_text: int, text: int) -> bool:
     """The query's own text, or a positive of any query with its text."""
-    same_text = [j for j, other in enumerate(b.query_hash_B.tolist()) if other == query_text]
-    positive_texts = [b.document_hash_N[k].item() for j in same_text for k in positives_of(b, j)]
+    same_text = [j for j, other in enumerate(b.groups.query_hash_B.tolist()) if other == query_text]
+    positive_texts = [b.groups.document_hash_N[k].item() for j in same_text for k in positives_of(b, j)]
     return text == query_text or text in positive_texts
 
 
@@ -26,12 +26,14 @@ def negative_documents(
 ) -> list[int]:
     """The negatives of query i's m-th positive."""
     negatives = []
-    for k, j in enumerate(b.document_owner_N.tolist()):
+    for k, j in enumerate(b.groups.owner_N.tolist()):
         group = positives_of(b, j)
         other_place = aligned and k in group and k != group[m % len(group)]
         own_positive = j == i and k in group
         foreign = j != i and not in_batch
-        false = mask and is_false_negative(b, b.query_hash_B[i].item(), b.document_hash_N[k].item())
+        false = mask and is_false_negative(
+            b, b.groups.query_hash_B[i].item(), b.groups.document_hash_N[k].item()
+        )
         if not (own_positive or other_place or foreign or false):
             negatives.append(k)
     return negatives
@@ -65,7 +67,7 @@ def info_nce(
     document_document: bool = False,
 ) -> Tensor:
     q, d, mask = b.query_BD, b.document_ND, mask_false_negatives
-    text, document_text = b.query_hash_B.tolist(), b.document_hash_N.tolist()
+    text, document_text = b.groups.query_hash_B.tolist(), b.groups.document_hash_N.tolist()
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(q)):
         others = [j for j in range(len(q)) if j != i]
@@ -87,8 +89,8 @@ def info_nce(
 
 def mid_layer_info_nce(b: EmbeddedBatch, temperature: float, min_score: float, mask: bool = True) -> Tensor:
     q, d = b.middle_query_BD, b.middle_document_ND
-    owner, scores = b.document_owner_N.tolist(), b.document_score_N.tolist()
-    text, query_text = b.document_hash_N.tolist(), b.query_hash_B.tolist()
+    owner, scores = b.groups.owner_N.tolist(), b.groups.score_N.tolist()
+    text, query_text = b.groups.document_hash_N.tolist(), b.groups.query_hash_B.tolist()
     anchors = [k for k, y in enumerate(scores) if y >= min_score]
     known = {(query_text[owner[k]], text[k]) for k in anchors}
     losses = []
@@ -106,7 +108,7 @@ def mid_layer_info_nce(b: EmbeddedBatch, temperature: float, min_score: float, m
 
 def graded(b: EmbeddedBatch) -> tuple[list[Tensor], list[float]]:
     """Similarities and scores, unscored documents left out."""
-    owner, scores = b.document_owner_N.tolist(), b.document_score_N.double().tolist()
+    owner, scores = b.groups.owner_N.tolist(), b.groups.score_N.double().tolist()
     kept = [k for k, y in enumerate(scores) if y == y]
     return [b.query_BD[owner[k]] @ b.document_ND[k] for k in kept], [scores[k] for k in kept]
 
@@ -168,9 +170,9 @@ def cosent(b: EmbeddedBatch, temperature: float) -> Tensor:
 def angle(b: EmbeddedBatch, temperature: float) -> Tensor:
     """In complex numbers: z / w, which for |w| = 1 is z conj(w), real and imaginary parts summed."""
     similarities, y = [], []
-    for k, score in enumerate(b.document_score_N.double().tolist()):
+    for k, score in enumerate(b.groups.score_N.double().tolist()):
         if score == score:
-            q, d = b.query_BD[b.document_owner_N[k]], b.document_ND[k]
+            q, d = b.query_BD[b.groups.owner_N[k]], b.document_ND[k]
             half = len(q) // 2
             z, w = torch.complex(q[:half], q[half:]), torch.complex(d[:half], d[half:])
             quotient = z * w.conj()
@@ -183,15 +185,19 @@ def angle(b: EmbeddedBatch, temperature: float) -> Tensor:
 
 def part(b: EmbeddedBatch, graded: bool) -> EmbeddedBatch:
     """The batch of the queries that have a scored document, or of the others, put together by hand."""
-    owners, scores = b.document_owner_N.tolist(), b.document_score_N.tolist()
+    owners, scores = b.groups.owner_N.tolist(), b.groups.score_N.tolist()
     with_scores = {owner for owner, y in zip(owners, scores, strict=True) if y == y}
     queries = [i for i in range(len(b.query_BD)) if (i in with_scores) == graded]
     documents = [k for k, owner in enumerate(owners) if owner in queries]
     rows = {"query_BD": queries, "query_hash_B": queries, "middle_query_BD": queries}
-    values = {
-        name: torch.stack([column[k] for k in rows.get(name, documents)])
-        for name, column in b._asdict().items()
-        if isinstance(column, Tensor)
-    }
-    owner = [queries.index(owners[k]) for k in documents]
-    return EmbeddedBatch(**values | {"document_owner_N": torch.tensor(owner)})
+
+    def picked(columns: dict[str, object]) -> dict[str, Tensor]:
+        return {
+            name: torch.stack([column[k] for k in rows.get(name, documents)])
+            for name, column in columns.items()
+            if isinstance(column, Tensor)
+        }
+
+    owner = torch.tensor([queries.index(owners[k]) for k in documents])
+    groups = Groups(**picked(b.groups._asdict()) | {"owner_N": owner})
+    return EmbeddedBatch(**picked(b._asdict()), groups=groups)

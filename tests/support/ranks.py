@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from codiemb.config import build
+from codiemb.config import strategy as strategy_group
+from codiemb.config.assemble import assemble
 from codiemb.config.schema import TrainConfig
-from codiemb.encoder import Encoder, cpu_kernels, load_encoder
+from codiemb.encoder import Encoder, cpu_kernels
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from codiemb.training.checkpoint_files import checkpoint_path
@@ -46,7 +47,7 @@ def be_rank(rank: int, world: int, port: int) -> None:
     torch.set_num_threads(1)
     cpu_kernels._MIN_TOKENS = cpu_kernels._MIN_WIDTH = 1  # as in a stream of thousands of tokens
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
-    build.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
+    strategy_group.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
     CPUAccelerator.get_parallel_devices = staticmethod(lambda n: [torch.device("cpu", i) for i in range(n)])
     import deepspeed
 
@@ -111,13 +112,9 @@ def gaps(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[float]:
 def train(cfg: TrainConfig, rank: int, *callbacks: pl.Callback, start: Path | None = None) -> Encoder:
     """As run_train.py does, but that ranks start apart: rank 0's weights count."""
     pl.seed_everything(cfg.seed + rank, workers=True, verbose=False)
-    data = build.build_data(cfg)
-    trainer = build.build_trainer(cfg)
-    encoder = load_encoder(cfg.model).to(trainer.strategy.root_device)
-    encoder.max_tokens_per_chunk = cfg.encoder.max_tokens_per_chunk
-    data.tokenizer = encoder.tokenizer
+    trainer, module, data, encoder, _ = assemble(cfg)
     trainer.callbacks += callbacks
-    trainer.fit(build.build_module(cfg, encoder), datamodule=data, ckpt_path=start, weights_only=True)
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     return encoder
 
 
@@ -167,7 +164,7 @@ class Precision(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.types = {
-            "scores": str(batch.document_score_N.dtype),
+            "scores": str(batch.groups.score_N.dtype),
             "weights": sorted({str(p.dtype) for p in pl_module.parameters()}),
             "buffers": sorted({str(b.dtype) for b in pl_module.buffers()}),
             "num_buffers": len(list(pl_module.buffers())),

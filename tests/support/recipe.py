@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from codiemb.config import build
+from codiemb.config.assemble import assemble
 from codiemb.config.preflight import preflight
-from codiemb.config.schema import TrainConfig, register
-from codiemb.encoder import load_encoder
+from codiemb.config.schema import EncoderConfig, TrainConfig, register
+from codiemb.config.typed import typed_train
 from codiemb.export import export_sentence_transformer
 from codiemb.training.sharding import full_tensor
 from tests.support.paths import GOLDEN, ROOT
@@ -116,7 +117,7 @@ def config(folder: Path, *overrides: str) -> TrainConfig:
     composed = copy.deepcopy(_composed(tuple(choices)))
     parsed = OverridesParser.create().parse_overrides(values)
     ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)
-    cfg = build.typed_train(composed)
+    cfg = typed_train(composed)
     preflight(cfg)
     return cfg
 
@@ -162,16 +163,13 @@ def write_ragged(folder: Path) -> None:
 def one_process(cfg: TrainConfig) -> Expected:
     """A plain loop: no Lightning, no chunks; accumulation is the mean of the micro-batches' losses."""
     torch.manual_seed(cfg.seed)
-    encoder = load_encoder(cfg.model).train()
-    data = build.build_data(cfg)
-    data.prepare_data()
-    data.setup()
-    data.tokenizer = encoder.tokenizer
-    module = build.build_module(cfg, encoder).train()
+    parts = preflight(cfg)
+    _, module, data, encoder, _ = assemble(replace(cfg, encoder=EncoderConfig()), parts)
+    module.train()
     if module.head is not None and module.head.is_untrained:
         module.head.set_token_frequencies(data.target_counts(len(module.head.bias)))
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = build.build_node("optimizer", cfg.optimizer, partial=True)(trained)
+    optimizer = parts.optimizer(trained)
     accumulation = cfg.trainer["accumulate_grad_batches"]
     batches = data.batches(accumulation=accumulation)
     expected = Expected([], [full_weights(module)], [], sum(p.numel() for p in trained))

@@ -53,12 +53,12 @@ class TinyRun:
             [SourceFile(task, GOLDEN / f"{task}.jsonl") for task in ("ir", "sts")],
             {task: TaskSpec(batch, 32, 32, 1, 1) for task in ("ir", "sts")},
             Proportional(),
+            encoder.tokenizer,
             seed=3,
             cache=folder.parent / "cache",
             num_workers=num_workers,
             max_steps=steps,
         )
-        self.data.tokenizer = encoder.tokenizer
         self.module = EmbeddingModule(
             encoder,
             {"ir": InfoNCE(0.1), "sts": CoSENT(0.1)},

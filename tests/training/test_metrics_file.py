@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codiemb.errors import UserError
 from codiemb.training.metrics_file import keep_lines
 
 
@@ -37,3 +38,10 @@ def test_lines_before_a_step_or_within_a_size_stay(
 def test_a_missing_file_stays_missing(tmp_path: Path) -> None:
     keep_lines(tmp_path / "missing.jsonl", before=3)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ['{"step": 1', "[]", '{"time": 1}', '{"step": null}'])
+def test_a_damaged_line_inside_the_file_is_named(path: Path, line: str) -> None:
+    path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n', "utf-8")
+    with pytest.raises(UserError, match=r"lines\.jsonl:2: damaged: .*delete the line, and resume again"):
+        keep_lines(path, before=3)

@@ -1,7 +1,7 @@
 """What happens beside training: one idea a file, each switched off by `callbacks.NAME=null`."""
 
 from codiemb.callbacks.checkpoints import Checkpoints
-from codiemb.callbacks.cpu_memory import KeepFreedMemory
+from codiemb.callbacks.cpu import CpuKernels, KeepFreedMemory
 from codiemb.callbacks.gradient_cosine import GradientCosine
 from codiemb.callbacks.looks import DevMetrics, ProbeSources
 from codiemb.callbacks.nonfinite import NonFiniteSteps
@@ -12,6 +12,7 @@ from codiemb.callbacks.stop_together import StopTogether
 
 __all__ = [
     "Checkpoints",
+    "CpuKernels",
     "DevMetrics",
     "EmbeddingStatistics",
     "GradientCosine",

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
-from pytorch_lightning.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -15,6 +14,7 @@ from typing_extensions import override
 from codiemb.batch import AnyBatch
 from codiemb.metrics import cosine
 from codiemb.training.due import Windows
+from codiemb.training.strategies import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class GradientCosine(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the sample; a strategy that shards gradients has none to show."""
-        self._enabled = not is_sharded(trainer)
+        self._enabled = not kind_of(type(trainer.strategy)).shards_gradients
         if not self._enabled:
             name = type(trainer.strategy).__name__
             log.info("train/gradient_cosine is off: %s keeps gradients in shards", name)
@@ -90,11 +90,6 @@ class GradientCosine(pl.Callback):
             if self._task in (first, second):
                 value = cosine(self._last[first], self._last[second])
                 pl_module.log(f"train/gradient_cosine/{first}_{second}", value, batch_size=1)
-
-
-def is_sharded(trainer: pl.Trainer) -> bool:
-    """Whether a rank holds but a part of the weights or gradients."""
-    return isinstance(trainer.strategy, DeepSpeedStrategy | FSDPStrategy | ModelParallelStrategy)
 
 
 def draw_samples(module: nn.Module, entries_per_parameter: int) -> list[Sample]:

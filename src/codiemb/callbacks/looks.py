@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.loggers import WandbLogger
-from torch import Tensor
 from typing_extensions import override
 
 from codiemb.batch import AnyBatch, Batch
-from codiemb.callbacks.probe import Probe, look, make_probe
+from codiemb.callbacks.probe import Probe, look, make_probe, to_device
 from codiemb.data.collator import Collator
 from codiemb.encoder import Encoder
 from codiemb.training.datamodule import EmbeddingDataModule
@@ -35,7 +33,7 @@ class AtSteps(pl.Callback):
     checkpoint of that step.
 
     Args:
-        every_n_steps: optimizer steps between two looks; null looks only at the start and the end.
+        every_n_steps: optimizer steps between two looks; None looks only at the start and the end.
     """
 
     def __init__(self, every_n_steps: int | None) -> None:
@@ -93,7 +91,7 @@ class ProbeSources(AtSteps):
 
     Args:
         num_records: of each source.
-        every_n_steps: as in AtSteps.
+        every_n_steps: optimizer steps between two looks; None looks only before and after training.
         num_queries: queries of each source whose neighbours are shown.
         num_neighbours: of each query.
     """
@@ -124,7 +122,7 @@ class ProbeSources(AtSteps):
     @override
     def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         for probe in self._probes:
-            batches = [_to_device(batch, module.device) for batch in probe.batches]
+            batches = [to_device(batch, module.device) for batch in probe.batches]
             with trainer.precision_plugin.forward_context():
                 seen = look(
                     module.encoder, probe, batches, num_queries=self.num_queries, k=self.num_neighbours
@@ -180,11 +178,6 @@ def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> li
         if batches:
             probes.append(make_probe(encoder, batches))
     return probes
-
-
-def _to_device(batch: Batch, device: Any) -> Batch:  # noqa: ANN401  torch.device or its name
-    moved: Batch = apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
-    return moved
 
 
 def _write(trainer: pl.Trainer, seen: dict[str, Any]) -> None:

@@ -1,14 +1,14 @@
 """The same few records of each source, embedded before and after training: what is near, what is far."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
-from codiemb.batch import Batch, EmbeddedBatch
+from codiemb.batch import Batch, EmbeddedBatch, Groups
 from codiemb.encoder import Encoder
 from codiemb.encoder.encoder import eval_mode
 from codiemb.metrics import (
@@ -20,6 +20,7 @@ from codiemb.metrics import (
     spearman,
 )
 
+AnyBatchTuple = TypeVar("AnyBatchTuple", Batch, EmbeddedBatch)
 BINS = 200  # of the histograms, over similarities from -1 to 1
 
 
@@ -66,32 +67,28 @@ def _texts(encoder: Encoder, batch: Batch) -> tuple[list[str], list[str]]:
     return queries, [rows[row].strip() for row in batch.document_sequence_N.tolist()]
 
 
+def to_device(batch: AnyBatchTuple, device: torch.device | str) -> AnyBatchTuple:
+    """The same batch, all of its tensors on a device."""
+    moved: AnyBatchTuple = apply_to_collection(batch, Tensor, lambda tensor: tensor.to(device))
+    return moved
+
+
 @torch.no_grad()
 def embed_probe(encoder: Encoder, batches: Sequence[Batch]) -> EmbeddedBatch:
     """All batches as one, on the CPU, without dropout and without touching the random state."""
     with eval_mode(encoder):
-        parts = [_on_cpu(encoder.embed(batch)) for batch in batches]
-    first_query = np.cumsum([0, *(len(part.query_BD) for part in parts)]).tolist()
-    owners = [part.document_owner_N + first for part, first in zip(parts, first_query, strict=False)]
-    columns: dict[str, Any] = {
-        name: torch.cat([getattr(part, name) for part in parts])
-        for name, column in parts[0]._asdict().items()
-        if isinstance(column, Tensor) and not name.startswith("middle")
-    }
-    return EmbeddedBatch(**columns | {"document_owner_N": torch.cat(owners)})
-
-
-def _on_cpu(batch: EmbeddedBatch) -> EmbeddedBatch:
-    columns: dict[str, Any] = {
-        name: column.cpu() for name, column in batch._asdict().items() if isinstance(column, Tensor)
-    }
-    return batch._replace(**columns)
+        parts = [to_device(encoder.embed(batch), "cpu") for batch in batches]
+    return EmbeddedBatch(
+        torch.cat([part.query_BD for part in parts]),
+        torch.cat([part.document_ND for part in parts]),
+        Groups.joined([part.groups for part in parts]),
+    )
 
 
 def similarities(batch: EmbeddedBatch) -> Similarities:
     """Of the query with its own documents by kind, and with those of other queries (but no equal text)."""
     score_BN = batch.query_BD @ batch.document_ND.T
-    owner_N = batch.document_owner_N.long()
+    owner_N = batch.groups.owner_N.long()
     positive_P, negative_P = positive_documents(batch), hard_negative_documents(batch)
     return Similarities(
         positive=score_BN[owner_N[positive_P], positive_P],
@@ -102,19 +99,19 @@ def similarities(batch: EmbeddedBatch) -> Similarities:
 
 def _related(batch: EmbeddedBatch) -> Bool[Tensor, "B N"]:
     """Whether a document is one of the query's own, or has the text of one of them, or of the query."""
-    number_N = torch.unique(batch.document_hash_N, return_inverse=True)[1]
+    number_N = torch.unique(batch.groups.document_hash_N, return_inverse=True)[1]
     own_BG = torch.zeros(len(batch.query_BD), int(number_N.max()) + 1, dtype=torch.bool)
-    own_BG[batch.document_owner_N.long(), number_N] = True
-    return own_BG[:, number_N] | (batch.query_hash_B[:, None] == batch.document_hash_N)
+    own_BG[batch.groups.owner_N.long(), number_N] = True
+    return own_BG[:, number_N] | (batch.groups.query_hash_B[:, None] == batch.groups.document_hash_N)
 
 
 def quality(batch: EmbeddedBatch) -> dict[str, float]:
     """Numbers of a probe: `ndcg@10` among its documents or, if graded, `cosine_spearman`; geometry; means."""
-    graded_N = ~batch.document_score_N.isnan()
+    graded_N = ~batch.groups.score_N.isnan()
     values = {name: float(value) for name, value in embedding_statistics(batch).items()}
     if bool(graded_N.all()):
-        own_N = (batch.query_BD[batch.document_owner_N.long()] * batch.document_ND).sum(dim=1)
-        values["cosine_spearman"] = float(spearman(own_N, batch.document_score_N))
+        own_N = (batch.query_BD[batch.groups.owner_N.long()] * batch.document_ND).sum(dim=1)
+        values["cosine_spearman"] = float(spearman(own_N, batch.groups.score_N))
     else:
         row_u, relevance_Bu = _corpus(batch)
         score_Bu = batch.query_BD @ batch.document_ND[row_u].T
@@ -125,11 +122,14 @@ def quality(batch: EmbeddedBatch) -> dict[str, float]:
 
 def _corpus(batch: EmbeddedBatch) -> tuple[Int[Tensor, " u"], Float[Tensor, "B u"]]:
     """Rows of the distinct documents, and which of them match which query."""
-    row_u = first_of_each(batch.document_hash_N)
+    hash_N = batch.groups.document_hash_N
+    row_u = first_of_each(hash_N)
     positive_P = positive_documents(batch)
-    column_P = torch.searchsorted(batch.document_hash_N[row_u], batch.document_hash_N[positive_P])
+    column_P = torch.searchsorted(
+        batch.groups.document_hash_N[row_u], batch.groups.document_hash_N[positive_P]
+    )
     relevance_Bu = torch.zeros(len(batch.query_BD), len(row_u))
-    relevance_Bu[batch.document_owner_N[positive_P].long(), column_P] = 1
+    relevance_Bu[batch.groups.owner_N[positive_P].long(), column_P] = 1
     return row_u, relevance_Bu
 
 

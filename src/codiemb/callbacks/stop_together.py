@@ -26,7 +26,7 @@ class StopTogether(pl.Callback):
     """When one rank dies, fails or hangs, the others name it and stop, instead of waiting in a collective.
 
     Args:
-        timeout: seconds, as in RankWatch.
+        timeout: seconds without a word after which a rank counts as dead, and after which all have stopped.
         frozen_timeout: seconds of silence after which a rank counts as frozen, as in RankWatch; null: never.
 
     Raises:

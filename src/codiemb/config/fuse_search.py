@@ -3,12 +3,12 @@
 import itertools
 import json
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codiemb.atomic import scratch, write_text
 from codiemb.config.schema import EvaluationTaskConfig, FuseConfig
 from codiemb.errors import UserError
 from codiemb.fusion import check_fusion, fuse
@@ -74,14 +74,14 @@ def search(spec: FuseConfig, run_dir: Path, score: Callable[[Path], float]) -> "
 
     scored: list[tuple[float, FuseConfig]] = []
     grid = trials(spec)
-    with tempfile.TemporaryDirectory(dir=run_dir, prefix=".search-") as folder:
+    with scratch(run_dir / "search") as folder:
         for number, trial in enumerate(grid, 1):
-            fused = fuse(trial.checkpoints, Path(folder) / "trial", trial, base=trial.base)
+            fused = fuse(trial.checkpoints, folder / "trial", trial, base=trial.base)
             scored.append((score(fused), trial))
             log.info("[%d/%d] %s: %.2f", number, len(grid), _text(trial), 100 * scored[-1][0])
     best_score, best = max(scored, key=lambda pair: pair[0])
     record = [{"options": fusion_options(trial), "score": value} for value, trial in scored]
-    (run_dir / SEARCH_FILE).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    write_text(run_dir / SEARCH_FILE, json.dumps(record, indent=2) + "\n")
     rows = [(_text(trial), f"{100 * value:.2f}") for value, trial in scored]
     note = f"Chosen: {_text(best)}, {100 * best_score:.2f}"
     return best, Sheet("fuse.search on the dev side", ("Trial", "Mean"), tuple(rows), (note,))

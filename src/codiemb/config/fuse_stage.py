@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from codiemb.atomic import write_text
 from codiemb.config import run_folder
 from codiemb.config.fuse_search import search
 from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
-from codiemb.config.task import console, run_evaluation, show_and_save
+from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save
 from codiemb.encoder import load_encoder
+from codiemb.encoder.cpu_kernels import use_cpu_kernels
 from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
 from codiemb.report import write_report
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation, Sheet
+    from codiemb.evaluation import Evaluation, Evaluator, Sheet
 
 log = logging.getLogger(__name__)
 
 
-def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
+def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Evaluator | None") -> None:
     """Fuse, evaluate, print the tables; leaves what a training run leaves: export/, evaluation/, result.json.
 
     Raises:
@@ -36,15 +38,17 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
     run_folder.record_run(config, run_dir)
     sheets = []
     if spec.search:
-        dev = replace(cfg, task=replace(cfg.task, split="dev", baseline=False))
-        spec, trials = search(spec, run_dir, lambda folder: fmean(_evaluate(dev, folder).scores.values()))
+        dev = build_evaluator(replace(cfg.task, split="dev"))
+        spec, trials = search(
+            spec, run_dir, lambda folder: fmean(_evaluate(cfg, dev, folder).scores.values())
+        )
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
     _log_weights(folder)
     scores: dict[str, float] = {}
-    if cfg.evaluate.after:
-        columns = _checkpoints(cfg, spec) if cfg.evaluate.before else {}
-        fused = _evaluate(cfg, folder)
+    if evaluator is not None and cfg.evaluate.after:
+        columns = _checkpoints(cfg, evaluator, spec) if cfg.evaluate.before else {}
+        fused = _evaluate(cfg, evaluator, folder)
         scores = fused.scores
         sheets += _save(cfg, spec, fused, columns)
     for sheet in sheets:
@@ -56,17 +60,20 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig) -> None:
     log.info("finished in %.0f s: %s", seconds, folder)
 
 
-def _checkpoints(cfg: TrainConfig, spec: FuseConfig) -> "dict[str, Evaluation]":
+def _checkpoints(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":
     """By number, the checkpoints that are models by themselves."""
     numbered = {str(number): Path(path) for number, path in enumerate(spec.checkpoints, 1)}
-    return {n: _evaluate(cfg, model_folder(path)) for n, path in numbered.items() if not is_adapter(path)}
+    models = {n: model_folder(path) for n, path in numbered.items() if not is_adapter(path)}
+    return {n: _evaluate(cfg, evaluator, folder) for n, folder in models.items()}
 
 
-def _evaluate(cfg: TrainConfig, folder: Path) -> "Evaluation":
+def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", folder: Path) -> "Evaluation":
     """A folder with its own settings; those of `model` where it states none."""
     spec = replace(cfg.model, name=str(folder), path=str(folder), weights=None, tokenizer=None)
     log.info("evaluating %s", folder)
-    return run_evaluation(cfg.task, load_encoder(spec), str(folder), report=log.info, baseline=False)
+    encoder = load_encoder(spec)
+    use_cpu_kernels(encoder.backbone)
+    return run_evaluation(evaluator, encoder, str(folder), report=log.info, bm25=False)
 
 
 def _save(
@@ -80,9 +87,9 @@ def _save(
     title = f"fusion of {len(spec.checkpoints)} checkpoints (mteb {fused.mteb_version})"
     notes = [f"{number}: {spec.checkpoints[int(number) - 1]}" for number in columns]
     sheet = comparison_sheet(title, columns | {"Fused": fused}, notes)
-    (folder / "comparison.md").write_text(sheet.markdown(), "utf-8")
+    write_text(folder / "comparison.md", sheet.markdown())
     for number, evaluation in columns.items():
-        (folder / f"checkpoint_{number}.json").write_text(evaluation.to_json(), "utf-8")
+        write_text(folder / f"checkpoint_{number}.json", evaluation.to_json())
     return [sheet, *published]
 
 

@@ -14,15 +14,12 @@ from codiemb.errors import UserError
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_args_", "_convert_", "_recursive_"})
 
 
-def check_node(
-    path: str, node: object, *, extra: frozenset[str] = frozenset(), given: frozenset[str] = frozenset()
-) -> None:
+def check_node(path: str, node: object, *, given: frozenset[str] = frozenset()) -> None:
     """Bind a `_target_`'s keys to its signature; nested targets likewise.
 
     Args:
         path: where the node stands in the config.
         node: the mapping with `_target_`.
-        extra: keys that are not for the constructor.
         given: arguments that the code passes, so the config must not.
 
     Raises:
@@ -35,7 +32,7 @@ def check_node(
         parameters = inspect.signature(get_object(target)).parameters
     except Exception as error:
         raise UserError(f"{path}._target_={target}: cannot be imported ({error})") from error
-    keys = {key: value for key, value in node.items() if key not in _HYDRA_KEYS | extra}
+    keys = {key: value for key, value in node.items() if key not in _HYDRA_KEYS}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         check_keys(path, keys, [name for name in parameters if name not in given])
     missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in {*keys, *given}]
@@ -45,6 +42,14 @@ def check_node(
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, Mapping) and "_target_" in inner:
                 check_node(f"{path}.{key}", inner)
+
+
+def target_of(node: Mapping[str, Any]) -> Any:  # noqa: ANN401  a class or a function
+    """What a node's `_target_` names; None where it has none, or names nothing that can be imported."""
+    try:
+        return get_object(str(node["_target_"])) if "_target_" in node else None
+    except Exception:  # as above: whatever importing it raises
+        return None
 
 
 def check_keys(path: str, keys: Iterable[str], known: Iterable[str]) -> None:
@@ -68,12 +73,22 @@ def check_fields(path: str, value: object) -> None:
             check_fields(f"{path}.{name}", inner)
 
 
-def build_node(path: str, node: Mapping[str, Any], *, partial: bool = False) -> Any:  # noqa: ANN401
-    """Instantiate a node.
+def build_node(
+    path: str, node: Mapping[str, Any], *, partial: bool = False, given: frozenset[str] = frozenset()
+) -> Any:  # noqa: ANN401  whatever `_target_` names
+    """Check a node and instantiate it.
+
+    Args:
+        path: where the node stands in the config.
+        node: the mapping with `_target_`.
+        partial: a function that takes what is `given` instead of an object.
+        given: arguments that the code passes, so the config must not.
 
     Raises:
-        UserError: the constructor refuses a value; anything else is not the user's and keeps its traceback.
+        UserError: `check_node` or the constructor refuses it; anything else is not the user's and keeps its
+            traceback.
     """
+    check_node(path, node, given=given)
     try:
         return instantiate(node, _convert_="all", _partial_=partial)
     except InstantiationException as error:

@@ -1,9 +1,10 @@
 """Check a composed config before anything is built: every key is known, every value is possible."""
 
 import difflib
+import functools
 import inspect
 import math
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -12,14 +13,20 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import SchedulerType
 
 from codiemb.config.fuse_search import check_fuse
-from codiemb.config.losses import LOSS_HINT, check_losses
+from codiemb.config.losses import LOSS_HINT, build_losses
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
+from codiemb.config.strategy import check_strategy
+from codiemb.config.typed import source_files
 from codiemb.data.language import PredictFrom
+from codiemb.data.plan import Schedule
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
+from codiemb.data.source import SourceFile
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
+from codiemb.losses import WeightedSum
+from codiemb.training.module import OptimizerFactory, ScheduleFactory
 from codiemb.training.schedule import learning_rate_schedule
 
 # Arguments of the trainer that the code passes itself, and the keys that decide them.
@@ -34,8 +41,18 @@ _TRAINER_GIVEN = {
 }
 
 
-def preflight(cfg: TrainConfig) -> None:
-    """Refuse a config that could only fail later.
+class Parts(NamedTuple):
+    """The cheap parts of a training run, built while its config was checked."""
+
+    files: list[SourceFile]
+    sampler: Schedule
+    losses: dict[str, WeightedSum]
+    optimizer: OptimizerFactory
+    schedule: ScheduleFactory
+
+
+def preflight(cfg: TrainConfig) -> Parts:
+    """Refuse a config that could only fail later; hand on what had to be built for that.
 
     Raises:
         UserError: naming the key, what is wrong and what was probably meant.
@@ -46,43 +63,22 @@ def preflight(cfg: TrainConfig) -> None:
     _check_numbers(cfg)
     _check_tasks(cfg)
     _check_chunks(cfg)
-    for task, terms in cfg.losses.items():
-        check_losses(task, terms, has_middle_layer=cfg.model.middle_layer is not None)
-    check_node("sampler", cfg.sampler)
-    build_node("sampler", cfg.sampler)
-    check_node("optimizer", cfg.optimizer, given=frozenset({"params"}))
-    _check_schedule(cfg)
-    _check_strategy(cfg)
-    for group in ("logger", "callbacks"):
+    parts = Parts(
+        files=[] if cfg.fuse is not None else source_files(cfg.data),  # fusing reads no data
+        sampler=build_node("sampler", cfg.sampler),
+        losses=build_losses(cfg.losses, has_middle_layer=cfg.model.middle_layer is not None),
+        optimizer=build_node("optimizer", cfg.optimizer, partial=True, given=frozenset({"params"})),
+        schedule=_schedule(cfg),
+    )
+    check_strategy(cfg)
+    for group in ("logger", "callbacks"):  # built with the trainer: some of them leave files
         for name, node in getattr(cfg, group).items():
             if node is not None:
                 check_node(f"{group}.{name}", node)
     _check_trainer(cfg)
     if cfg.fuse is not None:
         check_fuse(cfg.fuse, cfg.task)
-
-
-def _check_strategy(cfg: TrainConfig) -> None:
-    if "_target_" not in cfg.strategy:
-        check_keys("strategy", cfg.strategy, ["name"])
-        if cfg.strategy.get("name", "auto") != "auto":  # Lightning's own DeepSpeed would change the maths
-            raise UserError(
-                f"strategy.name={cfg.strategy['name']!r} can only be auto; others are files of conf/strategy "
-                "(strategy=ddp)"
-            )
-        return
-    check_node("strategy", cfg.strategy)
-    if "lm" in cfg.tasks and len(cfg.tasks) > 1 and cfg.uses_deepspeed:
-        raise UserError(
-            f"DeepSpeed would also move the language-model head in steps of other tasks "
-            f"({', '.join(cfg.tasks)}): train task lm by itself, or with strategy=ddp or fsdp"
-        )
-    ddp = str(cfg.strategy["_target_"]).endswith("DDPStrategy")
-    if ddp and "lm" in cfg.tasks and len(cfg.tasks) > 1 and not cfg.strategy.get("find_unused_parameters"):
-        raise UserError(
-            f"steps of {', '.join(cfg.tasks)} do not all use the language-model head: DDP needs "
-            "+strategy.find_unused_parameters=true for that"
-        )
+    return parts
 
 
 def _check_numbers(cfg: TrainConfig) -> None:
@@ -165,7 +161,8 @@ def _check_chunks(cfg: TrainConfig) -> None:
                 )
 
 
-def _check_schedule(cfg: TrainConfig) -> None:
+def _schedule(cfg: TrainConfig) -> ScheduleFactory:
+    """The schedule as a function of an optimizer and a number of steps, tried on a small one."""
     given = ("optimizer", "num_steps")
     known = [name for name in inspect.signature(learning_rate_schedule).parameters if name not in given]
     check_keys("schedule", cfg.schedule, known)
@@ -182,6 +179,7 @@ def _check_schedule(cfg: TrainConfig) -> None:
         raise UserError(f"schedule.name={name!r} needs settings that the group has not: {error}") from error
     if isinstance(schedule, ReduceLROnPlateau):
         raise UserError(f"schedule.name={name!r} follows a score, and training has none at every step")
+    return functools.partial(learning_rate_schedule, **cfg.schedule)
 
 
 def _check_trainer(cfg: TrainConfig) -> None:
@@ -193,20 +191,4 @@ def _check_trainer(cfg: TrainConfig) -> None:
         raise UserError(
             f"trainer.max_epochs={cfg.trainer['max_epochs']} would replay the same batches; "
             "the length of a run is epochs=NUMBER or max_steps=NUMBER"
-        )
-    _check_precision(cfg)
-
-
-def _check_precision(cfg: TrainConfig) -> None:
-    """Half-precision weights need an optimizer with fp32 copies of them, and only DeepSpeed's has these.
-
-    AdamW moves a weight by about the learning rate; bf16 rounds to 1/256 of the weight itself. At 4e-5 no
-    weight above 1/64 ever moves, nearly half of a common initialisation, while the loss looks normal.
-    """
-    precision = str(cfg.trainer.get("precision", "32-true"))
-    halves = precision in ("bf16-true", "16-true") or precision.startswith("transformer-engine")
-    if halves and not cfg.uses_deepspeed:
-        raise UserError(
-            f"trainer.precision={precision} would round most weight updates away; bf16-mixed keeps fp32 "
-            "weights (as strategy=deepspeed_zero1, _zero2 and _zero3 do with bf16-true)"
         )

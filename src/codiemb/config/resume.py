@@ -16,11 +16,13 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from codiemb.config.nodes import target_of
 from codiemb.config.ranks import in_sweep
 from codiemb.config.result import has_result
 from codiemb.config.run_lock import new_folder
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import Saved, committed, last_good
+from codiemb.training.strategies import Kind, kind_of
 
 log = logging.getLogger("codiemb")
 
@@ -160,18 +162,15 @@ def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
     then, now = (
         {key: value for key, value in _flat(config.strategy) if key != "timeout"} for config in (saved, cfg)
     )
-    sharded = start.path.is_dir() or any(key.startswith("config.zero_optimization") for key in now)
+    sharded = start.path.is_dir() or kind_of(target_of(cfg.strategy)) is Kind.DEEPSPEED
     frozen = cfg.model.lora.r > 0 or cfg.encoder.train_only is not None
-    numbers_differ = frozen and _is_fsdp(then) != _is_fsdp(now)
+    kinds = [kind_of(target_of(config.strategy)) for config in (saved, cfg)]
+    numbers_differ = frozen and kinds[0] is not kinds[1] and Kind.FSDP in kinds
     if then != now and (sharded or numbers_differ):
         raise UserError(
             f"{start.path} was written by strategy {then}, and {now} cannot read it; resume with the same "
             "strategy"
         )
-
-
-def _is_fsdp(strategy: Mapping[str, object]) -> bool:
-    return str(strategy.get("_target_")).endswith("FSDP2")
 
 
 def _matters(key: str) -> bool:

@@ -36,7 +36,7 @@ class DataConfig:
     Attributes:
         sources: files by name, each a SourceConfig (untyped here: OmegaConf could not add typed entries).
         files: shorter: a list of paths, named after their files, with `score_range` for all.
-        score_range: of `files`.
+        score_range: the lowest and highest gold score of `files`.
         on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
         cache: folder of the converted Arrow files.
         num_workers: processes that tokenise ahead of training.
@@ -111,7 +111,7 @@ class ExportConfig:
     Attributes:
         enabled: write `export/`.
         verify: reload it through sentence-transformers and compare the embeddings.
-        query_instruction: of `encode_query`; null takes the first IR source's.
+        query_instruction: of `encode_query`; null takes the first IR source's, "" if that has none.
     """
 
     enabled: bool = True
@@ -128,7 +128,8 @@ class FuseConfig(FusionSpec):
         base: the model that all of them were trained from.
         search: choose on the dev side of the builtin tasks: with method=delta exponent and granularity, with
             method=weighted the weights.
-        search_exponents, search_granularities: the grid.
+        search_exponents: those that a search tries.
+        search_granularities: likewise; every one with every exponent.
     """
 
     checkpoints: list[str] = field(default_factory=list)
@@ -140,7 +141,14 @@ class FuseConfig(FusionSpec):
 
 @dataclass
 class RunConfig:
-    """What training and evaluation share."""
+    """What training and evaluation share.
+
+    Attributes:
+        seed: of the order of the data, dropout, random weights and whatever else is drawn.
+        run_dir: where the run writes; `hydra.run.dir=FOLDER` chooses it.
+        model: the encoder.
+        task: what to evaluate on.
+    """
 
     seed: int = 49
     run_dir: str = MISSING
@@ -156,6 +164,8 @@ class TrainConfig(RunConfig):
         stage: name of the stage, for folders and tables.
         epochs: passes over the sources; fractions allowed.
         max_steps: optimizer steps, instead of `epochs`.
+        data: what to train on.
+        encoder: how the encoder runs in training.
         tasks: batch sizes and token limits by task.
         losses: by task, then by term: `_target_`, its arguments, and `weight`.
         sampler, optimizer, schedule: `_target_` and its arguments.
@@ -163,6 +173,8 @@ class TrainConfig(RunConfig):
         trainer: arguments of pytorch_lightning.Trainer.
         strategy: `_target_` and its arguments; or `name: auto`, for one device.
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
+        evaluate: when to evaluate.
+        export: the folder that a run leaves.
         fuse: of stage=fuse, which fuses checkpoints instead of training one.
         resume: continue the run in the run folder from its last good checkpoint.
     """
@@ -186,11 +198,6 @@ class TrainConfig(RunConfig):
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     fuse: FuseConfig | None = None
-
-    @property
-    def uses_deepspeed(self) -> bool:
-        """Whether the strategy is one of deepspeed_zero1, _zero2, _zero3: it has a config of its own."""
-        return "zero_optimization" in self.strategy.get("config", {})
 
 
 @dataclass

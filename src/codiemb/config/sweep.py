@@ -14,11 +14,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codiemb.atomic import write_text
-from codiemb.config.build import typed_train
 from codiemb.config.preflight import preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import has_result, read_scores
 from codiemb.config.sweep_plot import plot_groups
+from codiemb.config.typed import typed_train
 from codiemb.errors import UserError
 from codiemb.tables import pipe_table, spread
 

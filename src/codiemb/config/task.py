@@ -1,13 +1,13 @@
 """From the `task` group to an evaluation: which tasks, with which instructions, and how they are shown.
 
-mteb takes seconds to import and touches the random state: `check_task` imports it, before any seeding, and
-only runs that evaluate pay for it. Hence the imports inside functions.
+mteb takes seconds to import and touches the random state: `build_evaluator` imports it, before any seeding,
+and only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
@@ -18,20 +18,27 @@ from codiemb.errors import UserError
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
-    from codiemb.evaluation import Evaluation, Sheet, TextEncoder
+    from codiemb.evaluation import Evaluation, Evaluator, Sheet, TextEncoder
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
 Report = Callable[[str], object]  # gets one line of text per event
 
 
-def check_task(task: EvaluationTaskConfig) -> None:
-    """Refuse an evaluation that could only fail later.
+class Evaluations(NamedTuple):
+    """What a training run evaluates on: before and after it, and while it goes on. None where it does not."""
+
+    task: "Evaluator | None"
+    dev: "Evaluator | None"
+
+
+def build_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
+    """The tasks of the set with their instructions, checked.
 
     Raises:
         UserError: unknown task set, split, task or instruction, or builtin data that is not there.
     """
-    from codiemb.evaluation import check_instructions
+    from codiemb.evaluation import Evaluator
     from codiemb.evaluation.builtin_tasks import SPLITS
 
     if task.name not in TASK_SETS:
@@ -45,22 +52,22 @@ def check_task(task: EvaluationTaskConfig) -> None:
         )
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
-    check_instructions(task.instructions, evaluation_tasks(task))
+    return Evaluator(evaluation_tasks(task), task.instructions)
 
 
-def check_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> None:
-    """`check_task` for every evaluation that a training run will do.
+def build_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> Evaluations:
+    """Every evaluation that a training run will do.
 
     Raises:
-        UserError: as `check_task`, or a name in `evaluate.dev_tasks` that is no builtin task.
+        UserError: as `build_evaluator`, or a name in `evaluate.dev_tasks` that is no builtin task.
     """
-    if when.before or when.after:
-        check_task(task)
-    if when.every_n_steps is not None:
-        try:
-            check_task(dev_task(task, when.dev_tasks))
-        except UserError as error:
-            raise UserError(str(error).replace("task.tasks", "evaluate.dev_tasks", 1)) from error
+    final = build_evaluator(task) if when.before or when.after else None
+    if when.every_n_steps is None:
+        return Evaluations(final, None)
+    try:
+        return Evaluations(final, build_evaluator(dev_task(task, when.dev_tasks)))
+    except UserError as error:
+        raise UserError(str(error).replace("task.tasks", "evaluate.dev_tasks", 1)) from error
 
 
 def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
@@ -91,20 +98,10 @@ def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
 
 
 def run_evaluation(
-    task: EvaluationTaskConfig, encoder: "TextEncoder", model: str, *, report: Report, baseline: bool = True
+    evaluator: "Evaluator", encoder: "TextEncoder", model: str, *, report: Report, bm25: bool
 ) -> "Evaluation":
-    """Evaluate an encoder on the configured tasks."""
-    from codiemb.evaluation import evaluate
-
-    return evaluate(
-        encoder,
-        evaluation_tasks(task),
-        task.instructions,
-        model=f"codiemb/{model}",
-        bm25=task.baseline and baseline,
-        progress=True,
-        report=report,
-    )
+    """Evaluate an encoder as the scripts do: under our name, with progress."""
+    return evaluator.run(encoder, model=f"codiemb/{model}", bm25=bm25, progress=True, report=report)
 
 
 def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:
@@ -113,16 +110,8 @@ def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConf
     return EvaluationTaskConfig("builtin", data, "dev", names, task.instructions, baseline=False)
 
 
-def dev_scores(task: EvaluationTaskConfig, encoder: "TextEncoder") -> dict[str, float]:
-    """`<dataset>/<metric>`: main score, as the loggers name it."""
-    from codiemb.evaluation import evaluate
-
-    result = evaluate(encoder, evaluation_tasks(task), task.instructions, bm25=False)
-    return {f"{entry.task}/{entry.metric_name}": entry.score for entry in result.results}
-
-
 def evaluate_before(
-    task: EvaluationTaskConfig, encoder: "TextEncoder", model: str, folder: Path, *, report: Report
+    evaluator: "Evaluator", encoder: "TextEncoder", model: str, folder: Path, *, report: Report
 ) -> "Evaluation":
     """The scores before training, kept in `folder` at once, so that a resumed run need not repeat them."""
     from codiemb.evaluation import Evaluation
@@ -131,7 +120,7 @@ def evaluate_before(
     if file.is_file():
         return Evaluation.load(file)
     report("evaluating before training")
-    before = run_evaluation(task, encoder, model, report=report, baseline=False)
+    before = run_evaluation(evaluator, encoder, model, report=report, bm25=False)
     write_text(file, before.to_json())
     return before
 

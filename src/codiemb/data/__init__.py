@@ -2,9 +2,11 @@
 
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec, content_hash
+from codiemb.data.conversion import convert
 from codiemb.data.plan import Alternate, Plan, PlannedSource, Proportional, Schedule, SizePower, Weights
-from codiemb.data.records import Record, Text, read_records
-from codiemb.data.source import Source, SourceFile, convert, open_sources
+from codiemb.data.records import Record, Text
+from codiemb.data.scan import read_records
+from codiemb.data.source import Source, SourceFile, open_sources
 
 __all__ = [
     "Alternate",

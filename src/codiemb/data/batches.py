@@ -60,7 +60,9 @@ class PlannedBatches(Dataset[AnyBatch]):
         examples = shard.indices.tolist()
         records = [source[i] for i in examples]
         batch = self.collator(records, source=source.name, epoch=shard.epoch, indices=examples)
-        return batch._replace(in_batch=source.in_batch) if isinstance(batch, Batch) else batch
+        if not isinstance(batch, Batch):
+            return batch
+        return batch._replace(groups=batch.groups._replace(in_batch=source.in_batch))
 
     def shard(self, micro_step: int) -> PlannedStep:
         """The plan of this rank's part of an optimizer step: its source, epoch and example numbers."""

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import xxhash
 
-from codiemb.batch import AnyBatch, Batch, LanguageBatch
+from codiemb.batch import AnyBatch, Batch, Groups, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
 from codiemb.data.permutation import Permutation, Stream, mix
 from codiemb.data.records import RAW_TASKS, Record, Text
 from codiemb.encoder.stream import pack_texts
-from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
+from codiemb.encoder.tokenization import Side, TextTokenizer, TokenizedText
 
 
 @dataclass
@@ -25,8 +25,8 @@ class TaskSpec:
 
     Attributes:
         global_batch_size: queries (raw texts, for lm) per optimizer step over all ranks.
-        max_query_tokens: prompt and special tokens included.
-        max_document_tokens: likewise, for documents.
+        max_query_tokens: longer queries are cut; prompt and special tokens count.
+        max_document_tokens: likewise for documents, and for the windows of raw texts.
         num_positives: sampled per query, at most.
         num_negatives: hard negatives sampled per query, at most.
         num_windows: lm only: windows of `max_document_tokens` sampled per raw text, at most.
@@ -66,8 +66,11 @@ class Collator:
         for owner, (record, index) in enumerate(zip(records, indices, strict=True)):
             documents += self._choose(record, spec, owner, mix(self.seed, Stream.DOCUMENTS, epoch, index))
         queries = [record.query for record in records]
-        tokenized = self.tokenizer(queries, spec.max_query_tokens)
-        tokenized += self.tokenizer([document.text for document in documents], spec.max_document_tokens)
+        query_sides: list[Side] = ["text" if is_symmetric(record) else "query" for record in records]
+        sides = [document.side for document in documents]
+        texts = [document.text for document in documents]
+        tokenized = self.tokenizer(queries, spec.max_query_tokens, query_sides)
+        tokenized += self.tokenizer(texts, spec.max_document_tokens, sides)
         unique, rows = _unique_by_length(tokenized)
         return Batch(
             task=task,
@@ -75,11 +78,13 @@ class Collator:
             texts=pack_texts(unique),
             query_sequence_B=torch.tensor(rows[: len(queries)]),
             document_sequence_N=torch.tensor(rows[len(queries) :]),
-            document_owner_N=torch.tensor([document.owner for document in documents]),
-            document_is_positive_N=torch.tensor([document.is_positive for document in documents]),
-            document_score_N=torch.tensor([document.score for document in documents]),
-            query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
-            document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+            groups=Groups(
+                owner_N=torch.tensor([document.owner for document in documents]),
+                is_positive_N=torch.tensor([document.is_positive for document in documents]),
+                score_N=torch.tensor([document.score for document in documents]),
+                query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
+                document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+            ),
         )
 
     def _language_batch(
@@ -106,26 +111,39 @@ class Collator:
     def _choose(self, record: Record, spec: TaskSpec, owner: int, key: int) -> list["_Document"]:
         """This epoch's positives and negatives of one record, in random order."""
         chosen = []
-        sides = (
+        side: Side = "text" if is_symmetric(record) else "document"
+        kinds = (
             (record.positives, record.positive_scores, True, spec.num_positives),
             (record.negatives, record.negative_scores, False, spec.num_negatives),
         )
-        for texts, scores, is_positive, limit in sides:
+        for texts, scores, is_positive, limit in kinds:
             count = len(texts) if limit is None else min(limit, len(texts))
             if count:
                 order = Permutation(len(texts), mix(key, int(is_positive)))(np.arange(count))
                 for i in order.tolist():
                     score = scores[i] if scores else math.nan
-                    chosen.append(_Document(texts[i], owner, is_positive, score))
+                    chosen.append(_Document(texts[i], side, owner, is_positive, score))
         return chosen
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     text: Text
+    side: Side
     owner: int
     is_positive: bool
     score: float
+
+
+def is_symmetric(record: Record) -> bool:
+    """Whether a record compares texts of one kind (STS): scores, and instructions on all texts or none.
+
+    Where only the query of a graded record has one, its documents are documents.
+    """
+    texts = [*record.positives, *record.negatives]
+    return bool(record.positive_scores) and all(
+        bool(text.instruction) == bool(record.query.instruction) for text in texts
+    )
 
 
 def content_hash(text: str) -> int:

@@ -20,6 +20,7 @@ class Stream(IntEnum):
     DOCUMENTS = 2  # positives and negatives of a record
     WINDOWS = 3  # of a raw text, and their masks
     DROPOUT = 4
+    PHASES = 5  # of the sources in a cycle of turns
 
 
 def mix(*parts: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from codiemb.data.permutation import Permutation, Stream, mix
+from codiemb.data.turns import Turn, Turns
 from codiemb.errors import UserError
 
 _CYCLE = 1_000  # least number of steps in which weights are honoured exactly (largest remainder)
@@ -59,7 +60,10 @@ class Proportional:
 
 
 class SizePower:
-    """Steps proportional to (number of examples) ** alpha: 1 follows size, 0 is uniform.
+    """Steps proportional to (number of examples) ** alpha.
+
+    Args:
+        alpha: 1 follows size, 0 is uniform.
 
     Raises:
         UserError: alpha outside 0..1.
@@ -79,6 +83,9 @@ class SizePower:
 
 class Weights:
     """Explicit shares by source name.
+
+    Args:
+        weights: of all sources by name; only their ratios count, and 0 leaves a source out.
 
     Raises:
         UserError: a weight that is no finite number >= 0, or none above 0.
@@ -123,9 +130,9 @@ class Alternate:
 class Plan:
     """`plan[step]`: random access, O(1) memory per source, independent of ranks, workers and interruptions.
 
-    Within an epoch of a source no example repeats and none is lost but the tail of
-    `num_examples % global_batch_size` examples, another one each epoch. (With a shuffled cycle of weights,
-    batches of neighbouring epochs may interleave within a cycle.)
+    Whatever the schedule, a source begins its next epoch when it has shown all full batches of this one: no
+    example of an epoch repeats and none is lost but the tail of `num_examples % global_batch_size` examples,
+    another one each epoch.
 
     Args:
         sources: name, task, size and global batch size of each.
@@ -146,64 +153,73 @@ class Plan:
             _check_size(source)
         self.sources = list(sources)
         self.seed = seed
-        self._shuffled = schedule.shuffled
         self._quotas = np.asarray(schedule.quotas(sources), dtype=np.int64)
         # of the sources that are drawn at all: one of weight 0 makes no epoch longer
-        self.steps_per_epoch = sum(sources[k].num_batches for k in self._quotas.nonzero()[0].tolist())
+        drawn = self._quotas.nonzero()[0].tolist()
+        self.steps_per_epoch = sum(sources[k].num_batches for k in drawn)
         self._ends = self._quotas.cumsum()
+        # Where a cycle is one epoch of every source, its batches may come in any order.
+        self._pools_epochs = schedule.shuffled and all(
+            self._quotas[k] == sources[k].num_batches for k in drawn
+        )
+        self._turns = Turns(self._quotas, seed) if schedule.shuffled and not self._pools_epochs else None
 
     def __getitem__(self, step: int) -> PlannedStep:
         """The source and the global batch of one optimizer step; steps never end."""
         if step < 0:
             raise IndexError(step)
-        cycle, position = divmod(step, int(self._ends[-1]))
-        slot = int(self._slots(np.array([position]), cycle)[0])
-        k = int(np.searchsorted(self._ends, slot, side="right"))
-        first_slot = int(self._ends[k] - self._quotas[k])
-        draw = cycle * int(self._quotas[k]) + slot - first_slot
-        source = self.sources[k]
-        epoch, batch = divmod(draw, source.num_batches)
-        positions = np.arange(source.global_batch_size) + batch * source.global_batch_size
-        return PlannedStep(k, epoch, self._order(k, epoch)(positions))
+        k, number = self._turn(step) if self._turns is None else self._turns[step]
+        epoch, batch = divmod(number, self.sources[k].num_batches)
+        return PlannedStep(k, epoch, self._examples(k, epoch, batch))
 
     def last_examples(self, source: int, count: int) -> Int[np.ndarray, " n"]:
         """Up to `count` examples that a run meets last, or not at all, in a source's first epoch.
 
-        First the tail that no batch of the epoch holds, then its batches, the last one first. They are found
-        by walking back over steps: the order of a shuffled cycle is that of its steps, not of the batches.
+        First the tail that no batch of the epoch holds, then its batches, the last one first.
         """
-        spec, order, quota = self.sources[source], self._order(source, epoch=0), int(self._quotas[source])
-        if quota == 0:  # never drawn
+        spec, order = self.sources[source], self._order(source, epoch=0)
+        if self._quotas[source] == 0:  # never drawn
             return order(np.arange(min(count, spec.num_examples)))
         found = [order(np.arange(spec.num_batches * spec.global_batch_size, spec.num_examples))]
-        num_cycles = -(-spec.num_batches // quota)
-        for step in self._steps_backwards(source, num_cycles):
+        for batch in self._batches_backwards(source):
             if sum(map(len, found)) >= count:
                 break
-            planned = self[step]
-            if planned.epoch == 0:
-                found.append(planned.indices)
+            found.append(self._examples(source, 0, batch))
         return np.concatenate(found)[:count]
 
-    def _steps_backwards(self, source: int, num_cycles: int) -> Iterator[int]:
-        """All steps of a source in the first cycles, the last one first.
+    def _turn(self, step: int) -> Turn:
+        """In strict turn, or a place in a pool of epochs: a batch's number is its place before shuffling."""
+        cycle, position = divmod(step, int(self._ends[-1]))
+        slot = int(self._slots(np.array([position]), cycle)[0])
+        k = int(np.searchsorted(self._ends, slot, side="right"))
+        quota = int(self._quotas[k])
+        return Turn(k, cycle * quota + slot - (int(self._ends[k]) - quota))
 
-        Looks at a block of steps at a time: a source with one step in a million is found in a second.
+    def _batches_backwards(self, source: int) -> Iterator[int]:
+        """Numbers of the batches of a source's first epoch, the last one that is shown first.
+
+        In a pool of epochs it looks at a block of steps at a time: a source with one step in a million is
+        found in a second.
         """
-        num_slots, last_slot = int(self._ends[-1]), int(self._ends[source])
-        for cycle in reversed(range(num_cycles)):
-            for end in range(num_slots, 0, -_BLOCK):
-                positions = np.arange(max(end - _BLOCK, 0), end)
-                slots = self._slots(positions, cycle)
-                mine = (slots < last_slot) & (slots >= last_slot - self._quotas[source])
-                yield from (cycle * num_slots + positions[mine][::-1]).tolist()
+        if not self._pools_epochs:
+            yield from reversed(range(self.sources[source].num_batches))
+            return
+        last_slot = int(self._ends[source])
+        first_slot = last_slot - int(self._quotas[source])
+        for end in range(int(self._ends[-1]), 0, -_BLOCK):
+            slots = self._slots(np.arange(max(end - _BLOCK, 0), end), cycle=0)[::-1]
+            yield from (slots[(slots >= first_slot) & (slots < last_slot)] - first_slot).tolist()
+
+    def _examples(self, source: int, epoch: int, batch: int) -> Int[np.ndarray, " global_batch"]:
+        size = self.sources[source].global_batch_size
+        return self._order(source, epoch)(np.arange(batch * size, (batch + 1) * size))
 
     def _order(self, source: int, epoch: int) -> Permutation:
         return Permutation(self.sources[source].num_examples, mix(self.seed, Stream.EXAMPLES, source, epoch))
 
     def _slots(self, positions: Int[np.ndarray, " k"], cycle: int) -> Int[np.ndarray, " k"]:
         """The places in a cycle before it is shuffled: those of a source lie side by side."""
-        if not self._shuffled:
+        if not self._pools_epochs:
             return positions
         return Permutation(int(self._ends[-1]), mix(self.seed, Stream.CYCLE, cycle))(positions)
 

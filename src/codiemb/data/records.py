@@ -1,20 +1,18 @@
-"""The unified JSON-lines format (docs/method.md section 1): read a line, tell of many bad ones."""
+"""The unified JSON-lines format (docs/method.md section 1): one line as a record, or why it is none."""
 
 import json
 import math
 import unicodedata
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
 from typing import Any, NamedTuple
-
-from codiemb.errors import UserError
 
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
 MIXED_TASKS = frozenset({"mixed"})  # IR and STS records in one batch: graded where a record has scores
 RAW_TASKS = frozenset({"lm"})  # one text and nothing else: language-model training
 KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | MIXED_TASKS | RAW_TASKS
+KEYS = frozenset({"task_type", "query", "positives", "negatives", "positive_scores", "negative_scores"})
+RAW_KEYS = frozenset({"task_type", "text"})
 MAX_REPORTED = 20
-NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for all stages `make data-all`"
 
 
 class Text(NamedTuple):
@@ -75,79 +73,31 @@ class BadLines:
         return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
 
 
-class _Problem(ValueError):
+class Problem(ValueError):
     """Why one record is unusable; the caller adds file and line."""
 
 
-def read_records(path: str | Path, *, score_range: tuple[float, float] = (0.0, 1.0)) -> Iterator[Record]:
-    """Yield the records of a JSON-lines file; after the last line, raise if any line was bad.
-
-    Args:
-        path: one JSON object a line, as the released trainer reads them.
-        score_range: lowest and highest gold score of this source; scores are mapped to [0, 1].
+def parse_record(raw: bytes, score_range: tuple[float, float], unknown: Counter[str] | None = None) -> Record:
+    """One line. Keys that no record of its task has are counted in `unknown`.
 
     Raises:
-        UserError: the file is missing or empty, or lists the first 20 bad lines and their count.
+        Problem: why the line is no record.
     """
-    bad = BadLines()
-    for item in scan_records(path, score_range=score_range):
-        if isinstance(item, BadLine):
-            bad.add(item)
-        else:
-            yield item
-    if bad.count:
-        raise UserError(str(bad))
-
-
-def scan_records(path: str | Path, *, score_range: tuple[float, float]) -> Iterator[Record | BadLine]:
-    """Yield every line of the file as a Record or as a BadLine. Blank lines are skipped.
-
-    Raises:
-        UserError: the file is missing, empty or not text, or the score range is not a range.
-    """
-    path = Path(path)
-    low, high = score_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"score_range={list(score_range)} of {path} must be [lowest, highest], both finite")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {NO_FILE_HINT}")
-    empty = True
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.strip():
-                continue
-            empty = False
-            try:
-                yield _parse(raw, (low, high))
-            except _Problem as problem:
-                yield BadLine(f"{path}:{number}", str(problem), raw.decode("utf-8", "replace").rstrip("\n"))
-    if empty:
-        raise UserError(f"{path}: the file is empty; every line must be one JSON record")
-
-
-def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
-    try:
-        fields = json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _Problem("not UTF-8 text") from None
-    except json.JSONDecodeError as error:
-        raise _Problem(f"not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise _Problem(f"not a record ({error})") from None
-    if not isinstance(fields, dict):
-        raise _Problem(f"a record must be a JSON object, not {_kind(fields)}")
+    fields = _object(raw)
     task = fields.get("task_type")
     if not isinstance(task, str) or task not in KNOWN_TASKS:
         known = ", ".join(sorted(KNOWN_TASKS))
-        raise _Problem(f"task_type is {task!r}; known tasks: {known}" if task else "task_type is missing")
+        raise Problem(f"task_type is {task!r}; known tasks: {known}" if task else "task_type is missing")
+    if unknown is not None:
+        unknown.update(fields.keys() - (RAW_KEYS if task in RAW_TASKS else KEYS))
     if task in RAW_TASKS:
         return Record(task, _raw_text(fields), [], [], [], [])
     if "query" not in fields:
-        raise _Problem("query is missing")
+        raise Problem("query is missing")
     query = _text(fields["query"], "query")
     positives = _texts(fields, "positives")
     if not positives:
-        raise _Problem("positives is missing or empty; a record needs at least one positive")
+        raise Problem("positives is missing or empty; a record needs at least one positive")
     negatives = _texts(fields, "negatives")
     graded = task in GRADED_TASKS or (task in MIXED_TASKS and bool(fields.get("positive_scores")))
     positive_scores = _scores(fields, "positive_scores", len(positives), score_range if graded else None)
@@ -155,16 +105,64 @@ def _parse(raw: bytes, score_range: tuple[float, float]) -> Record:
     if not graded:  # without their instruction: documents of IR get none (docs/method.md section 4)
         positives = [Text("", text) for _, text in positives]
         negatives = [Text("", text) for _, text in negatives]
-    return Record(task, query, positives, negatives, positive_scores, negative_scores)
+    record = Record(task, query, positives, negatives, positive_scores, negative_scores)
+    _check_consistent(record)
+    return record
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unless_twice)
+    except UnicodeDecodeError:
+        raise Problem("not UTF-8 text") from None
+    except json.JSONDecodeError as error:
+        raise Problem(f"not JSON ({error.msg} at column {error.colno})") from None
+    except Problem:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise Problem(f"not a record ({error})") from None
+    if not isinstance(fields, dict):
+        raise Problem(f"a record must be a JSON object, not {_kind(fields)}")
+    return fields
+
+
+def _unless_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Problem(f"the key {twice!r} stands twice in one object")
+    return fields
+
+
+def _check_consistent(record: Record) -> None:
+    """A text is not both positive and negative of one query, and has one score.
+
+    Legitimate are a document that is the query's own text (a pair of equal sentences, positives by dropout)
+    and a text that stands twice on one side.
+    """
+    sides = (("positives", record.positives), ("negatives", record.negatives))
+    places = [(side, i, text) for side, texts in sides for i, text in enumerate(texts)]
+    scores = [*record.positive_scores, *record.negative_scores]
+    graded = bool(scores)
+    first: dict[Text, int] = {}
+    for k, (side, i, text) in enumerate(places):
+        j = first.setdefault(text, k)
+        if graded and scores[j] != scores[k]:
+            raise Problem(f"{side}[{i}] and {places[j][0]}[{places[j][1]}] are one text with two scores")
+        if not graded and places[j][0] != side:
+            raise Problem(
+                f"{side}[{i}] is also {places[j][0]}[{places[j][1]}]: one text, both positive and negative"
+            )
 
 
 def _raw_text(fields: dict[str, Any]) -> Text:
     if "text" not in fields:
-        raise _Problem("text is missing")
+        raise Problem("text is missing")
     if not isinstance(fields["text"], str):
-        raise _Problem(f"text must be a string, not {_kind(fields['text'])}")
+        raise Problem(f"text must be a string, not {_kind(fields['text'])}")
     if not any(map(_is_visible, fields["text"])):
-        raise _Problem("text is empty")
+        raise Problem("text is empty")
     return _text(fields["text"], "text")
 
 
@@ -173,7 +171,7 @@ def _texts(fields: dict[str, Any], key: str) -> list[Text]:
     if values is None:
         return []
     if not isinstance(values, list):
-        raise _Problem(f"{key} must be a list of texts, not {_kind(values)}")
+        raise Problem(f"{key} must be a list of texts, not {_kind(values)}")
     return [_text(value, f"{key}[{i}]") for i, value in enumerate(values)]
 
 
@@ -181,16 +179,16 @@ def _text(value: Any, key: str) -> Text:  # noqa: ANN401  anything JSON can hold
     """A triple [task_instruction, instance_instruction, text], or a bare string."""
     triple = ["", "", value] if isinstance(value, str) else value
     if not isinstance(triple, list) or len(triple) != 3 or not all(isinstance(part, str) for part in triple):
-        raise _Problem(
+        raise Problem(
             f"{key} must be [task_instruction, instance_instruction, text], three strings, not {_kind(value)}"
         )
     task_instruction, instance_instruction, text = triple
     if not any(_is_visible(character) for character in text):
-        raise _Problem(f"{key} has an empty text")
+        raise Problem(f"{key} has an empty text")
     try:
         "".join(triple).encode()
     except UnicodeEncodeError:
-        raise _Problem(f"{key} has half of a surrogate pair (\\ud800 to \\udfff), which is no text") from None
+        raise Problem(f"{key} has half of a surrogate pair (\\ud800 to \\udfff), which is no text") from None
     return Text(task_instruction.strip(), (instance_instruction + text).strip())
 
 
@@ -201,16 +199,16 @@ def _scores(
     values = fields.get(key)
     if values is None or values == []:
         if score_range is not None and count:
-            raise _Problem(f"{key} is missing or empty; this task needs one score for each text")
+            raise Problem(f"{key} is missing or empty; this task needs one score for each text")
         return []
     if not isinstance(values, list) or len(values) != count:
-        raise _Problem(f"{key} must be a list of {count} numbers, one for each text")
+        raise Problem(f"{key} must be a list of {count} numbers, one for each text")
     for i, score in enumerate(values):
         is_number = isinstance(score, int | float) and not isinstance(score, bool)
         if not is_number or not -math.inf < score < math.inf:
-            raise _Problem(f"{key}[{i}] is {score!r}, not a finite number")
+            raise Problem(f"{key}[{i}] is {score!r}, not a finite number")
         if score_range is not None and not score_range[0] <= score <= score_range[1]:
-            raise _Problem(
+            raise Problem(
                 f"{key}[{i}] is {score}, outside the declared range {list(score_range)}; "
                 "declare the source's own range with score_range"
             )

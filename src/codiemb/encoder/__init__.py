@@ -3,7 +3,7 @@
 from codiemb.encoder.check import check_path, check_spec
 from codiemb.encoder.encoder import Embeddings, Encoder, HiddenStates
 from codiemb.encoder.head import LanguageHead, load_head
-from codiemb.encoder.loading import load_encoder
+from codiemb.encoder.loading import load_encoder, load_tokenizer
 from codiemb.encoder.spec import LoraSpec, ModelSpec, PromptSpec
 from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
@@ -22,5 +22,6 @@ __all__ = [
     "check_spec",
     "load_encoder",
     "load_head",
+    "load_tokenizer",
     "pack_texts",
 ]

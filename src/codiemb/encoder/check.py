@@ -1,16 +1,20 @@
 """Refuse a model's impossible settings before anything is built."""
 
 import difflib
+import logging
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
+from codiemb.encoder.model_files import ADAPTER_CONFIG, check_parts, has_weights, inner_folder, is_adapter
 from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 
-_CHOICES = {
+log = logging.getLogger(__name__)
+
+CHOICES = {
     "pooling": ("mean", "cls", "last_token"),
     "attention": ("bidirectional", "causal"),
     "dtype": ("float32", "bfloat16", "float16"),
@@ -25,7 +29,7 @@ def check_spec(spec: ModelSpec) -> None:
     Raises:
         UserError: naming the key, the value and the possible values.
     """
-    for key, choices in _CHOICES.items():
+    for key, choices in CHOICES.items():
         if getattr(spec, key) not in choices:
             raise UserError(f"model.{key}={getattr(spec, key)!r} is none of {', '.join(map(str, choices))}")
     if spec.path is None and not spec.architecture:
@@ -38,9 +42,10 @@ def check_spec(spec: ModelSpec) -> None:
         raise UserError(f"model.max_tokens={spec.max_tokens} must be at least 1")
     if spec.lora.r < 0:
         raise UserError(f"model.lora.r={spec.lora.r} must be at least 1; 0 trains all weights")
+    _check_target_modules(spec.lora.target_modules)
     if spec.middle_layer not in (None, "middle") and not str(spec.middle_layer).isdecimal():
         raise UserError(f"model.middle_layer={spec.middle_layer!r} must be middle, null or a layer's number")
-    PromptTemplate(spec.prompt.query, spec.prompt.document)
+    PromptTemplate(**vars(spec.prompt))
     if spec.weights == "random" or spec.path is None:
         _check_architecture(spec.architecture)
 
@@ -64,14 +69,38 @@ def check_path(spec: ModelSpec) -> None:
         )
 
 
+def warn_of_backslashes(spec: ModelSpec) -> None:
+    """A shell and Hydra hand `\\n` through as two characters, which no prompt means."""
+    for key, prompt in vars(spec.prompt).items():
+        if "\\n" in prompt or "\\t" in prompt:
+            log.warning(
+                "model.prompt.%s=%r holds a backslash and a letter, not a line break: write it in YAML "
+                "between double quotes, or for the shell as $'model.prompt.%s=\"...\\n...\"' ",
+                *(key, prompt, key),
+            )
+
+
+def _check_target_modules(value: object) -> None:
+    """Names of modules, or one string."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"model.lora.target_modules={value!r} must be all-linear, a regular expression or a list: "
+            "[q_proj,v_proj]"
+        )
+
+
 def _check_folder(folder: Path, key: str) -> None:
-    if not (folder / "config.json").is_file():
-        inside = [
-            child for child in ("export", "0_Transformer") if (folder / child / "config.json").is_file()
-        ]
-        meant = f"; did you mean {key}/{inside[0]}?" if inside else ""
+    model = folder / inner_folder(folder)
+    check_parts(model, key)
+    if is_adapter(model):
+        if not any(model.glob("adapter_model.*")):
+            raise UserError(f"{key} has {ADAPTER_CONFIG} but no weights (adapter_model.safetensors)")
+    elif not (model / "config.json").is_file():
+        found = [name for name in ("export", "0_Transformer") if (folder / name / "config.json").is_file()]
+        meant = f"; did you mean {key}/{found[0]}?" if found else ""
         raise UserError(f"{key} is no model folder: it has no config.json{meant}")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+    elif not has_weights(model):
         raise UserError(f"{key} has a config.json but no weights (*.safetensors)")
 
 

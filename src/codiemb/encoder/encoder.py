@@ -18,10 +18,9 @@ from transformers import PreTrainedModel
 from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
 from codiemb.distributed import max_over_ranks
 from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
-from codiemb.encoder.cpu_kernels import faster_on_cpu
 from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
-from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.encoder.tokenization import Side, TextTokenizer
 
 AttentionMode = Literal["bidirectional", "causal"]
 Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through
@@ -135,14 +134,9 @@ class Encoder(nn.Module):
         return EmbeddedBatch(
             query_BD=rows.last_SD[query_B],
             document_ND=rows.last_SD[document_N],
-            document_owner_N=batch.document_owner_N,
-            document_is_positive_N=batch.document_is_positive_N,
-            document_score_N=batch.document_score_N,
-            query_hash_B=batch.query_hash_B,
-            document_hash_N=batch.document_hash_N,
+            groups=batch.groups,
             middle_query_BD=None if middle is None else middle[query_B],
             middle_document_ND=None if middle is None else middle[document_N],
-            in_batch=batch.in_batch,
         )
 
     def token_states(self, texts: PackedTexts, position_P: Int[Tensor, " P"]) -> Float[Tensor, "P D"]:
@@ -167,8 +161,7 @@ class Encoder(nn.Module):
 
     def hidden_states(self, texts: PackedTexts) -> HiddenStates:
         """Token states of the packed stream, computed packed or padded."""
-        with faster_on_cpu(texts.input_ids_T.device):
-            return self._packed_states(texts) if self.packed else self._padded_states(texts)
+        return self._packed_states(texts) if self.packed else self._padded_states(texts)
 
     def _packed_states(self, texts: PackedTexts) -> HiddenStates:
         self._use_attention(PACKED_ATTENTION)
@@ -221,11 +214,15 @@ class Encoder(nn.Module):
         texts: Sequence[str],
         *,
         instruction: str = "",
+        side: Side | None = None,
         max_tokens: int | None = None,
         tokens_per_batch: int | None = None,
         progress: bool = False,
     ) -> Float[np.ndarray, "S D"]:
         """Embed texts for evaluation or search: fp32, unit length, in the order given.
+
+        `side` says what the texts are: `query`, `document` or, in a symmetric task, `text`. None takes texts
+        with an instruction for queries and others for documents (PromptTemplate.prompt).
 
         Texts are sorted by length within windows of 8,192, so packs hold long runs of equal lengths. A pack
         has `tokens_per_batch` tokens: 16,384 on an accelerator; 4,096 on CPU, where larger activations leave
@@ -236,18 +233,23 @@ class Encoder(nn.Module):
         out_SD = np.empty((len(texts), self.backbone.config.hidden_size), dtype=np.float32)
         bar = tqdm(total=len(texts), unit="text", disable=not progress, leave=False)
         with eval_mode(self), bar:
-            for rows, pack in self._packs(texts, instruction, max_tokens, tokens_per_batch):
+            for rows, pack in self._packs(texts, instruction, side, max_tokens, tokens_per_batch):
                 out_SD[rows] = self(pack).last_SD.cpu().numpy()
                 bar.update(len(rows))
         return out_SD
 
     def _packs(
-        self, texts: Sequence[str], instruction: str, max_tokens: int | None, tokens_per_batch: int
+        self,
+        texts: Sequence[str],
+        instruction: str,
+        side: Side | None,
+        max_tokens: int | None,
+        tokens_per_batch: int,
     ) -> Iterator[tuple[list[int], PackedTexts]]:
         device = next(self.backbone.parameters()).device
         for start in range(0, len(texts), 8_192):
             window = [(instruction, text) for text in texts[start : start + 8_192]]
-            tokenized = self.tokenizer(window, max_tokens or self.max_tokens)
+            tokenized = self.tokenizer(window, max_tokens or self.max_tokens, side)
             order = sorted(range(len(window)), key=lambda i: len(tokenized[i].input_ids))
             stream = pack_texts([tokenized[i] for i in order], device)
             rows = iter(order)

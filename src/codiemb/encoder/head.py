@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from codiemb.batch import LanguageBatch, TokenStates
+from codiemb.encoder.adapter import split_adapter
 from codiemb.encoder.encoder import Encoder
+from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.loading import source_of
 from codiemb.encoder.spec import ModelSpec
 
@@ -72,6 +74,7 @@ def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:
 
     With LoRA a loaded head stays frozen, as all weights of the checkpoint do.
     """
+    spec, _ = split_adapter(with_folder_settings(spec)[0])
     loaded = None if spec.weights == "random" or spec.path is None else _pretrained_head(spec, encoder)
     if loaded is not None:
         return loaded.requires_grad_(spec.lora.r == 0)

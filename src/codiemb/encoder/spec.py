@@ -6,23 +6,37 @@ from typing import Any
 
 @dataclass
 class PromptSpec:
-    """Prompt prefixes: `query` for texts with an instruction, `document` for texts without.
+    """Prompt prefixes; PromptTemplate says which text gets which.
 
-    A `query` without `{instruction}` is a fixed prompt; an empty one ignores instructions (MiniLM).
+    Attributes:
+        query: of queries. Without `{instruction}` it is a fixed prompt (E5, BGE); an empty one ignores
+            instructions (MiniLM).
+        document: of documents.
+        instruction: stands in for `{instruction}` in a query that has none; if it is empty, too, such a query
+            has no prompt.
     """
 
     query: str = "Instruction: {instruction} \nQuery: "
     document: str = ""
+    instruction: str = ""
 
 
 @dataclass
 class LoraSpec:
-    """LoRA by peft; its fields keep peft's names. Rank `r` 0 trains all weights instead."""
+    """LoRA by peft; its fields keep peft's names.
+
+    Attributes:
+        r: rank of the adapters; 0 trains all weights instead.
+        lora_alpha: adapters count `lora_alpha / r` times.
+        lora_dropout: share of an adapter's inputs that is dropped in training.
+        target_modules: layers that get an adapter: a list of names, or one string: `all-linear` or a regular
+            expression for their names.
+    """
 
     r: int = 0
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    target_modules: str = "all-linear"
+    target_modules: Any = "all-linear"  # str | list[str], which OmegaConf has no type for
 
 
 @dataclass
@@ -31,7 +45,10 @@ class ModelSpec:
 
     Attributes:
         name: for tables and logs; never used to dispatch.
-        path: local folder or hub id; None builds `architecture` from random weights.
+        path: local folder or hub id; None builds `architecture` from random weights. A folder with a LoRA
+            adapter alone stands for the base that it names with the adapter merged into it.
+        subfolder: where the transformer lies in `path` (`0_Transformer` of old sentence-transformers
+            folders, which say so themselves).
         weights: `pretrained`, `random`, or None for pretrained where there is a path.
         tokenizer: folder or hub id; None means the one at `path`.
         fallback_tokenizer: stands in, with random weights only, where no other is to be had.
@@ -41,8 +58,14 @@ class ModelSpec:
         pooling: `mean`, `cls` or `last_token`.
         attention: `bidirectional` or `causal`; verified on the real model.
         prompt: prompt prefixes.
+        query_prompt_name, document_prompt_name: of a sentence-transformers folder with prompts of other names
+            than `query` and `document` (`s2p_query`, `passage`): which of them are meant; "" takes the
+            prompt in `prompt`.
         pool_prompt: mean pooling covers the prompt as well (E5, BGE) instead of the text only (CoDiEmb).
+        prompt_apart: no token holds the end of the prompt and the start of the text, and exactly the text is
+            pooled; false leaves tokens as they fall, as sentence-transformers does.
         append_eos: the tokenizer ends every text with EOS.
+        lower_case: the tokenizer puts every text in lower case first.
         max_tokens: longest text in tokens for evaluation and export, prompt included.
         learning_rate: peak step size that suits this model; the optimizer group reads it.
         middle_layer: layer that MidLayerInfoNCE trains; `middle` is half of the depth, None is off.
@@ -50,11 +73,13 @@ class ModelSpec:
             (LoRA) and of DeepSpeed's; others are trained in fp32.
         lora: train LoRA adapters instead of all weights, if its rank is set.
         trust_remote_code: run Python code that comes with the model.
-        folder_settings: take pooling, attention and prompts from the folder at `path` where it states them.
+        folder_settings: take pooling, attention, prompts and length from the folder or hub id at `path`,
+            where it states them.
     """
 
     name: str = "model"
     path: str | None = None
+    subfolder: str = ""
     weights: str | None = None
     tokenizer: str | None = None
     fallback_tokenizer: str | None = None
@@ -63,8 +88,12 @@ class ModelSpec:
     pooling: str = "mean"
     attention: str = "bidirectional"
     prompt: PromptSpec = field(default_factory=PromptSpec)
+    query_prompt_name: str | None = None
+    document_prompt_name: str | None = None
     pool_prompt: bool = False
+    prompt_apart: bool = True
     append_eos: bool = False
+    lower_case: bool = False
     max_tokens: int = 512
     learning_rate: float = 4e-5
     middle_layer: str | None = None

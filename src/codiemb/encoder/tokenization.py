@@ -1,15 +1,19 @@
 """From (instruction, text) to token ids and the exact number of leading prompt tokens that are not pooled."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from codiemb.encoder.tokenizer_parts import append_eos as end_with_eos
 from codiemb.errors import UserError
 
+# What a text is to its task: something to find with, something to be found, or, in a symmetric task, neither.
+Side = Literal["query", "document", "text"]
 _INSTRUCTION = "{instruction}"
 _PROBES = ("a", "A word", "1", "你好", "été", "?")
 _ANYTHING = "☃"  # survives every normalizer; stands for the instruction in a pattern
@@ -17,10 +21,17 @@ _ANYTHING = "☃"  # survives every normalizer; stands for the instruction in a 
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """What stands before a text: `query` where there is an instruction, `document` where there is none.
+    """What stands before a text. Prompts are prefixes only: all that sentence-transformers can store.
 
-    Prompts are prefixes only, because that is all sentence-transformers can store and reproduce. A `query`
-    without `{instruction}` is a fixed prompt.
+    Its side decides which prompt a text gets, and for a template with `{instruction}` its instruction:
+
+    - A template with `{instruction}` (Qwen3-Embedding, CoDiEmb) is filled in for every text that has an
+      instruction. A query without one has `instruction` in its place, or no prompt if that is empty; a
+      document without one has the document's prompt; a text of a symmetric task without one has none.
+    - A fixed `query` prompt (E5, BGE) stands before every query, with an instruction or without, and
+      `document` before every document. Texts of a symmetric task (STS, classification, clustering) have the
+      query's prompt if they have an instruction, or if documents have a prompt of their own (E5: "query: "
+      for symmetric tasks); else none (BGE, Arctic: a prompt for searching, which they leave out there).
 
     Raises:
         UserError: `{instruction}` stands in `query` more than once.
@@ -28,14 +39,31 @@ class PromptTemplate:
 
     query: str = "Instruction: {instruction} \nQuery: "
     document: str = ""
+    instruction: str = ""
 
     def __post_init__(self) -> None:
         if self.query.count(_INSTRUCTION) > 1:
             raise UserError(f"model.prompt.query={self.query!r} contains {_INSTRUCTION} more than once")
 
-    def prompt(self, instruction: str) -> str:
-        """The literal prefix of a text with this instruction ("" means none)."""
-        return self.query.replace(_INSTRUCTION, instruction) if instruction else self.document
+    def prompt(self, instruction: str = "", side: Side | None = None) -> str:
+        """The literal prefix of a text.
+
+        Args:
+            instruction: its own; "" means none.
+            side: None takes a text with an instruction for a query, and one without for a document.
+        """
+        side = side or ("query" if instruction else "document")
+        if _INSTRUCTION in self.query:
+            return self._filled(instruction, side)
+        if side == "text":
+            side = "query" if instruction or self.document else "document"
+        return self.query if side == "query" else self.document
+
+    def _filled(self, instruction: str, side: Side) -> str:
+        if not instruction and side == "document":
+            return self.document
+        instruction = instruction or (self.instruction if side == "query" else "")
+        return self.query.replace(_INSTRUCTION, instruction) if instruction else ""
 
 
 class TokenizedText(NamedTuple):
@@ -58,7 +86,8 @@ class TextTokenizer:
     Counting the tokens of the prompt alone is wrong where a token straddles the boundary (byte-level BPE
     glues the prompt's last space to the first word). sentence-transformers counts that way, so where the
     tokenizer would straddle, its pre-tokenizer is told to keep a prompt at the start of a text apart: then
-    both ways agree, and a word has the same tokens after a prompt as at the start of a document.
+    both ways agree, and a word has the same tokens after a prompt as at the start of a document. A model that
+    was trained on the straddling tokens keeps them, and that count, with `prompt_apart=False`.
     """
 
     def __init__(
@@ -67,21 +96,30 @@ class TextTokenizer:
         template: PromptTemplate,
         *,
         pool_prompt: bool = False,
+        prompt_apart: bool = True,
         append_eos: bool = False,
         max_positions: int | None = None,
     ) -> None:
         self.hf = tokenizer
         self.template = template
         self.pool_prompt = pool_prompt
+        self.prompt_apart = prompt_apart
         self.append_eos = append_eos
         self.max_positions = max_positions
         if append_eos:
-            _append_eos(tokenizer)
-        if not pool_prompt:
+            end_with_eos(tokenizer)
+        if not pool_prompt and prompt_apart:
             self._keep_prompt_apart()
 
-    def __call__(self, texts: Sequence[tuple[str, str]], max_tokens: int) -> list[TokenizedText]:
+    def __call__(
+        self,
+        texts: Sequence[tuple[str, str]],
+        max_tokens: int,
+        side: Side | Sequence[Side | None] | None = None,
+    ) -> list[TokenizedText]:
         """Tokenise (instruction, text) pairs, cut at `max_tokens` (prompt and special tokens included).
+
+        `side` is that of all texts, or one for each (PromptTemplate.prompt).
 
         The model's own number of positions caps `max_tokens`: beyond it there is nothing to look up.
         Every text has a token to pool: a blank one has the special tokens after the prompt, or else one
@@ -91,7 +129,8 @@ class TextTokenizer:
             UserError: the prompt alone fills `max_tokens`, so nothing of a text would be left.
         """
         max_tokens = min(max_tokens, self.max_positions or max_tokens)
-        prompts = [self.template.prompt(instruction) for instruction, _ in texts]
+        sides = [side] * len(texts) if side is None or isinstance(side, str) else side
+        prompts = [self.template.prompt(pair[0], one) for pair, one in zip(texts, sides, strict=True)]
         encodings = self.hf(
             [prompt + text for prompt, (_, text) in zip(prompts, texts, strict=True)],
             truncation=True,
@@ -154,7 +193,9 @@ class TextTokenizer:
             return TokenizedText(ids or [self._blank_id()], 0)
         length = next((i for i, (_, end) in enumerate(offsets) if end > len(prompt)), len(ids))
         if length < len(ids):
-            return TokenizedText(ids, length)
+            return TokenizedText(
+                ids, length if self.prompt_apart else min(self._counted(prompt), len(ids) - 1)
+            )
         if len(ids) >= max_tokens:
             raise UserError(
                 f"the prompt {prompt!r} fills all of max_tokens={max_tokens}; "
@@ -163,6 +204,12 @@ class TextTokenizer:
         length = max(i for i, (_, end) in enumerate(offsets, start=1) if end > 0)
         return TokenizedText(ids if length < len(ids) else [*ids, self._blank_id()], length)
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019  a tokenizer lives as long as the run
+    def _counted(self, prompt: str) -> int:
+        """The tokens of a prompt alone, less a special one at its end: sentence-transformers' own count."""
+        ids = self.hf(prompt)["input_ids"]
+        return len(ids) - (ids[-1] in self.hf.all_special_ids)
+
     def _blank_id(self) -> int:
         known = (self.hf.eos_token_id, self.hf.sep_token_id, self.hf.pad_token_id)
         return next((token_id for token_id in known if token_id is not None), 0)
@@ -170,9 +217,10 @@ class TextTokenizer:
     def boundary_is_clean(self, *instructions: str) -> bool:
         """True if no token straddles prompt and text, so that counting the prompt's tokens alone is exact.
 
-        Checked for the prompt of documents and those of `instructions`, or of an example instruction.
+        Checked for the prompts of documents and of queries with these `instructions`, or an example.
         """
-        prompts = [self.template.prompt(instruction) for instruction in ("", *(instructions or ["Retrieve"]))]
+        examples = instructions or (self.template.instruction or "Retrieve",)
+        prompts = [self.template.prompt(), *(self.template.prompt(example, "query") for example in examples)]
         return all(self._ends_cleanly(prompt) for prompt in prompts if prompt)
 
     def _ends_cleanly(self, prompt: str) -> bool:
@@ -205,19 +253,3 @@ class TextTokenizer:
             prompts = [normalizer.normalize_str(prompt) for prompt in prompts]
         literals = [re.escape(prompt).replace(_ANYTHING, r"[\s\S]*?") for prompt in prompts if prompt]
         return rf"\A(?:{'|'.join(literals)})"
-
-
-def _append_eos(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Make the tokenizer end every text with EOS, also a cut one: last-token pooling needs it."""
-    if tokenizer.eos_token is None:
-        raise UserError(
-            "model.append_eos=true, but the tokenizer has no EOS token; set model.append_eos=false"
-        )
-    if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
-        return
-    backend: Tokenizer = tokenizer.backend_tokenizer
-    template = processors.TemplateProcessing(
-        single="$A " + tokenizer.eos_token, special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)]
-    )
-    before = backend.post_processor
-    backend.post_processor = processors.Sequence([before, template]) if before else template

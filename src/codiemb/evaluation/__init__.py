@@ -3,7 +3,7 @@
 from codiemb.evaluation.bm25 import bm25_score
 from codiemb.evaluation.builtin_tasks import builtin_tasks
 from codiemb.evaluation.cmteb import CmtebTable, cmteb_table, cmteb_tasks
-from codiemb.evaluation.evaluate import evaluate
+from codiemb.evaluation.evaluate import Evaluator, evaluate
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
 from codiemb.evaluation.present import comparison_sheet, missing_sheet, prompts_sheet, results_sheet, save
@@ -14,6 +14,7 @@ from codiemb.tables import Sheet
 __all__ = [
     "CmtebTable",
     "Evaluation",
+    "Evaluator",
     "Instructions",
     "MissingDataset",
     "MtebEncoder",

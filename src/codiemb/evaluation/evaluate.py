@@ -25,42 +25,73 @@ from codiemb.hub import is_unavailable
 Report = Callable[[str], object]  # gets one line of text per event; the caller decides where it goes
 
 
+class Evaluator:
+    """Tasks with their instructions: built and checked once, then asked for every encoder and every look.
+
+    Args:
+        tasks: of mteb, or ours.
+        instructions: by task name or task type.
+
+    Raises:
+        UserError: an instruction that could never match.
+    """
+
+    def __init__(self, tasks: Sequence[AbsTask], instructions: Instructions) -> None:
+        check_instructions(instructions, tasks)
+        self.tasks = tasks
+        self.instructions = instructions
+
+    def run(
+        self,
+        encoder: TextEncoder,
+        *,
+        model: str = "codiemb/encoder",
+        model_revision: str = "unknown",
+        bm25: bool = True,
+        progress: bool = False,
+        report: Report = lambda line: None,
+    ) -> Evaluation:
+        """Score `encoder`; a dataset that cannot be had is reported once and left out.
+
+        `bm25` adds the lexical baseline to retrieval and reranking rows (minutes on the large CMTEB corpora).
+        `progress` is passed to the encoder. Any error but a missing dataset propagates.
+        """
+        results: list[TaskScore] = []
+        missing: list[MissingDataset] = []
+        wrapped = MtebEncoder(
+            encoder, self.instructions, name=model, revision=model_revision, progress=progress
+        )
+        with ExitStack() as stack:
+            stack.enter_context(quiet_mteb())
+            stack.enter_context(preserve_random_state())
+            hub = Hub(stack, report)
+            for number, task in enumerate(self.tasks, 1):
+                place = f"[{number}/{len(self.tasks)}] {task.metadata.name}"
+                if failure := _load(task, hub):
+                    missing.append(failure)
+                    report(f"{place}: left out, {failure.dataset} {failure.reason}")
+                    continue
+                try:
+                    results.append(_score(wrapped, task, with_bm25=bm25))
+                finally:
+                    task.unload_data()
+                report(f"{place}: {_line(results[-1])}")
+        return Evaluation(model, model_revision, mteb.__version__, tuple(results), tuple(missing))
+
+    def main_scores(self, encoder: TextEncoder) -> dict[str, float]:
+        """`<dataset>/<metric>`: main score, as the loggers name it."""
+        results = self.run(encoder, bm25=False).results
+        return {f"{entry.task}/{entry.metric_name}": entry.score for entry in results}
+
+
 def evaluate(
     encoder: TextEncoder,
     tasks: Sequence[AbsTask],
     instructions: Instructions,
-    *,
-    model: str = "codiemb/encoder",
-    model_revision: str = "unknown",
-    bm25: bool = True,
-    progress: bool = False,
-    report: Report = lambda line: None,
+    **options: Any,  # noqa: ANN401  those of Evaluator.run
 ) -> Evaluation:
-    """Score `encoder` on `tasks`; a dataset that cannot be had is reported once and left out.
-
-    `bm25` adds the lexical baseline to retrieval and reranking rows (minutes on the large CMTEB corpora).
-    `progress` is passed to the encoder. Any error but a missing dataset propagates.
-    """
-    results: list[TaskScore] = []
-    missing: list[MissingDataset] = []
-    mteb_encoder = MtebEncoder(encoder, instructions, name=model, revision=model_revision, progress=progress)
-    with ExitStack() as stack:
-        stack.enter_context(quiet_mteb())
-        stack.enter_context(preserve_random_state())
-        check_instructions(instructions, tasks)
-        hub = Hub(stack, report)
-        for number, task in enumerate(tasks, 1):
-            place = f"[{number}/{len(tasks)}] {task.metadata.name}"
-            if failure := _load(task, hub):
-                missing.append(failure)
-                report(f"{place}: left out, {failure.dataset} {failure.reason}")
-                continue
-            try:
-                results.append(_score(mteb_encoder, task, with_bm25=bm25))
-            finally:
-                task.unload_data()
-            report(f"{place}: {_line(results[-1])}")
-    return Evaluation(model, model_revision, mteb.__version__, tuple(results), tuple(missing))
+    """`Evaluator(tasks, instructions).run(encoder, ...)`, for one encoder."""
+    return Evaluator(tasks, instructions).run(encoder, **options)
 
 
 def _load(task: AbsTask, hub: Hub) -> MissingDataset | None:

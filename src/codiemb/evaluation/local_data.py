@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.errors import UserError
+from codiemb.jsonl import numbered_lines
 
 Row = dict[str, Any]
 Fields = Mapping[str, type | tuple[type, ...]]
@@ -19,10 +20,8 @@ def read_rows(path: Path, fields: Fields) -> list[Row]:
     """All rows of a JSON-lines file, each with exactly the given fields kept and their types checked."""
     if not path.is_file():
         raise UserError(f"{path} is missing: run the data preparation again (make data)")
-    with path.open(encoding="utf-8") as lines:
-        rows = [
-            _row(line, fields, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()
-        ]
+    lines = numbered_lines(path)
+    rows = [_row(line, fields, f"{path}:{number}") for number, line in lines if line.strip()]
     if not rows:
         raise UserError(f"{path} is empty: run the data preparation again (make data)")
     return rows
@@ -73,9 +72,11 @@ def folder_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _row(line: str, fields: Fields, where: str) -> Row:
+def _row(line: bytes, fields: Fields, where: str) -> Row:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: not UTF-8 text; expected one JSON object per line") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not valid JSON ({error.msg}); expected one object per line") from error
     if not isinstance(row, dict):

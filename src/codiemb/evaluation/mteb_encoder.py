@@ -10,7 +10,7 @@ from mteb.types import BatchedInput, EncodeKwargs, PromptType
 from torch.utils.data import DataLoader
 
 from codiemb.evaluation.instructions import Instructions, instruction_for
-from codiemb.evaluation.protocol import TextEncoder
+from codiemb.evaluation.protocol import Side, TextEncoder
 
 
 class MtebEncoder(AbsEncoder):
@@ -51,10 +51,10 @@ class MtebEncoder(AbsEncoder):
         """Embed all texts of mteb's data loader in one call, so that the encoder can sort and pack them."""
         texts = [text for batch in inputs for text in batch["text"]]
         instruction = instruction_for(self.instructions, task_metadata, prompt_type)
-        side = "text" if prompt_type is None else prompt_type.value
+        side: Side = "text" if prompt_type is None else prompt_type.value
         self.prompts_used.setdefault(task_metadata.name, {})[side] = instruction
         self.num_texts[task_metadata.name] = self.num_texts.get(task_metadata.name, 0) + len(texts)
-        embedding_SD = self.encoder.encode(texts, instruction=instruction, progress=self.progress)
+        embedding_SD = self.encoder.encode(texts, instruction=instruction, side=side, progress=self.progress)
         return _checked(embedding_SD, len(texts), task_metadata.name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codiemb.atomic import written_whole
+from codiemb.atomic import write_text, written_whole
 from codiemb.errors import UserError
 from codiemb.fusion.adapter import ADAPTER_CONFIG
 from codiemb.fusion.compare import check_base, check_distinct, check_same
@@ -63,7 +63,7 @@ def fuse(
         _copy_texts(opened[0].folder, temporary)
         reports = _write_weights(spec, origin, opened, Shards(temporary, max_shard_bytes))
         record = fusion_record(spec, opened, origin, reports)
-        (temporary / FUSION_FILE).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+        write_text(temporary / FUSION_FILE, json.dumps(record, indent=2) + "\n")
     return Path(folder)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from codiemb.atomic import write_text
 from codiemb.fusion.model_folder import INDEX_FILE, WEIGHTS_FILE
 
 
@@ -38,7 +39,7 @@ class Shards:
             }
             total = sum(sum(sizes.values()) for sizes in self._written)
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            (self.folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+            write_text(self.folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
 
     def _write(self) -> None:
         save_file(self._pending, self._file(len(self._written)), metadata={"format": "pt"})

@@ -18,6 +18,9 @@ class AnglE(nn.Module):
     This is the angle term alone, as the authors' code computes it for normalised embeddings; their objective
     adds it to CoSENT at temperature 0.05, and to InfoNCE over equivalent pairs. The width must be even.
     Source: arXiv 2309.12871.
+
+    Args:
+        temperature: divides differences of angles.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -60,14 +60,19 @@ def require_positive(name: str, value: float | int) -> float | int:
     return value
 
 
-def require_weights(weights: dict[str, float]) -> dict[str, float]:
+def is_weight(value: object) -> bool:
+    """Whether a term can have this weight: a finite number, not negative."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def require_weights(weights: Mapping[str, float | int]) -> dict[str, float]:
     """The weights, or an error that names the bad one; at least one must be above 0."""
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
+        if not is_weight(weight):
             raise ValueError(f"the weight of {name} must be finite and not negative, got {weight}")
     if not any(weights.values()):
-        raise ValueError(f"at least one term with a weight above 0 is needed, got {weights}")
-    return weights
+        raise ValueError(f"at least one term with a weight above 0 is needed, got {dict(weights)}")
+    return {name: float(weight) for name, weight in weights.items()}
 
 
 def _at_least_fp32(embedding: Tensor) -> Tensor:

@@ -31,10 +31,10 @@ def graded_list(
     The similarity is that of a document and its query; gathered with gradient, two floats a document. Every
     rank gets the same list, so every rank computes the same loss, and runs the collective before any branch.
     """
-    scored_N = batch.document_score_N.isfinite()
-    owner_n = batch.document_owner_N[scored_N]
+    scored_N = batch.groups.score_N.isfinite()
+    owner_n = batch.groups.owner_N[scored_N]
     similarity_n = similarity(batch.query_BD[owner_n], batch.document_ND[scored_N])
-    score_n = batch.document_score_N[scored_N].to(similarity_n.dtype)
+    score_n = batch.groups.score_N[scored_N].to(similarity_n.dtype)
     similarity_L, score_L = gather_rows(torch.stack([similarity_n, score_n], dim=1)).unbind(1)
     if len(score_L) == 0:
         raise ValueError(
@@ -57,6 +57,9 @@ class Pearson(nn.Module):
     Invariant to shift and scale of either side: it leaves the level of similarities to the other terms. A
     list whose similarities or scores have sd <= eps counts as constant and gives zero. Source: method of
     CoDiEmb, arXiv 2508.11442, whose code has no eps.
+
+    Args:
+        eps: standard deviation up to which a list counts as constant.
     """
 
     def __init__(self, eps: float = 1e-6) -> None:
@@ -83,6 +86,9 @@ class RankKL(nn.Module):
     ListNet with ranks for scores, less the entropy of p: 0 exactly when q = p. A true KL: the released
     CoDiEmb code divides by L, so its weight 5 at 32 pairs is a weight of 0.156 here. Equal scores give zero
     (no ranking to learn). Source: arXiv 2508.11442.
+
+    Args:
+        temperature: divides ranks and similarities; a lower one looks at the top of the list.
     """
 
     def __init__(self, temperature: float = 0.05) -> None:
@@ -108,6 +114,9 @@ class ListNet(nn.Module):
 
     The list-wise baseline to RankKL, which replaces scores by ranks. Equal scores give zero.
     Source: Cao et al. 2007, Learning to Rank.
+
+    Args:
+        temperature: divides scores and similarities; a lower one looks at the top of the list.
     """
 
     def __init__(self, temperature: float = 0.05) -> None:
@@ -132,6 +141,9 @@ class CoSENT(nn.Module):
     Uses only the order of the scores; PRO also uses their gaps, and AnglE another similarity. Memory O(L^2).
     Without an ordered pair the sum is empty and the loss a zero with a graph. Source: Su 2022
     (kexue.fm/archives/8847).
+
+    Args:
+        temperature: divides differences of similarities.
     """
 
     def __init__(self, temperature: float = 0.05) -> None:

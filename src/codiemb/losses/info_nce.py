@@ -95,10 +95,9 @@ class InfoNCE(nn.Module):
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The loss of this rank's queries against the documents of all ranks."""
-        owner_N = batch.document_owner_N.long()
-        num_queries = owner_N.new_tensor(len(batch.query_hash_B))
-        mean_queries = sum_over_ranks(num_queries) / world_size()
-        num_positives_B = owner_N[batch.document_is_positive_N].bincount(minlength=len(batch.query_hash_B))
+        owner_N, num_queries = batch.groups.owner_N.long(), len(batch.query_BD)
+        mean_queries = sum_over_ranks(owner_N.new_tensor(num_queries)) / world_size()
+        num_positives_B = owner_N[batch.groups.is_positive_N].bincount(minlength=num_queries)
         share_N = 1 / (mean_queries * num_positives_B[owner_N]).to(batch.query_BD.dtype)
         pairs = self.pair_losses(batch, share_N)
         return LossOutput(pairs.weighted_sum, pairs.logs)
@@ -110,7 +109,7 @@ class InfoNCE(nn.Module):
         """
         # collectives, here and for the logs, are the same on all ranks, whatever their pairs
         documents, queries = Documents.local(batch), Queries.local(batch)
-        in_batch = self.in_batch and batch.in_batch
+        in_batch = self.in_batch and batch.groups.in_batch
         if in_batch:
             documents = documents.gathered()
             positive_text_E2 = documents.positive_texts()
@@ -118,9 +117,9 @@ class InfoNCE(nn.Module):
             positive_text_E2 = gather_rows(documents.positive_texts())
         if in_batch and (self.symmetric or self.query_query):
             queries = queries.gathered()
-        positive_P = batch.document_is_positive_N.nonzero().squeeze(1)
+        positive_P = batch.groups.is_positive_N.nonzero().squeeze(1)
         pairs = Pairs(
-            query_P=batch.document_owner_N[positive_P].long() + rows_of_lower_ranks(queries.number_Q),
+            query_P=batch.groups.owner_N[positive_P].long() + rows_of_lower_ranks(queries.number_Q),
             positive_P=positive_P + rows_of_lower_ranks(documents.owner_M),
             weight_P=weight_N[positive_P],
         )
@@ -138,7 +137,7 @@ class InfoNCE(nn.Module):
         directions = self._directions(rows)
         contrast = Contrast(pairs, directions, self.temperature, margins, self.chunk_rows)
         value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
-        return PairLosses(value, seen.loss_P, batch.document_owner_N[positive_P], _logs(seen))
+        return PairLosses(value, seen.loss_P, batch.groups.owner_N[positive_P], _logs(seen))
 
     def _directions(self, rows: RowBuilder) -> list[Direction]:
         # one row a query serves all its positives, unless a pair has something of its own in the denominator

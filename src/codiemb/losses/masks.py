@@ -27,8 +27,9 @@ class Documents(NamedTuple):
     @staticmethod
     def local(batch: EmbeddedBatch) -> "Documents":
         """This rank's documents."""
-        owner_N, is_positive_N = batch.document_owner_N.long(), batch.document_is_positive_N
-        num_positives_B = torch.zeros_like(batch.query_hash_B).index_add_(0, owner_N, is_positive_N.long())
+        groups = batch.groups
+        owner_N, is_positive_N = groups.owner_N.long(), groups.is_positive_N
+        num_positives_B = torch.zeros_like(groups.query_hash_B).index_add_(0, owner_N, is_positive_N.long())
         first_B = num_positives_B.cumsum(0) - num_positives_B
         return Documents(
             embedding_MD=batch.document_ND,
@@ -36,8 +37,8 @@ class Documents(NamedTuple):
             is_positive_M=is_positive_N,
             ordinal_M=is_positive_N.long().cumsum(0) - 1 - first_B[owner_N],
             num_positives_M=num_positives_B[owner_N],
-            hash_M=batch.document_hash_N,
-            owner_hash_M=batch.query_hash_B[owner_N],
+            hash_M=groups.document_hash_N,
+            owner_hash_M=groups.query_hash_B[owner_N],
         )
 
     def gathered(self) -> "Documents":
@@ -61,8 +62,8 @@ class Queries(NamedTuple):
     @staticmethod
     def local(batch: EmbeddedBatch) -> "Queries":
         """This rank's queries."""
-        number_B = torch.arange(len(batch.query_hash_B), device=batch.query_BD.device)
-        return Queries(batch.query_BD, number_B + rank() * _QUERIES_PER_RANK, batch.query_hash_B)
+        number_B = torch.arange(len(batch.groups.query_hash_B), device=batch.query_BD.device)
+        return Queries(batch.query_BD, number_B + rank() * _QUERIES_PER_RANK, batch.groups.query_hash_B)
 
     def gathered(self) -> "Queries":
         """All ranks' queries, in rank order: embeddings with gradient, all else in one integer gather."""

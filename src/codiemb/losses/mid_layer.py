@@ -20,7 +20,13 @@ class MidLayerInfoNCE(nn.Module):
     mean over ranks is L. Without any anchor the value is a zero with a graph.
 
     The same as InfoNCE with "is positive" read as "score >= min_score". Scores must be normalised to [0, 1].
-    `mask_false_negatives` is that of InfoNCE. Source: MidNCE of CoDiEmb, arXiv 2508.11442.
+    Source: MidNCE of CoDiEmb, arXiv 2508.11442.
+
+    Args:
+        temperature: divides similarities.
+        min_score: pairs of this score or above are anchors.
+        mask_false_negatives: as in InfoNCE: what the batch itself calls a positive of a query is no negative.
+        chunk_rows: rows of logits held at once; memory is chunk_rows x M.
     """
 
     def __init__(
@@ -42,13 +48,12 @@ class MidLayerInfoNCE(nn.Module):
                 "MidLayerInfoNCE needs embeddings of a middle layer and the batch has none: "
                 "set `middle_layer` on the encoder, or drop this loss"
             )
-        anchors_N = batch.document_score_N >= self.min_score  # False where the score is NaN
+        anchors_N = batch.groups.score_N >= self.min_score  # False where the score is NaN
         num_anchors = sum_over_ranks(anchors_N.sum())
         middle = batch._replace(
             query_BD=batch.middle_query_BD,
             document_ND=batch.middle_document_ND,
-            document_is_positive_N=anchors_N,
-            in_batch=True,
+            groups=batch.groups._replace(is_positive_N=anchors_N, in_batch=True),
         )
         weight = world_size() / num_anchors.clamp_min(1).to(batch.middle_query_BD.dtype)
         pairs = self.info_nce.pair_losses(middle, weight.expand(len(anchors_N)))

@@ -23,6 +23,9 @@ class PRO(nn.Module):
     Memory O(L^2), 16 MiB a matrix for L = 2048 in fp32. Without two different scores the loss is a zero with
     a graph. CoSENT is the relative that uses the order of scores alone. Source: arXiv 2311.03758, as used in
     arXiv 2508.11442.
+
+    Args:
+        temperature: T; divides similarities times gaps of scores.
     """
 
     def __init__(self, temperature: float = 0.05) -> None:

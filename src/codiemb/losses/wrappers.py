@@ -20,7 +20,7 @@ class WeightedSum(nn.Module):
 
     def __init__(self, terms: Mapping[str, tuple[float | int, nn.Module]]) -> None:
         super().__init__()
-        self.weights = require_weights({name: float(weight) for name, (weight, _) in terms.items()})
+        self.weights = require_weights({name: weight for name, (weight, _) in terms.items()})
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
 
     def forward(self, batch: EmbeddedBatch | TokenStates) -> LossOutput:
@@ -31,8 +31,13 @@ class WeightedSum(nn.Module):
 class Matryoshka(nn.Module):
     """sum over dims of weight x loss(embeddings cut to their first `dim` entries and normalised again).
 
-    Wraps any loss, middle-layer embeddings included. Logs as WeightedSum does, under `dim_<dim>`; weights are
-    1 unless given. Source: Matryoshka representation learning, arXiv 2205.13147.
+    Wraps any loss, middle-layer embeddings included. Logs as WeightedSum does, under `dim_<dim>`.
+    Source: Matryoshka representation learning, arXiv 2205.13147.
+
+    Args:
+        loss: any loss on an EmbeddedBatch.
+        dims: widths, each at most the embedding's.
+        weights: one for each width; None is 1 for all.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Matryoshka(nn.Module):
         if weights is not None and len(weights) != len(dims):
             raise ValueError(f"{len(dims)} dims need {len(dims)} weights, got {len(weights)}")
         weights = [1.0] * len(dims) if weights is None else weights
-        named = require_weights({f"dim_{d}": float(w) for d, w in zip(dims, weights, strict=True)})
+        named = require_weights({f"dim_{d}": w for d, w in zip(dims, weights, strict=True)})
         self.loss = loss
         self.dims = tuple(dims)
         self.weights = tuple(named.values())

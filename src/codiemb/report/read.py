@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from codiemb.errors import UserError
+from codiemb.jsonl import numbered_lines
 
 Curve = list[tuple[float, float]]  # (optimizer step, value), finite values only
 
@@ -83,13 +84,19 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Objects of a JSON-lines file with their places; a last line cut short by a crash is passed over."""
     if not path.is_file():
         return
-    lines = path.read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
+    broken = ""
+    for number, line in numbered_lines(path):
+        if broken:
+            raise UserError(f"{broken}; delete the line")
+        place = f"{path}:{number}"
         try:
-            yield f"{path}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise UserError(f"{path}:{number}: not valid JSON ({error.msg}); delete the line") from error
+            row = json.loads(line)
+        except ValueError as error:  # not JSON, or not UTF-8
+            broken = f"{place}: not valid JSON ({error})"
+            continue
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: not a JSON object; delete the line")
+        yield place, row
 
 
 def _json(path: Path) -> dict[str, Any]:

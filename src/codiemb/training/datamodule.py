@@ -15,9 +15,11 @@ from typing_extensions import override
 from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.conversion import convert
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
-from codiemb.data.records import GRADED_TASKS
-from codiemb.data.source import Source, SourceFile, convert, open_sources
+from codiemb.data.records import GRADED_TASKS, MIXED_TASKS
+from codiemb.data.source import Source, SourceFile, open_sources
+from codiemb.data.teaching import check_predictable, check_teaches
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError
 from codiemb.training.signals import leave_signals_to_the_trainer
@@ -32,6 +34,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         files: what to train on.
         tasks: batch sizes and token limits by task.
         schedule: how steps are shared among sources.
+        tokenizer: of the model, with its prompts.
         seed: of the plan and of the choice of positives and negatives.
         cache: folder of the Arrow files.
         skip_bad: go on without bad records (they go to `rejects`).
@@ -47,6 +50,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         files: Sequence[SourceFile],
         tasks: dict[str, TaskSpec],
         schedule: Schedule,
+        tokenizer: TextTokenizer,
         *,
         seed: int,
         cache: Path,
@@ -61,23 +65,26 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.files = files
         self.tasks = tasks
         self.schedule = schedule
+        self.tokenizer = tokenizer
         self.seed = seed
         self.cache = cache
         self.skip_bad = skip_bad
         self.rejects = rejects
         self.num_workers = num_workers
         self.prefetch = prefetch
-        self.tokenizer: TextTokenizer | None = None  # exists once the model does
         self.epochs = epochs
         self.max_steps = max_steps
         self.num_steps = 0  # optimizer steps of the run, known after `setup`
         self.sources: list[Source] = []
         self.plan: Plan | None = None
+        self._is_prepared = False
 
     @override
     def prepare_data(self) -> None:
-        """Validate and convert the files, on one process only; cheap when nothing changed."""
-        convert(self.files, self.cache, skip_bad=self.skip_bad, rejects=self.rejects)
+        """Validate and convert the files, on one process only; reads and hashes what was converted before."""
+        if not self._is_prepared:  # the trainer asks a second time
+            convert(self.files, self.cache, skip_bad=self.skip_bad, rejects=self.rejects)
+            self._is_prepared = True
 
     @override
     def setup(self, stage: str | None = None) -> None:
@@ -92,13 +99,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
                     f"source {source.name} holds records of task {source.task!r}, "
                     f"for which the config has no tasks.{source.task}; known: {', '.join(sorted(self.tasks))}"
                 )
-            spec = self.tasks[source.task]
-            if not source.in_batch and (source.task not in ("ir", "mixed") or spec.num_negatives == 0):
-                raise UserError(
-                    f"source {source.name} has in_batch: false, and no negatives of its records are taken "
-                    f"(tasks.{source.task}): there would be nothing to tell a positive from"
-                )
-            size = spec.global_batch_size
+            size = self.tasks[source.task].global_batch_size
             planned.append(PlannedSource(source.name, source.task, len(source), size))
         self.plan = Plan(planned, self.schedule, self.seed)
         self.num_steps = self.max_steps or max(1, round(self.epochs * self.plan.steps_per_epoch))
@@ -107,9 +108,10 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """The sources, their batches and the length of the run, one line each.
 
         Raises:
-            UserError: a global batch size does not divide by ranks x accumulation.
+            UserError: a global batch size does not divide by ranks x accumulation, or batches teach nothing.
         """
         assert self.plan is not None
+        check_teaches(self.sources, self.plan, self.tasks, num_ranks, accumulation)
         lines = []
         for source in self.plan.sources:
             size = micro_batch_size(source, num_ranks, accumulation)
@@ -127,10 +129,16 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 named[source.name] = instruction
         return named
 
+    def query_instruction(self) -> str:
+        """What the queries of the first IR source are given; of the first source if none is IR."""
+        retrieval = [source for source in self.sources if source.task in ("ir", *MIXED_TASKS)]
+        first = next(iter(retrieval or self.sources), None)
+        return "" if first is None else first[0].query.instruction
+
     def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
-        """The run's batches as a rank sees them; checks that all batch sizes divide."""
+        """The run's batches as a rank sees them; checks that all sizes divide and that batches can teach."""
         assert self.plan is not None
-        assert self.tokenizer is not None, "set `tokenizer` before asking for batches"
+        check_teaches(self.sources, self.plan, self.tasks, num_ranks, accumulation)
         return PlannedBatches(
             self.sources,
             self.plan,
@@ -157,13 +165,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
         Raises:
             UserError: what the tokenizer has to say, with the source's name.
         """
-        assert self.tokenizer is not None
         collator = Collator(self.tokenizer, self.tasks, self.seed)
         for source in self.sources:
             try:
                 for record in source.longest:
                     collator([record], source=source.name, epoch=0, indices=[0])
                 collator([source[0]], source=source.name, epoch=0, indices=[0])
+                check_predictable(source, collator)
             except UserError as error:
                 raise UserError(f"source {source.name}: {error}") from error
 

@@ -12,25 +12,44 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from typing_extensions import override
 
+from codiemb.errors import UserError
+from codiemb.jsonl import numbered_lines
+
 
 def keep_lines(path: Path, *, before: int, size: int = 0) -> None:
-    """Keep the lines of the steps before `before`, and all in the first `size` bytes; no half-written one."""
+    """Keep the lines of the steps before `before`, and all in the first `size` bytes; no half-written one.
+
+    Raises:
+        UserError: a whole line that must be looked at is no JSON object with a step.
+    """
     if not path.is_file():
         return
     kept, end = [], 0
-    for line in path.read_bytes().splitlines(keepends=True):
+    for number, line in numbered_lines(path):
         end += len(line)
-        if end <= size or (line.endswith(b"\n") and json.loads(line)["step"] < before):
+        if end <= size or (line.endswith(b"\n") and _step(line, f"{path}:{number}") < before):
             kept.append(line)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(b"".join(kept))
     os.replace(partial, path)
 
 
+def _step(line: bytes, place: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{place}: damaged: not a JSON object with a step; delete the line, and resume again"
+        ) from error
+
+
 class JsonlLogger(Logger):
     """Appends one JSON object per logging call to `metrics.jsonl`: greppable, crash-safe, no server.
 
     A new run starts a new file; `go_on_from` continues one.
+
+    Args:
+        save_dir: folder of the file; that of the run.
     """
 
     def __init__(self, save_dir: str) -> None:

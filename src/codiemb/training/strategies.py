@@ -1,12 +1,18 @@
 """Lightning's sharded strategies, where they need a word from us so that none changes the maths."""
 
+from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import DeepSpeedPrecision
-from pytorch_lightning.strategies import DeepSpeedStrategy, ModelParallelStrategy
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+)
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -15,6 +21,29 @@ from codiemb.errors import UserError
 
 if TYPE_CHECKING:
     from codiemb.training.deepspeed_files import CheckpointFiles
+
+
+class Kind(Enum):
+    """What a strategy does with weights and gradients; whatever depends on that asks `kind_of`."""
+
+    WHOLE = auto()  # one device, or a strategy of which nothing is known
+    DDP = auto()
+    FSDP = auto()
+    DEEPSPEED = auto()
+
+    @property
+    def shards_gradients(self) -> bool:
+        """Whether a rank holds but a part of the gradients (ZeRO 1 keeps them to itself as well)."""
+        return self in (Kind.FSDP, Kind.DEEPSPEED)
+
+
+def kind_of(strategy: object) -> Kind:
+    """The kind of a strategy's class."""
+    if not isinstance(strategy, type):
+        return Kind.WHOLE
+    kinds = {DeepSpeedStrategy: Kind.DEEPSPEED, ModelParallelStrategy: Kind.FSDP, FSDPStrategy: Kind.FSDP}
+    kinds[DDPStrategy] = Kind.DDP
+    return next((kind for base, kind in kinds.items() if issubclass(strategy, base)), Kind.WHOLE)
 
 
 class FSDP2(ModelParallelStrategy):

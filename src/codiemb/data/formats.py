@@ -1,0 +1,197 @@
+"""What a training file is, where it is not one of JSON lines in UTF-8: named, with the way to make it one."""
+
+import errno
+import json
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+import charset_normalizer
+
+from codiemb.errors import UserError
+
+NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for all stages `make data-all`"
+_HEAD = 1 << 16  # bytes looked at
+_PANDAS = "pandas.{reader}({path!r}).to_json({out!r}, orient='records', lines=True, force_ascii=False)"
+_MAGIC = [  # the first bytes, what begins with them, what to do
+    (b"\x1f\x8b", "gzip data", "unpack it first: gunzip -k {path}"),
+    (b"BZh", "bzip2 data", "unpack it first: bunzip2 -k {path}"),
+    (b"\xfd7zXZ\x00", "xz data", "unpack it first: unxz -k {path}"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", "unpack it first: unzstd {path}"),
+    (b"\x04\x22\x4d\x18", "LZ4 data", "unpack it first: unlz4 {path}"),
+    (b"PK\x03\x04", "a zip archive (or a spreadsheet)", "unpack it, and name the JSON-lines file in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and name the JSON-lines file in it"),
+    (b"PAR1", "a Parquet file", "write it as JSON lines: {parquet}"),
+    (b"ARROW1", "an Arrow (Feather) file", "write it as JSON lines: {feather}"),
+    (b"ORC", "an ORC file", "write it as JSON lines: {orc}"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "write it as JSON lines"),
+    (b"SQLite format 3\x00", "an SQLite database", "write its table as JSON lines"),
+    (b"\x93NUMPY", "a numpy array", "write it as JSON lines"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
+    (b"\xff\xfe\x00\x00", "UTF-32 text", "convert it: {iconv_32}"),
+    (b"\x00\x00\xfe\xff", "UTF-32 text", "convert it: {iconv_32}"),
+    (b"\xff\xfe", "UTF-16 text", "convert it: {iconv_16}"),
+    (b"\xfe\xff", "UTF-16 text", "convert it: {iconv_16}"),
+    (b"%PDF", "a PDF document", "write its texts as JSON lines"),
+]
+
+
+class FileState(NamedTuple):
+    """What tells a file from what it was: ctime changes with every write, whatever mtime is set to."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def check_file(path: Path) -> FileState:
+    """The state of a file that can be read.
+
+    Raises:
+        UserError: there is none, it is a folder or another thing without lines, or it may not be read.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {NO_FILE_HINT}") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        inside = sorted(child.name for child in path.glob("*.jsonl"))[:3]
+        names = f" ({', '.join(inside)}, ...)" if inside else ""
+        raise UserError(f"{path}: a folder, not a file; name the JSON-lines files in it{names}")
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path}: no regular file (a pipe or a device); write it to a file first")
+    return FileState(found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        UserError: it may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def refuse_other_formats(path: Path, head: bytes) -> None:
+    """Judge a file by its first bytes; one that holds a single JSON object among them is what it should be.
+
+    Raises:
+        UserError: this is gzip, Parquet, an array, a table, another encoding ...; and what to do.
+    """
+    for magic, kind, remedy in _MAGIC:
+        if head.startswith(magic):
+            raise _wrong(path, kind, remedy)
+    lines = [line for line in head.split(b"\n") if line.strip()]
+    if not lines or any(map(_is_object, lines)):
+        return
+    if b"\x00" in head:
+        zeros = head[0::2].count(0), head[1::2].count(0)
+        if max(zeros) > len(head) // 8:
+            code = "UTF-16LE" if zeros[1] > zeros[0] else "UTF-16BE"
+            raise _wrong(path, f"{code} text without a byte order mark", "convert it: {iconv}", code)
+        raise _wrong(path, "binary data, not text", "write its records as JSON lines")
+    text = _decoded(path, head)
+    if other := _other_text(text.strip(), len(lines)):
+        raise _wrong(path, *other)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line.decode("utf-8-sig")), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _decoded(path: Path, head: bytes) -> str:
+    """UTF-8 text; a character may be cut off at the end of the head."""
+    try:
+        return head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start > len(head) - 4 and len(head) == _HEAD:
+            return head[: error.start].decode("utf-8-sig")
+    # Cost: 0.01 s, once, in a file without a good line. A guess, and called one.
+    best = charset_normalizer.from_bytes(head[: head.rfind(b"\n") + 1] or head).best()
+    if best is None or best.encoding in ("utf_8", "ascii"):
+        if head.lstrip()[:1] == b"{":
+            return ""  # lines of JSON with bytes of no encoding: each line is named
+        raise _wrong(path, "binary data, not text", "write its records as JSON lines")
+    code = best.encoding.upper().replace("_", "-")
+    raise _wrong(path, f"text in another encoding than UTF-8 (likely {code})", "convert it: {iconv}", code)
+
+
+def _other_text(text: str, num_lines: int) -> tuple[str, str] | None:
+    """Kind and remedy, of text without a line that is a JSON object."""
+    first = text.partition("\n")[0].strip()
+    if text.startswith("["):
+        if num_lines > 1 and _is_json(first):
+            return None  # a list a line: each is a bad record
+        return "one JSON array", "write one record a line: jq -c '.[]' {path} > {out}"
+    if text.startswith("{"):
+        if first.startswith("{'"):
+            return "a Python dictionary a line, not JSON", "write them with json.dumps (double quotes)"
+        if num_lines > 1 and first[-1] in "{[,":
+            return "JSON spread over lines", "write one record a line: jq -c . {path} > {out}"
+        return None
+    if text.startswith("<"):
+        return (
+            "a page of HTML or XML (a download that failed looks so too)",
+            "write its records as JSON lines",
+        )
+    for mark, kind in (("\t", "a table with tabs (TSV)"), (",", "a table with commas (CSV)")):
+        if mark in first and num_lines > 1 and '"task_type":' not in first:
+            return kind, "write one JSON object a line: {" + ("tsv" if mark == "\t" else "csv") + "}"
+    if text.startswith(("---", "- ")) or first.rstrip().endswith(":"):
+        return "YAML", "write one JSON object a line"
+    return None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _wrong(path: Path, kind: str, remedy: str, code: str = "") -> UserError:
+    name, out = str(path), str(path.with_suffix("").with_suffix(".jsonl"))
+    if out == name:
+        out = str(path.with_suffix(".utf8.jsonl" if code else ".lines.jsonl"))
+    pandas = {
+        key: _PANDAS.format(reader=reader, path=name, out=out)
+        for key, reader in (
+            ("parquet", "read_parquet"),
+            ("feather", "read_feather"),
+            ("orc", "read_orc"),
+            ("csv", "read_csv"),
+            ("tsv", "read_table"),
+        )
+    }
+    iconv = {
+        key: f"iconv -f {encoding} -t UTF-8 {name} > {out}"
+        for key, encoding in (("iconv", code), ("iconv_16", "UTF-16"), ("iconv_32", "UTF-32"))
+    }
+    what_to_do = remedy.format(path=name, out=out, **pandas, **iconv)
+    return UserError(f"{path}: this is {kind}; a training file is JSON lines in UTF-8. {what_to_do}")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    if error.errno == errno.ELOOP:
+        return UserError(f"{path}: a symbolic link that leads back to itself; name the file itself")
+    advice = _ADVICE.get(error.errno or 0, "check data.files")
+    return UserError(f"{path}: cannot be read ({error.strerror or error}); {advice}")
+
+
+_ADVICE = {
+    errno.EACCES: "give your user the right to read it and to enter its folders (chmod)",
+    errno.EPERM: "give your user the right to read it and to enter its folders (chmod)",
+    errno.ENAMETOOLONG: "a name has at most 255 bytes; check data.files",
+    errno.EIO: "the disk does not give it; restore the file",
+    errno.ENOTDIR: "a part of its path is a file, not a folder; check data.files",
+}

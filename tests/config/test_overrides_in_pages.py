@@ -1,0 +1,45 @@
+"""Overrides that README and docs name in their prose and tables pass the checks of a run."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from codiemb.config.preflight import preflight
+from codiemb.config.typed import typed_train
+from tests.support.pages import PAGES, prose
+
+# generated pages and those that quote other programs have tests of their own
+_PROSE = [page for page in PAGES if "configuration" not in page and "coming_from" not in page]
+_OVERRIDE = re.compile(r"[+~]?[a-z_]+(\.\w+)*=\S+")
+_PLACEHOLDER = re.compile(r"[A-Z]{2,}|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
+_CONTEXT = {  # what must hold for a key to exist
+    "fuse": ("stage=fuse", "fuse.checkpoints=[a,b,c]", "fuse.base=d"),
+    "sampler.weights": ("sampler=weights",),
+}
+
+
+def overrides_in_prose() -> list[str]:
+    """Code in a line that is a list of overrides and nothing else, without those that name no real value."""
+    found = []
+    for page in _PROSE:
+        for code in re.findall(r"`([^`\n]+)`", prose(page)):
+            parts = [code] if "{" in code else code.split()
+            is_override = "{" in code or all(_OVERRIDE.fullmatch(part) for part in parts)
+            if is_override and "=" in code and not _PLACEHOLDER.search(code):
+                found += parts
+    return list(dict.fromkeys(found))
+
+
+def test_the_pages_name_overrides() -> None:
+    assert len(overrides_in_prose()) > 30
+
+
+@pytest.mark.parametrize("override", overrides_in_prose())
+def test_the_override_passes_the_checks(override: str, composed: Callable[..., DictConfig]) -> None:
+    context = [
+        value for key, values in _CONTEXT.items() for value in values if override.startswith(f"{key}.")
+    ]
+    context += _CONTEXT["sampler.weights"] if override.startswith("sampler.weights=") else ()
+    preflight(typed_train(composed(*context, override)))
