@@ -222,7 +222,7 @@ def test_a_folder_in_use_is_refused_by_every_script_and_left_as_it_is(
             ("run_train.py", "hydra.run.dir=outputs/held"),
             ("run_train.py", "hydra.run.dir=outputs/held", "resume=true"),
             ("run_train.py", "hydra.run.dir=outputs/held", "stage=fuse", "fuse.checkpoints=[a,b]"),
-            ("run_train.py", "hydra.sweep.dir=outputs/held", "-m", "seed=1,2"),
+            ("run_train.py", "-m", "hydra.sweep.dir=outputs/held", "seed=1,2"),
             ("run_eval.py", "hydra.run.dir=outputs/held"),
         ):
             result = run(script, *options)
