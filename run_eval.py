@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from codiemb.config import run_folder
 from codiemb.config.result import write_result
+from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import register
 from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save, untrained
 from codiemb.config.terminal import quiet_libraries
@@ -23,6 +24,7 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="eval")
 @run_folder.user_errors_without_traceback
+@one_run_a_folder
 def main(config: DictConfig) -> None:
     """Load the encoder, run the tasks, print and save the table."""
     started = time.perf_counter()

@@ -14,7 +14,9 @@ from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
 from codiemb.config.loggers import log_config
 from codiemb.config.preflight import Parts, preflight
+from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
+from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.task import (
     UNTRAINED_FILE,
@@ -42,6 +44,7 @@ register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @run_folder.user_errors_without_traceback
+@one_run_a_folder
 def main(config: DictConfig) -> float | None:
     """Check everything, then train or fuse; return what a sweep maximises."""
     quiet_libraries()
@@ -66,7 +69,7 @@ def train(
 ) -> None:
     """Train on every rank; rank 0 evaluates before and after, and exports."""
     started = time.perf_counter()
-    run_dir, main_process = Path(cfg.run_dir), run_folder.is_main_process()
+    run_dir, main_process = Path(cfg.run_dir), is_main_process()
     if main_process:
         run_folder.record_run(config, run_dir)
     run = assemble(cfg, parts, evaluations)

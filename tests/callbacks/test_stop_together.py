@@ -11,7 +11,7 @@ import torch
 from codiemb.data import SourceFile
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import committed, last_good
-from codiemb.training.signals import Stopped, StopRequest
+from codiemb.training.signals import Stopped
 from tests.support.resumed import Killed, StopBefore, assert_same_run, state
 from tests.support.tiny_run import DDP, GOLDEN, KNOWN_WARNINGS, TinyRun, two_ranks
 
@@ -40,20 +40,6 @@ def test_a_signal_in_the_last_step_or_before_the_first_loses_nothing(uninterrupt
     with pytest.raises(Stopped, match="0"):
         TinyRun(tmp_path / "last", StopBefore(11, signal.SIGTERM)).fit()
     assert_same_run(tmp_path / "last", uninterrupted)
-
-
-def test_a_second_interrupt_does_not_wait_for_the_save(capfd):
-    request = StopRequest()
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        request.listen()
-        signal.raise_signal(signal.SIGINT)
-        assert request.signum == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(tmp_path):

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from codiemb.config import assemble, resume, run_folder
@@ -172,28 +175,28 @@ def test_without_a_folder_the_stage_s_newest_unfinished_run_goes_on(composed, tm
     assert resume.new_or_unfinished_run("finetune", resume=False) not in ("", str(stage / "newer"))
 
 
-def test_runs_of_one_second_do_not_share_a_folder(tmp_path, monkeypatch):
-    class Frozen(datetime):
-        @classmethod
-        def now(cls, tz=None) -> datetime:
-            return datetime(2026, 11, 22, 9, 46, 16)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(resume, "datetime", Frozen)
-    folders = []
-    for _ in range(3):
-        folders.append(Path(resume.new_or_unfinished_run("align", resume=False)))
-        folders[-1].mkdir(parents=True)
-    first = "2026-11-22_09-46-16"
-    assert [folder.name for folder in folders] == [first, f"{first}_2", f"{first}_3"]
-
-
 def test_the_command_to_continue_keeps_the_overrides(tmp_path, monkeypatch):
     arguments = ["model.lora={r: 8}", "hydra.run.dir=elsewhere", "resume=false", "seed=1"]
     monkeypatch.setattr(sys, "argv", ["run_train.py", *arguments])
     assert resume.command(tmp_path) == (
         f"python run_train.py 'model.lora={{r: 8}}' seed=1 hydra.run.dir={tmp_path} resume=true"
     )
+
+
+@given(
+    name=st.text(st.sampled_from("a1. ,=:'\"\\()[]{}$-~+@#%*!?&|;<>`\n试é/"), min_size=1)
+    | st.sampled_from(["null", "true", "1e-3", "lr=1e-3, bs (4) 试验", "a\\", "a\\'", "${x}", "a\\${", "-a"])
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+)
+def test_the_command_to_continue_can_be_pasted_whatever_the_folder_s_name(name):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run_train.py", "++hydra.run.dir=elsewhere", "seed=1"])
+        python, script, *overrides = shlex.split(resume.command(Path("/runs") / name))
+    assert (python, script) == ("python", "run_train.py")
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    assert [override.key_or_group for override in parsed] == ["seed", "hydra.run.dir", "resume"]
+    assert not parsed[1].is_sweep_override()
+    assert OmegaConf.create({"dir": parsed[1].value()}).dir == str(Path("/runs") / name)
 
 
 def test_a_resumed_run_keeps_the_record_of_its_earlier_environments(composed, tmp_path, monkeypatch):
@@ -237,14 +240,13 @@ def test_on_nan_of_the_trainer_group_reaches_the_callback_and_not_lightning(comp
     assert len(trainer.checkpoint_callbacks) == 1
 
 
-def test_the_run_folder_is_asked_for_once(composed):
-    """Two answers would be two folders: one second may pass between them."""
+def test_the_run_folder_is_asked_for_once(composed, tmp_path, monkeypatch):
+    """Two answers would be two folders."""
+    monkeypatch.chdir(tmp_path)
     cfg = OmegaConf.create({"a": "${run_folder:finetune,false}", "b": "${run_folder:finetune,false}"})
     composed()  # registers the resolver
-    first = cfg.a
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resume, "datetime", None)
-        assert cfg.b == first
+    assert cfg.a == cfg.b
+    assert [str(path) for path in Path().glob("outputs/finetune/*")] == [cfg.a]
 
 
 def test_a_new_run_takes_nothing_that_another_left_in_its_folder(composed, tmp_path):
@@ -259,7 +261,8 @@ def test_a_new_run_takes_nothing_that_another_left_in_its_folder(composed, tmp_p
     assert not (run_dir / "evaluation/before.json").exists()
 
 
-def test_ranks_started_from_outside_share_a_folder_or_are_told_to(monkeypatch):
+def test_ranks_started_from_outside_share_a_folder_or_are_told_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("SLURM_STEP_ID", "2")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")

@@ -7,7 +7,8 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from codiemb.config import run_folder
+from codiemb.config import ranks, run_folder
+from codiemb.config.ranks import is_main_process
 from codiemb.config.sweep import SweepTable, read_jobs, sweep_markdown
 from codiemb.errors import UserError
 
@@ -39,11 +40,11 @@ def test_no_git_is_no_reason_to_fail(composed, tmp_path, monkeypatch):
 def test_only_rank_zero_is_the_main_process(monkeypatch, variable):
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    assert run_folder.is_main_process()
+    assert is_main_process()
     monkeypatch.setenv(variable, "0")
-    assert run_folder.is_main_process()
+    assert is_main_process()
     monkeypatch.setenv(variable, "1")
-    assert not run_folder.is_main_process()
+    assert not is_main_process()
 
 
 # The link from the stage to its newest export
@@ -113,8 +114,8 @@ def test_another_rank_says_in_a_line_what_only_it_may_know(capsys, monkeypatch):
 
 def test_a_user_error_in_one_job_does_not_end_a_sweep(capsys, monkeypatch):
     hydra_config = OmegaConf.create({"mode": RunMode.MULTIRUN})
-    monkeypatch.setattr(run_folder.HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(run_folder.HydraConfig, "get", lambda: hydra_config)
+    monkeypatch.setattr(ranks.HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(ranks.HydraConfig, "get", lambda: hydra_config)
     fails(OmegaConf.create({"run_dir": "outputs"}))
     assert "tasks.ir: wrong" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from codiemb.config import run_folder
+from codiemb.config import ranks, run_folder
 from codiemb.config.result import recorded_metric
 from codiemb.config.sweep import SweepTable, group_seeds, groups_markdown
 from codiemb.config.sweep_plot import plot_groups
@@ -77,8 +77,8 @@ def test_a_crash_in_one_job_keeps_its_traceback_and_does_not_end_the_sweep(capsy
         raise KeyError("a bug")
 
     hydra_config = OmegaConf.create({"mode": RunMode.MULTIRUN})
-    monkeypatch.setattr(run_folder.HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(run_folder.HydraConfig, "get", lambda: hydra_config)
+    monkeypatch.setattr(ranks.HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(ranks.HydraConfig, "get", lambda: hydra_config)
     assert crashes(OmegaConf.create()) is None
     assert "Traceback" in capsys.readouterr().err
 

@@ -1,11 +1,14 @@
 """run_train.py end to end on the small world, as a user runs it."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from codiemb.config.run_lock import LOCK_FILE, lock
+from tests.support.forks import fork, hang, wait_for
 from tests.support.harness import MICRO, TWO_RANKS, UNEVALUATED, Run
 
 pytestmark = pytest.mark.slow
@@ -200,3 +203,32 @@ def test_own_files_train_any_encoder_that_transformers_loads(run: Run, world: Pa
     assert result.returncode == 0, result.stderr
     assert "own/bert is a bert model, model=youtu_tiny is made for a youtu" in result.stdout
     assert (world / "outputs/own/run/export/modules.json").is_file()
+
+
+def hold(folder: Path) -> None:
+    lock(folder)
+    os.write(2, b"locked")
+    hang()
+
+
+def test_a_folder_in_use_is_refused_by_every_script_and_left_as_it_is(
+    run: Run, world: Path, tmp_path: Path
+) -> None:
+    folder = world / "outputs" / "held"
+    holder = fork(hold, folder, output=tmp_path / "said")
+    try:
+        wait_for(tmp_path / "said", "locked")
+        for script, *options in (
+            ("run_train.py", "hydra.run.dir=outputs/held"),
+            ("run_train.py", "hydra.run.dir=outputs/held", "resume=true"),
+            ("run_train.py", "hydra.run.dir=outputs/held", "stage=fuse", "fuse.checkpoints=[a,b]"),
+            ("run_train.py", "-m", "hydra.sweep.dir=outputs/held", "seed=1,2"),
+            ("run_eval.py", "hydra.run.dir=outputs/held"),
+        ):
+            result = run(script, *options)
+            assert result.returncode == 2, (options, result.stderr)
+            assert f"outputs/held is in use by process {holder.pid} on host " in result.stderr
+    finally:
+        holder.kill()
+        holder.join()
+    assert [path.name for path in folder.iterdir()] == [LOCK_FILE]

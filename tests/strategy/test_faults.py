@@ -1,18 +1,11 @@
 """A rank that dies or fails: the others end within the timeout and name it, and what is good stays."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
 from conftest import on_ranks, run, start
 
-from codiemb.callbacks.rank_watch import accept, call, listen
 from codiemb.config.typed import source_files
 from codiemb.data.source import convert
 from codiemb.training.checkpoint_files import last_good
@@ -27,20 +20,6 @@ PAST_THE_ENGINE = {
     "script": NoRoom("engine.copyfile"),
     "latest": NoRoom("engine.open"),
 }
-WATCH = """
-import os, sys, time
-from codiemb.callbacks.rank_watch import accept, call, listen
-rank, port = int(sys.argv[1]), int(sys.argv[2])
-os.environ["MASTER_ADDR"] = "localhost"
-if rank == 0:
-    door = listen()
-    print(door.getsockname()[1], flush=True)
-    watch = accept(door, 3, timeout={timeout}, password="open")
-else:
-    watch = call(port, rank, timeout={timeout}, password="open")
-print("watching", flush=True)
-{then}
-"""
 
 
 @pytest.mark.slow
@@ -70,63 +49,6 @@ def test_the_others_stop_and_name_the_rank(folder: Path, falling: int, how: str)
         assert f"rank {falling} (host" in said[rank]
         assert f"process {process}) {end}" in said[rank]
     assert not any(f"rank {rank} (host" in said[falling] for rank in {0, 1, 2} - {falling})
-
-
-@pytest.fixture
-def watching(request):
-    """Three plain processes that watch each other and then do `request.param`."""
-    script = [sys.executable, "-c", WATCH.format(timeout=TIMEOUT, then=request.param)]
-    port, processes = "0", []
-    try:
-        for rank in range(3):
-            command = [*script, str(rank), port]
-            processes.append(subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True))
-            if rank == 0:
-                port = processes[0].stdout.readline().strip()
-        for process in processes:
-            assert process.stdout.readline() == "watching\n"
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-@pytest.mark.parametrize("watching", ["time.sleep(100)"], indirect=True)
-@pytest.mark.parametrize("falling", [0, 1])
-def test_ranks_that_hang_are_ended_within_the_timeout(watching, falling):
-    watching[falling].send_signal(signal.SIGKILL)
-    since = time.monotonic()
-    for rank in {0, 1, 2} - {falling}:
-        _, said = watching[rank].communicate(timeout=60)
-        assert watching[rank].returncode == 1
-        assert f"rank {falling} (host" in said
-        assert f"process {watching[falling].pid}) died" in said
-    assert time.monotonic() - since < TIMEOUT + 3
-
-
-@pytest.mark.parametrize("watching", ["time.sleep(rank); watch.leave(); time.sleep(1)"], indirect=True)
-def test_ranks_that_leave_one_after_the_other_are_no_deaths(watching):
-    for process in watching:
-        _, said = process.communicate(timeout=60)
-        assert (process.returncode, said) == (0, "")
-
-
-def test_a_stranger_is_not_let_in_and_a_missing_rank_not_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    door = listen()
-    port = door.getsockname()[1]
-    with ThreadPoolExecutor() as pool:
-        rank0 = pool.submit(accept, door, 3, 1.0, "open")
-        rank1 = pool.submit(call, port, 1, 1.0, "open")
-        stranger = pool.submit(call, port, 2, 1.0, "closed")
-        assert rank0.result() is None
-        assert stranger.result() is None
-        watch = rank1.result()
-        watch.leave()  # it was let in, and told that nobody watches
-        for line in watch._lines:
-            line.close()
-    assert call(port, 1, 0.1, "open") is None  # the door is closed
 
 
 @pytest.fixture(scope="module")

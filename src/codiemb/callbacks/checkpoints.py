@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from typing_extensions import override
 
+from codiemb.callbacks.stop_together import StopTogether
 from codiemb.errors import UserError
 from codiemb.training import checkpoint_files as files
 from codiemb.training.due import is_due, is_logged
@@ -31,19 +32,26 @@ class Checkpoints(Checkpoint):
         every_n_steps: optimizer steps between two checkpoints.
         every_n_minutes: also after so many minutes without one.
         keep: how many checkpoints stay; two or more, so that a damaged one has a predecessor.
+        stuck_after: seconds that rank 0 may spend in one call into C after SIGTERM or Ctrl-C; then the run
+            ends without saving. null: no limit.
 
     Raises:
         UserError: a value below its least one.
     """
 
     def __init__(
-        self, every_n_steps: int = 500, every_n_minutes: float | int | None = None, keep: int = 2
+        self,
+        every_n_steps: int = 500,
+        every_n_minutes: float | int | None = None,
+        keep: int = 2,
+        stuck_after: float | int | None = 120.0,
     ) -> None:
         super().__init__()
         least = {
             "every_n_steps": (every_n_steps, 1),
             "every_n_minutes": (every_n_minutes, 0),
             "keep": (keep, 2),
+            "stuck_after": (stuck_after, 1),
         }
         for name, (value, lowest) in least.items():
             if value is not None and value < lowest:
@@ -51,7 +59,7 @@ class Checkpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self.keep = keep
-        self._stop = StopRequest()
+        self._stop = StopRequest(None if stuck_after is None else float(stuck_after))
         self._metrics_size = 0
         self._saved_step = 0
         self._saved_at = time.monotonic()
@@ -90,7 +98,27 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             files.clear_after(_folder(trainer), self._saved_step)
         trainer.strategy.barrier("cleared")  # no rank writes before rank 0 has removed the leftovers
-        self._stop.listen()
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        leave = [callback.leave_at_once for callback in callbacks if isinstance(callback, StopTogether)]
+        self._stop.listen(leave[0] if leave else None)
+
+    @override
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Hear no more; but who leaves at once is ended if the rest of the way out takes too long.
+
+        Raises:
+            Stopped: for a Ctrl-C before the first step, of which Lightning would make exit code 1.
+        """
+        if isinstance(exception, KeyboardInterrupt):
+            raise Stopped("stopped by SIGINT before the first step", signal.SIGINT, alone=True) from exception
+        if not (isinstance(exception, Stopped) and exception.alone):
+            self._stop.close()
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._stop.close()
 
     @override
     def on_train_batch_start(

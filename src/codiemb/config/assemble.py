@@ -15,7 +15,7 @@ from codiemb.config.loggers import build_loggers
 from codiemb.config.losses import check_widths
 from codiemb.config.nodes import build_node, target_of
 from codiemb.config.preflight import Parts, preflight
-from codiemb.config.run_folder import is_main_process
+from codiemb.config.ranks import is_main_process
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import build_strategy, check_devices
 from codiemb.config.task import Evaluations

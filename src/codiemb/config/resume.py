@@ -1,23 +1,25 @@
 """`resume=true`: which run, from which checkpoint, and whether the configuration is still the run's."""
 
-import itertools
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.config.nodes import target_of
+from codiemb.config.ranks import in_sweep
 from codiemb.config.result import has_result
+from codiemb.config.run_lock import new_folder
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import Saved, committed, last_good
 from codiemb.training.strategies import Kind, kind_of
@@ -45,9 +47,8 @@ _MUST_STAY = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradien
 def new_or_unfinished_run(stage: str, resume: bool) -> str:
     """Folder of a run that names none: a new one or, to resume, the stage's newest unfinished one.
 
-    Unfinished means: with a checkpoint and without a result. Hydra asks once, before it makes the folder; a
-    second run in the same second gets a number. Ranks that srun has started each ask: their folder has the
-    name of the job step.
+    Unfinished means: with a checkpoint and without a result. Ranks that srun has started each ask: their
+    folder has the name of the job step.
 
     Raises:
         UserError: ranks that torchrun has started, which have no such name.
@@ -65,9 +66,9 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
         )
     if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return str(stage_dir / f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}")
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
-    return next(str(stage_dir / name) for name in names if not (stage_dir / name).exists())
+    if in_sweep():  # Lightning asks, to tell other ranks, which do not use it
+        return str(stage_dir / "of-a-sweep")
+    return new_folder(stage_dir)
 
 
 def starting_point(cfg: DictConfig, run_dir: Path) -> Saved | None:
@@ -107,11 +108,23 @@ def has_finished(cfg: DictConfig, run_dir: Path) -> bool:
 
 def command(run_dir: Path) -> str:
     """What to type to continue this run: its overrides, its folder, and resume=true."""
-    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
-    place = f"hydra.sweep.dir={run_dir.parent}" if in_sweep else f"hydra.run.dir={run_dir}"
-    chosen = ("hydra.run.dir=", "hydra.sweep.dir=", "resume=")
-    overrides = [override for override in sys.argv[1:] if not override.startswith(chosen)]
-    return shlex.join(["python", sys.argv[0], *overrides, place, "resume=true"])
+    key, folder = ("hydra.sweep.dir", run_dir.parent) if in_sweep() else ("hydra.run.dir", run_dir)
+    chosen = ("hydra.run.dir", "hydra.sweep.dir", "resume")
+    kept = [argument for argument in sys.argv[1:] if argument.lstrip("+").partition("=")[0] not in chosen]
+    return shlex.join(["python", sys.argv[0], *kept, override(key, str(folder)), "resume=true"])
+
+
+def override(key: str, value: str) -> str:
+    """`key=value` as Hydra's command line reads it: quoted where its grammar would read something else."""
+    plain = f"{key}={value}"
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # else OmegaConf would look for a key of that name
+    try:
+        parsed = OverridesParser.create().parse_override(plain)
+        if parsed.value() == value == escaped and not parsed.is_sweep_override():
+            return plain
+    except HydraException:
+        pass
+    return f"{key}={QuotedString(escaped, Quote.single).with_quotes()}"
 
 
 def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:

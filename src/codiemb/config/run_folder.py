@@ -12,18 +12,16 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.atomic import write_text
 from codiemb.config import resume
+from codiemb.config.ranks import in_sweep, is_main_process, rank_name
 from codiemb.config.result import RESULT_FILE
 from codiemb.errors import UserError
 from codiemb.training.checkpoint_files import FULL, describe_disk_error
-from codiemb.training.signals import Stopped
+from codiemb.training.signals import INTERRUPTED, Stopped, last_words
 
-_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 _PACKAGES = (
     "codiemb",
     "torch",
@@ -36,11 +34,6 @@ _PACKAGES = (
     "peft",
     "deepspeed",
 )
-
-
-def is_main_process() -> bool:
-    """True on the one process that writes files and prints (before torch.distributed exists, too)."""
-    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def record_run(cfg: DictConfig, run_dir: Path) -> None:
@@ -92,24 +85,29 @@ def user_errors_without_traceback(
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> float | None:
+        can_go_on = is_main_process() and "resume" in cfg
+        last_words.prepare(resume.command(Path(cfg.run_dir)) if can_go_on else "")
         try:
             return main(cfg)
         except Stopped as stop:
             if not is_main_process():
                 sys.exit(0)
-            sys.stderr.write(f"\n{stop.message}\ncontinue with: {resume.command(Path(cfg.run_dir))}\n")
+            last_words.say(stop.message)
             raise
+        except KeyboardInterrupt:
+            last_words.say("stopped by SIGINT")
+            sys.exit(INTERRUPTED if is_main_process() else 0)
         except Exception as error:
             message = _for_users(error, cfg)
             if message is None:
-                if not _in_sweep():
+                if not in_sweep():
                     raise
                 traceback.print_exc()
             elif is_main_process():
                 sys.stderr.write(f"\nerror: {message}\n")
             else:  # in short: all ranks may have the same to say, or this one something of its own
-                sys.stderr.write(f"error on {_rank_name()}: {message.splitlines()[0]}\n")
-            if not _in_sweep():
+                sys.stderr.write(f"error on {rank_name()}: {message.splitlines()[0]}\n")
+            if not in_sweep():
                 sys.exit(2)
         return None
 
@@ -123,15 +121,6 @@ def _for_users(error: Exception, cfg: DictConfig) -> str | None:
     if isinstance(error, OSError) and error.errno in FULL:
         return describe_disk_error(error, Path(str(error.filename or cfg.run_dir)))
     return None
-
-
-def _rank_name() -> str:
-    name = next(name for name in _RANKS if os.environ.get(name, "0") != "0")
-    return f"{platform.node()} ({name}={os.environ[name]})"
-
-
-def _in_sweep() -> bool:
-    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
 def _git(*arguments: str) -> str | None:

@@ -7,6 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from codiemb.config.resume import new_or_unfinished_run
+from codiemb.config.run_lock import new_folder
 from codiemb.data.collator import TaskSpec
 from codiemb.encoder.spec import ModelSpec
 from codiemb.fusion.method import FusionSpec
@@ -205,8 +206,9 @@ class EvalConfig(RunConfig):
 
 
 def register() -> None:
-    """Make the roots known to Hydra, as `train_schema` and `eval_schema`, and `run_folder` of train.yaml."""
+    """Make known to Hydra the roots, as `train_schema` and `eval_schema`, and what names their folders."""
     OmegaConf.register_new_resolver("run_folder", new_or_unfinished_run, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)

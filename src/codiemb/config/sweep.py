@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codiemb.atomic import write_text
 from codiemb.config.preflight import preflight
+from codiemb.config.ranks import is_main_process
 from codiemb.config.result import has_result, read_scores
-from codiemb.config.run_folder import is_main_process
 from codiemb.config.sweep_plot import plot_groups
 from codiemb.config.typed import typed_train
 from codiemb.errors import UserError

@@ -7,7 +7,7 @@ import warnings
 import torch
 from transformers.utils import logging as transformers_logging
 
-from codiemb.config.run_folder import is_main_process
+from codiemb.config.ranks import is_main_process
 
 _LEVELS = {
     "pytorch_lightning": logging.WARNING,

@@ -1,0 +1,47 @@
+"""Processes that are frozen, killed and interrupted: forked, so that they need not import torch again."""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+
+def fork(function: Callable[..., None], *arguments: Any, output: Path) -> BaseProcess:
+    """Start `function` in a fork whose stderr and log go to a file."""
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(function, arguments, output))
+    process.start()
+    return process
+
+
+def _run(function: Callable[..., None], arguments: tuple[Any, ...], output: Path) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 2)
+    logging.basicConfig(force=True, stream=sys.__stderr__, format="%(message)s")  # not pytest's handlers
+    try:
+        function(*arguments)
+    except SystemExit as stop:
+        os._exit(stop.code)
+    os._exit(0)
+
+
+def hang() -> None:
+    """Wait in C, as in a collective: Python's lock is free, and no handler of a signal ever runs."""
+    mutex = ctypes.create_string_buffer(256)  # zeros are an unlocked pthread_mutex_t
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)
+
+
+def wait_for(file: Path, text: str, seconds: float = 30.0) -> str:
+    """What a file says, once it says `text`."""
+    deadline = time.monotonic() + seconds
+    while not (file.is_file() and text in file.read_text("utf-8")):
+        assert time.monotonic() < deadline, file.is_file() and file.read_text("utf-8")
+        time.sleep(0.01)
+    return file.read_text("utf-8")
