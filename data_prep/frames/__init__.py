@@ -4,8 +4,3 @@ A meaning is a frame (an intent of a domain), one value per slot, and a polarity
 frame is rendered by templates in Chinese and English: the similarity of two texts is known by construction.
 Facts, and most names, are invented; nothing here is advice about money, health or law.
 """
-
-from data_prep.frames.build import build_frames
-from data_prep.frames.sizes import Sizes
-
-__all__ = ["Sizes", "build_frames"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.frames import Sizes, build_frames
+from data_prep.frames.build import build_frames
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.sampler import Sampler, check_disjoint
-from data_prep.frames.sizes import EvalSizes
+from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, scored_pairs
 from data_prep.frames.values import SPLITS
 

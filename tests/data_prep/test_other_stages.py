@@ -11,10 +11,10 @@ from data_prep.docs.other_stages import build_docs_extra
 from data_prep.docs.parse import source_files
 from data_prep.docs.raw import parse_raw
 from data_prep.docs.select import split_of
-from data_prep.frames import Sizes, build_frames
+from data_prep.frames.build import build_frames
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
-from data_prep.frames.sizes import EvalSizes
+from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.held_out import HeldOut
 from data_prep.records import write_jsonl
 
