@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.atomic import write_text, written_whole
-from codiemb.jsonl import read_jsonl
+from codiemb.json_files import read_jsonl
 from data_prep.docs.build import build_docs
 from data_prep.docs.other_stages import build_docs_extra
 from data_prep.frames.build import build_frames

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from codiemb.jsonl import read_jsonl
+from codiemb.json_files import read_jsonl
 from data_prep.docs.clean import normalise
 from data_prep.docs.select import CopyFilter, mask
 from data_prep.records import Record, texts_of

@@ -21,12 +21,11 @@ LAYERS = [
         "codiemb.errors",
         "codiemb.atomic",
         "codiemb.hub",
-        "codiemb.jsonl",
+        "codiemb.json_files",
         "codiemb.batch",
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.metrics",
-        "codiemb.consumers",
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],
@@ -151,7 +150,7 @@ def _pickles(node: ast.Import) -> list[ast.alias]:
 
 
 def _splits_a_file(node: ast.AST) -> bool:
-    """U+2028 and its like end no line of JSON (codiemb.jsonl)."""
+    """U+2028 and its like end no line of JSON (codiemb.json_files)."""
     call = node.value if isinstance(node, ast.Attribute) and node.attr == "splitlines" else None
     read = call.func if isinstance(call, ast.Call) else None
     return isinstance(read, ast.Attribute) and read.attr in ("read", "read_text", "read_bytes")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from codiemb.jsonl import read_jsonl
+from codiemb.json_files import read_jsonl
 
 Rows = list[dict[str, Any]]
 

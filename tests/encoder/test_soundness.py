@@ -58,14 +58,14 @@ def test_lora_on_what_no_embedding_passes_is_refused(byte_level, monkeypatch):
     """A module of its own making that nothing calls."""
     from codiemb.encoder import loading
 
-    build = loading._random_backbone
+    build = loading.random_backbone
 
     def with_idle_part(*args):
         backbone = build(*args)
         backbone.idle = torch.nn.Linear(32, 32)
         return backbone
 
-    monkeypatch.setattr(loading, "_random_backbone", with_idle_part)
+    monkeypatch.setattr(loading, "random_backbone", with_idle_part)
     with pytest.raises(UserError, match="trains no weight on the way to an embedding"):
         tiny.tiny_encoder("bert", byte_level, lora=LoraSpec(r=2, target_modules="idle"))
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from codiemb.encoder import ModelSpec, load_encoder, loading, pack_texts
+from codiemb.encoder import ModelSpec, load_encoder, pack_texts
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
 from tests.support import tiny
@@ -49,7 +49,7 @@ def test_a_model_that_ignores_is_causal_stops_the_run(byte_level, monkeypatch, a
     def ignored(config, spec):
         config.is_causal = told == "bidirectional"
 
-    monkeypatch.setattr(loading, "_state_attention", ignored)
+    monkeypatch.setattr(backbone, "_state_attention", ignored)
     with pytest.raises(UserError, match=f"model.attention={told}, but .*Model is (causal|bidirectional)"):
         tiny.tiny_encoder(architecture, byte_level, attention=told)
 

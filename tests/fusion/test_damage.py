@@ -82,12 +82,12 @@ def test_the_links_of_a_hub_cache_are_followed(berts, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", "[]", "is [], not a JSON object"),
+        ("config.json", "[]", "must hold an object, not a list"),
         ("config.json", "{", "is not JSON"),
         ("config.json", "[" * 100_000, "is not JSON"),
-        ("codiemb.json", "5", "is 5, not a JSON object"),
-        ("codiemb.json", '{"model": []}', "model is [], not a JSON object"),
-        ("tokenizer.json", '"text"', "is 'text', not a JSON object"),
+        ("codiemb.json", "5", "must hold an object, not a number"),
+        ("codiemb.json", '{"model": []}', "model=[] must be an object"),
+        ("tokenizer.json", '"text"', "must hold an object, not a string"),
     ],
 )
 def test_damaged_json_is_named(refused, file, content, message):
@@ -113,7 +113,7 @@ def test_damaged_modules_are_named(berts, tmp_path, content):
         ({"lora_alpha": "big"}, "lora_alpha is 'big', not a number"),
         ({"lora_alpha": None}, "lora_alpha is None, not a number"),
         ({"base_model_name_or_path": 5}, "base_model_name_or_path is 5, not the name of a folder"),
-        ([], "is [], not a JSON object"),
+        ([], "must hold an object, not a list"),
         ("{", "is not JSON"),
     ],
 )

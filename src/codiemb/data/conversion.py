@@ -16,7 +16,7 @@ from codiemb.data.records import BadLine, BadLines
 from codiemb.data.scan import Scan
 from codiemb.data.source import SourceFile, cache_folder
 from codiemb.errors import UserError
-from codiemb.jsonl import read_jsonl
+from codiemb.json_files import read_jsonl
 
 log = logging.getLogger(__name__)
 

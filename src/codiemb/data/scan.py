@@ -10,7 +10,7 @@ import xxhash
 from codiemb.data.formats import check_file, read_head, refuse_other_formats
 from codiemb.data.records import BadLine, BadLines, Problem, Record, parse_record
 from codiemb.errors import UserError
-from codiemb.jsonl import numbered_lines
+from codiemb.json_files import numbered_lines
 
 _MAX_KEYS = 1_000  # unknown ones that are counted; a file of random keys must not fill the memory
 

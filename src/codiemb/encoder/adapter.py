@@ -15,10 +15,10 @@ from peft import (
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from codiemb.encoder.json_file import TEXT, read_json, take
 from codiemb.encoder.model_files import ADAPTER_CONFIG, inner_folder, is_adapter, settings_folder
 from codiemb.encoder.spec import ModelSpec
 from codiemb.errors import UserError
+from codiemb.json_files import TEXT, read_json, take
 
 _PREFIX = "base_model.model."  # of peft's names
 

@@ -12,10 +12,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from codiemb.encoder.json_file import TEXT, read_json, take
 from codiemb.encoder.spec import ModelSpec
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable, is_unavailable
+from codiemb.json_files import TEXT, read_json, take
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODULES_FILE = "modules.json"

@@ -9,10 +9,10 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codiemb.encoder.json_file import FLAG, LENGTH, NAMES, NUMBER, OBJECT, PROMPTS, TEXT, read_json, take
 from codiemb.encoder.model_files import MODULES_FILE, read_module
 from codiemb.encoder.spec import ModelSpec, PromptSpec
 from codiemb.errors import UserError
+from codiemb.json_files import FLAG, LENGTH, NAMES, NUMBER, OBJECT, PROMPTS, TEXT, read_json, take
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.errors import UserError
-from codiemb.jsonl import numbered_lines
+from codiemb.json_files import numbered_lines
 
 Row = dict[str, Any]
 Fields = Mapping[str, type | tuple[type, ...]]

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from codiemb.errors import UserError
-from codiemb.fusion.json_files import read_object
+from codiemb.json_files import COPY_AGAIN, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -66,7 +66,7 @@ def open_adapter(folder: Path) -> tuple[Adapter, str | None]:
     Raises:
         UserError: the folder is damaged, or the adapter is more than plain LoRA on linear layers.
     """
-    config = read_object(folder / ADAPTER_CONFIG)
+    config = read_json(folder / ADAPTER_CONFIG, {}, COPY_AGAIN)
     for key, plain in _PLAIN.items():
         value = config.get(key, plain)
         if value != plain and (value or plain):

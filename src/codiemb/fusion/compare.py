@@ -6,9 +6,9 @@ from typing import Any
 
 from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
-from codiemb.fusion.json_files import as_object, read_object
 from codiemb.fusion.model_folder import CONFIG_FILE, Checkpoint, TensorInfo
 from codiemb.fusion.names import is_optional
+from codiemb.json_files import COPY_AGAIN, OBJECT, read_json, take
 
 # Where a config was written and how it is loaded; nothing of what the model computes.
 _CIRCUMSTANCES = {
@@ -119,7 +119,7 @@ def _refuse(first: Checkpoint, other: Checkpoint, file: str, a: object, b: objec
 
 
 def _config(checkpoint: Checkpoint) -> dict[str, Any]:
-    return read_object(checkpoint.folder / CONFIG_FILE)
+    return read_json(checkpoint.folder / CONFIG_FILE, {}, COPY_AGAIN)
 
 
 def _weights(tensors: dict[str, TensorInfo]) -> dict[str, str]:
@@ -133,17 +133,17 @@ def _weights(tensors: dict[str, TensorInfo]) -> dict[str, str]:
 
 def _tokenizer(folder: Path) -> dict[str, Any] | None:
     """All of it but how long a text may be; None where a folder has none of this format."""
-    tokenizer = read_object(folder / "tokenizer.json")
+    tokenizer = read_json(folder / "tokenizer.json", {}, COPY_AGAIN)
     return {k: v for k, v in tokenizer.items() if k not in ("truncation", "padding")} or None
 
 
 def _vocabulary(folder: Path) -> object | None:
-    model = as_object((_tokenizer(folder) or {}).get("model"), folder / "tokenizer.json", "model")
+    model = take(_tokenizer(folder) or {}, "model", OBJECT, folder / "tokenizer.json", COPY_AGAIN) or {}
     return model.get("vocab")
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:
     """Pooling, attention and prompts of an export of ours."""
     path = folder / SETTINGS_FILE
-    settings = as_object(read_object(path).get("model"), path, "model")
+    settings = take(read_json(path, {}, COPY_AGAIN), "model", OBJECT, path, COPY_AGAIN) or {}
     return {key: value for key, value in settings.items() if key != "max_tokens"} or None

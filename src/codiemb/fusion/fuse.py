@@ -12,13 +12,13 @@ from codiemb.atomic import write_text, written_whole
 from codiemb.errors import UserError
 from codiemb.fusion.adapter import ADAPTER_CONFIG
 from codiemb.fusion.compare import check_base, check_distinct, check_same, check_weights
-from codiemb.fusion.json_files import read_json
 from codiemb.fusion.method import FusionSpec, check_fusion
 from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint
 from codiemb.fusion.names import is_buffer, is_head, is_table
 from codiemb.fusion.record import fusion_record
 from codiemb.fusion.shards import Shards
 from codiemb.fusion.weights import TensorReport, fuse_tensor
+from codiemb.json_files import COPY_AGAIN, read_json
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +136,7 @@ def _refuse_infinite(name: str, checkpoints: list[Checkpoint]) -> None:
 
 
 def _module_folders(path: Path) -> list[str]:
-    modules = read_json(path) or []
-    rows = modules if isinstance(modules, list) else [modules]
+    rows = read_json(path, [], COPY_AGAIN)
     if not all(isinstance(row, dict) and isinstance(row.get("path"), str) for row in rows):
         raise UserError(f"{path} is not a list of modules, each with a path; copy the folder again")
     return [Path(row["path"]).name for row in rows]

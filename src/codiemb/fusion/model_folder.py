@@ -9,8 +9,8 @@ from torch import Tensor
 
 from codiemb.errors import UserError
 from codiemb.fusion.adapter import ADAPTER_CONFIG, Adapter, open_adapter
-from codiemb.fusion.json_files import as_object, read_object
 from codiemb.fusion.names import plain_names
+from codiemb.json_files import COPY_AGAIN, OBJECT, read_json, take
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -128,7 +128,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """The file of every tensor: of a single file, or as the index of a sharded model says."""
     path = folder / INDEX_FILE
     if path.is_file():
-        weight_map = as_object(read_object(path).get("weight_map"), path, "weight_map")
+        weight_map = take(read_json(path, {}, COPY_AGAIN), "weight_map", OBJECT, path, COPY_AGAIN) or {}
         if not weight_map:
             raise UserError(f"{path} has no weight_map, or an empty one; copy the folder again")
         return {name: _named_file(folder, name, file) for name, file in weight_map.items()}

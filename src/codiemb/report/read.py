@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from codiemb.errors import UserError
-from codiemb.jsonl import numbered_lines
+from codiemb.json_files import numbered_lines
 
 Curve = list[tuple[float, float]]  # (optimizer step, value), finite values only
 

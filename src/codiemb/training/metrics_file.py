@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from typing_extensions import override
 
 from codiemb.errors import UserError
-from codiemb.jsonl import numbered_lines
+from codiemb.json_files import numbered_lines
 
 
 def keep_lines(path: Path, *, before: int, size: int = 0) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from codiemb.evaluation.local_data import read_texts
-from codiemb.jsonl import numbered_lines, read_jsonl
+from codiemb.json_files import numbered_lines, read_jsonl
 from codiemb.report.read import read_run
 from codiemb.training.metrics_file import keep_lines
 from experiments.laboratory.data import _read

@@ -1,11 +1,13 @@
-"""Read the small JSON files of a model's folder; a wrong form is one error that names file and key."""
+r"""Read JSON: small files whose wrong form is one error that names file and key, and lines that end at \n."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from codiemb.errors import UserError
+
+COPY_AGAIN = "copy the folder again"  # a hint: nobody writes these files by hand
 
 Json = TypeVar("Json", dict[str, Any], list[Any])
 _NAMES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
@@ -65,3 +67,19 @@ def take(settings: Mapping[str, Any], key: str, kind: Kind, path: Path, hint: st
 
 def _tail(hint: str) -> str:
     return f"; {hint}" if hint else ""
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    r"""The lines of a file with their numbers from 1; each keeps its \n, which only the last may lack.
+
+    `str.splitlines` also ends a line at U+2028, U+2029, U+0085 and five more, which JSON allows in a text.
+    """
+    with path.open("rb") as file:  # a file of bytes knows no other line end, one of text also takes \r
+        yield from enumerate(file, start=1)
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The values of a file that this project wrote itself; blank lines are passed over."""
+    for _, line in numbered_lines(path):
+        if line.strip():
+            yield json.loads(line)

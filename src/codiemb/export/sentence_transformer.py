@@ -12,10 +12,10 @@ import numpy as np
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedModel
 
-from codiemb import consumers
 from codiemb.atomic import write_text, written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.folder_settings import SETTINGS_FILE
+from codiemb.export import consumers
 
 log = logging.getLogger(__name__)
 
