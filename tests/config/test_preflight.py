@@ -166,6 +166,13 @@ def test_what_a_folder_says_about_its_attention_decides_whether_every_token_can_
             assert "has seen already" in refused(*said, "model.attention=causal")
 
 
+def test_a_loss_on_own_negatives_only_needs_some(refused, composed):
+    own = "+losses.ir.info_nce.in_batch=false"
+    said = refused(own, "tasks.ir.num_negatives=0")
+    assert "losses.ir.info_nce.in_batch=false takes a record's own negatives only" in said
+    preflight(typed_train(composed(own)))
+
+
 def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):
     preflight(typed_train(composed("model.middle_layer=null", "losses.sts.mid_nce.weight=0")))
 
