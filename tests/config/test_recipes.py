@@ -101,7 +101,8 @@ def test_a_published_run_has_the_published_numbers(recipe, name, column):
 
 def test_recipes_use_the_options_that_they_are_named_after(recipe):
     gte, margin, cut = (recipe(name, FILES) for name in ("gte", "nv_retriever", "matryoshka"))
-    assert gte["losses.ir.info_nce.query_query"] is gte["losses.ir.info_nce.document_document"] is True
+    sums = ("query_query", "document_document", "document_query", "positive_twice")
+    assert all(gte[f"losses.ir.info_nce.{name}"] is True for name in sums)
     assert margin["losses.ir.info_nce.margin_percent"] == 0.95
     widths = [value for key, value in cut.items() if key.endswith(".dims")]
     assert widths == 4 * [[1024, 512, 256, 128, 64, 32, 16]]
