@@ -161,7 +161,7 @@ def test_gte_s_loss_is_that_of_sentence_transformers():
     assert all(value - InfoNCE(0.1, **GTE | options)(batch).value > 0.05 for options in without)
 
 
-def test_the_more_a_positive_is_worth_the_more_a_margin_lets_pass_below_0_too():
+def test_a_margin_keeps_its_distance_below_a_negative_similarity_too():
     """-0.5 * 0.95 would be -0.475, above the positive: a negative at -0.48 was kept."""
     tau, similarities = 0.5, [-0.5, -0.48, -0.51, -0.524, -0.526, -0.9]
     loss = InfoNCE(tau, margin_percent=0.95)
