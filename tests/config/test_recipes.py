@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from codiemb.config.losses import build_losses
 from codiemb.config.preflight import preflight
 from codiemb.config.typed import source_files, typed_train
 from experiments.laboratory.arms import ARMS, EXPERIMENT, FUSION, START
@@ -38,7 +37,6 @@ def recipe(composed):
         cfg = composed(f"experiment={name}", *overrides)
         typed = typed_train(cfg)
         preflight(typed)
-        build_losses(typed.losses)
         assert source_files(typed.data)
         return flat(OmegaConf.to_container(cfg, resolve=True))
 
@@ -156,6 +154,5 @@ def seen():
 def test_an_arm_passes_preflight_and_is_like_no_other(composed, seen, arm):
     cfg = typed_train(composed(EXPERIMENT, *LABORATORY[arm]))
     preflight(cfg)
-    build_losses(cfg.losses)
     differs = asdict(cfg) | {"export": None}
     assert seen.setdefault(json.dumps(differs, sort_keys=True), arm) == arm
