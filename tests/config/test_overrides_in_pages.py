@@ -13,7 +13,7 @@ from tests.support.pages import PAGES, prose
 # generated pages and those that quote other programs have tests of their own
 _PROSE = [page for page in PAGES if "configuration" not in page and "coming_from" not in page]
 _OVERRIDE = re.compile(r"[+~]?[a-z_]+(\.\w+)*=\S+")
-_PLACEHOLDER = re.compile(r"[A-Z]{2,}|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
+_PLACEHOLDER = re.compile(r"\$'|[A-Z]{2,}|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
 _CONTEXT = {  # what must hold for a key to exist
     "fuse": ("stage=fuse", "fuse.checkpoints=[a,b,c]", "fuse.base=d"),
     "sampler.weights": ("sampler=weights",),
@@ -41,5 +41,6 @@ def test_the_override_passes_the_checks(override: str, composed: Callable[..., D
     context = [
         value for key, values in _CONTEXT.items() for value in values if override.startswith(f"{key}.")
     ]
+    context += ["data.files=[mine.jsonl]"] if override.startswith("experiment=") else []  # the user's own
     context += _CONTEXT["sampler.weights"] if override.startswith("sampler.weights=") else ()
     preflight(typed_train(composed(*context, override)))
