@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
-from codiemb.config.loggers import log_config
+from codiemb.config.loggers import open_loggers
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
@@ -77,7 +77,7 @@ def train(
     log.info("%s", encoder.describe())
     before = None
     if main_process:
-        log_config(trainer, cfg)
+        open_loggers(trainer, config)
         if evaluations.task is not None and cfg.evaluate.before:
             before = evaluate_before(
                 evaluations.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info
