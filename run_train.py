@@ -1,5 +1,10 @@
 """Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
 
+from codiemb.config.command_line import check_command_line
+
+if __name__ == "__main__":
+    check_command_line(__file__, "train")  # a typo need not wait for the imports
+
 import logging
 import time
 from pathlib import Path
@@ -18,6 +23,7 @@ from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
+from codiemb.config.script import run_script
 from codiemb.config.task import (
     UNTRAINED_FILE,
     Evaluations,
@@ -129,4 +135,4 @@ def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | N
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
