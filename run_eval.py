@@ -1,9 +1,11 @@
 """Evaluate an export, a Hugging Face or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
 
 from codiemb.config.command_line import check_command_line
+from codiemb.config.home import find_home
 
 if __name__ == "__main__":
     check_command_line(__file__, "eval")  # a typo need not wait for the imports
+    find_home()  # that some of them look for
 
 import logging
 import time

@@ -1,9 +1,11 @@
 """Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
 
 from codiemb.config.command_line import check_command_line
+from codiemb.config.home import find_home
 
 if __name__ == "__main__":
     check_command_line(__file__, "train")  # a typo need not wait for the imports
+    find_home()  # that some of them look for
 
 import logging
 import time
