@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
-from codiemb.config.command_line import ROOT_KEYS, Script, check, refuse
+from codiemb.config.command_line import Script, check, refuse
+from codiemb.config.known_keys import FIELDS, ROOT_KEYS
 from codiemb.config.schema import EvalConfig, TrainConfig
 from codiemb.config.task_names import BUILTIN, CMTEB
 from codiemb.errors import UserError
+from tests.config.test_overrides_in_pages import overrides_in_prose
 from tests.support.paths import CONF, ROOT
 
 REFUSED = [
@@ -27,6 +30,16 @@ REFUSED = [
     ("task.tasks=[FramesSTSS]", "task.tasks: no FramesSTSS of task=builtin; did you mean FramesSTS"),
     ("task.tasks=[FramesSTS],[framests]", "task.tasks: no framests of task=builtin; did you mean FramesSTS"),
     ("evaluate.dev_tasks=[FramesSTS,FrameRetrieval]", "evaluate.dev_tasks: no FrameRetrieval; did you mean"),
+    ("losses.ir.info_nce.temprature=0.1", "no such key in losses.ir.info_nce; did you mean temperature?"),
+    (
+        "losses.ir.infonce.temperature=0.1",
+        "losses.ir.infonce: no such key in losses.ir; did you mean info_nce",
+    ),
+    ("model.pooing=cls", "model.pooing: no such key in model; did you mean pooling"),
+    ("model.lora.rr=8", "model.lora.rr: no such key in model.lora; "),
+    ("tasks.ir.global_batch_sise=3", "did you mean global_batch_size"),
+    ("evaluate.evry_n_steps=3", "did you mean every_n_steps"),
+    ("callbacks.prob.num_records=3", "did you mean probe"),
     ("finetune", "finetune: an argument is KEY=VALUE"),
     ("model.lora={r: 8", "model.lora={r: 8: cannot be read"),
     ("max steps=3", "max steps=3: cannot be read"),
@@ -40,6 +53,8 @@ ACCEPTED = [
     ("task=mteb", "task.tasks=[STS17,SciFact]"),
     ("task.tasks=['FramesSTS',${oc.env:ONE}]", "debug=tiny", "experiment=null", "data/sources=null"),
     ("--config-name=mine", "modle=x"),
+    ("optimizer=sgd", "optimizer.momentum=0.5"),
+    ("+losses.ir.info_nce.new=1", "losses.ir.info_nce.new=2"),
     ("model.lora={r: 8}", "model.path='a b=c'"),
 ]
 
@@ -64,10 +79,26 @@ def test_run_eval_has_keys_of_its_own(argument: str) -> None:
         check(Script(CONF, "eval"), [argument])
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, EvalConfig])
-def test_the_keys_are_those_of_the_schema(kind: type) -> None:
-    root = kind.__name__.removesuffix("Config").lower()
-    assert sorted(ROOT_KEYS[root]) == sorted(field.name for field in fields(kind))
+def fields_of(kind: type, place: str = "") -> dict[str, tuple[str, ...]]:
+    """The names of a dataclass and of those in it, by place."""
+    found = {place: tuple(field.name for field in fields(kind))}
+    for name, hint in get_type_hints(kind).items():
+        for inner in filter(is_dataclass, (hint, *get_args(hint))):
+            many = ".*" if get_origin(hint) is dict else ""
+            found |= fields_of(inner, f"{place}.{name}{many}".removeprefix("."))
+    return found
+
+
+def test_the_keys_are_those_of_the_schema() -> None:
+    train, evaluation = fields_of(TrainConfig), fields_of(EvalConfig)
+    assert {"train": train.pop(""), "eval": evaluation.pop("")} == ROOT_KEYS
+    assert train == FIELDS
+    assert evaluation.items() <= train.items()
+
+
+@pytest.mark.parametrize("override", overrides_in_prose())
+def test_an_override_of_the_pages_is_let_through(override: str) -> None:
+    check(Script(CONF, "train"), [override, *(["sampler=weights"] if "sampler.weights" in override else [])])
 
 
 @pytest.mark.slow  # it imports mteb

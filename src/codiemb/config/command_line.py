@@ -1,13 +1,12 @@
 """What the command line gets wrong, told before torch is imported: in a second, with near names.
 
 Hydra composes the config only once its schema is there, and that takes the imports of a run: 8 seconds of a
-core, and 3 more with mteb. This looks at each override alone: it knows the folders of conf/, the keys at the
-root and the names of the tasks. All else is Hydra's to find (`script`).
+core, and 3 more with mteb. This knows the folders of conf/, the keys and the names of the tasks; values are
+Hydra's to judge (`script`).
 """
 
-import difflib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,20 +14,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 
+from codiemb.config.deep_keys import check_deep_keys
+from codiemb.config.known_keys import ROOT_KEYS
+from codiemb.config.near import near
 from codiemb.config.ranks import is_main_process
 from codiemb.config.task_names import BUILTIN, BY_SET
 from codiemb.errors import UserError
 
-_EVAL_KEYS = ("seed", "run_dir", "model", "task")
-ROOT_KEYS = {  # of the schema; a test holds them to it
-    "eval": _EVAL_KEYS,
-    "train": (
-        *_EVAL_KEYS,
-        *("stage", "resume", "epochs", "max_steps", "data", "encoder", "tasks", "losses", "sampler"),
-        *("optimizer", "schedule", "head_learning_rate", "strategy", "trainer", "logger", "callbacks"),
-        *("evaluate", "export", "fuse"),
-    ),
-}
 _OTHER_CONFIGS = ("--config", "-cd", "-cn", "-cp", "--help", "-h", "--hydra-help")
 
 
@@ -68,18 +60,7 @@ def check(script: Script, arguments: Sequence[str]) -> None:
         if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
             _check_option(override, script.conf)
     _check_task_names(overrides)
-
-
-def near(name: str, known: Iterable[str], *, all_of_them: bool = True) -> str:
-    """What may have been meant, as the end of an error."""
-    known = sorted(set(known))
-    close = difflib.get_close_matches(name, known, n=3)
-    lower = {each.lower(): each for each in known}
-    close = close or [lower[each] for each in difflib.get_close_matches(name.lower(), list(lower), n=3)]
-    said = f"did you mean {' or '.join(close)}?" if close else ""
-    if known and (all_of_them or not close):
-        said += f"{' ' if said else ''}There are: {', '.join(known)}"
-    return said
+    check_deep_keys(script.conf, script.root, overrides)
 
 
 def _parsed(argument: str) -> Override:

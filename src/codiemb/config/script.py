@@ -13,7 +13,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from codiemb.config.command_line import near, not_an_override, refuse
+from codiemb.config.command_line import not_an_override, refuse
+from codiemb.config.near import near
 from codiemb.errors import UserError
 
 _RAISE = "HYDRA_FULL_ERROR"  # Hydra raises, instead of printing and exiting
