@@ -68,15 +68,16 @@ def test_killed_anywhere_a_run_ends_with_the_weights_optimizer_and_metrics_of_an
     assert_same_run(folder, uninterrupted)
 
 
-@pytest.mark.parametrize("killed_before", [7, 8])  # within and between two optimizer steps
+@pytest.mark.parametrize("killed_before", [7, 8, 11])  # between two steps and within one, of a line
 def test_killed_while_gradients_accumulate_the_step_is_done_again(tmp_path, killed_before):
-    TinyRun(tmp_path / "whole", steps=6, every_n_steps=1, accumulate_grad_batches=2).fit()
+    options = {"steps": 6, "every_n_steps": 1, "accumulate_grad_batches": 2, "log_every_n_steps": 3}
+    TinyRun(tmp_path / "whole", **options).fit()
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
-        TinyRun(folder, StopBefore(killed_before), steps=6, every_n_steps=1, accumulate_grad_batches=2).fit()
+        TinyRun(folder, StopBefore(killed_before), **options).fit()
     saved = last_good(folder / "checkpoints")
     assert saved.step == killed_before // 2
-    TinyRun(folder, steps=6, every_n_steps=1, accumulate_grad_batches=2).fit(saved.path)
+    TinyRun(folder, **options).fit(saved.path)
     assert_same_run(folder, tmp_path / "whole")
 
 
@@ -119,7 +120,7 @@ def test_another_number_of_ranks_and_micro_steps_goes_on_with_the_same_data(tmp_
 
 
 def test_two_ranks_killed_and_resumed_end_with_the_weights_of_two_uninterrupted_ranks(tmp_path):
-    options = {"steps": 6, "every_n_steps": 2, **DDP}
+    options = {"steps": 6, "every_n_steps": 2, "log_every_n_steps": 3, **DDP}
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     assert two_ranks(lambda: TinyRun(whole, **options).fit(), tmp_path) == ["", ""]
     raised = two_ranks(lambda: TinyRun(folder, StopBefore(5), **options).fit(), tmp_path)

@@ -88,6 +88,14 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("losses.sts.rank_kl.weight=null", "losses.sts.rank_kl.weight=None must be a finite number >= 0"),
         ("losses.ir.info_nce.weight=0", "losses.ir: at least one term with a weight above 0 is needed"),
         ("losses.ir.info_nce.temperature=0.0", "losses.ir.info_nce: temperature must be a finite number"),
+        ("losses.sts.rank_kl.temperature=-1", "losses.sts.rank_kl: temperature must be a finite number "),
+        ("losses.sts.pro.temperature=nan", "sts.pro: temperature must be a finite number above 0, got nan"),
+        ("+losses.ir.info_nce.margin_percent=95", "losses.ir.info_nce: margin_percent must be a share above"),
+        ("+losses.ir.info_nce.margin_percent=nan", "margin_percent must be a share above 0 and at most 1 ("),
+        ("+losses.ir.info_nce.margin_absolute=inf", "losses.ir.info_nce: margin_absolute must be a differen"),
+        ("+losses.ir.info_nce.chunk_rows=0", "losses.ir.info_nce: chunk_rows must be an integer of at least"),
+        ("+losses.sts.mid_nce.min_score=5", "sts.mid_nce: min_score must be in 0..1, as scores are, got 5"),
+        ("+losses.sts.pearson.eps=0", "losses.sts.pearson: eps must be a finite number above 0, got 0"),
         ("losses.sts.pro=null", "losses.sts.pro needs a _target_"),
         ("losses.ir=null", "losses.ir needs at least one term"),
         ("~losses.sts", "tasks.sts has no losses.sts; add it"),
@@ -164,6 +172,13 @@ def test_what_a_folder_says_about_its_attention_decides_whether_every_token_can_
             preflight(typed_train(composed(*said)))
         else:
             assert "has seen already" in refused(*said, "model.attention=causal")
+
+
+def test_a_loss_on_own_negatives_only_needs_some(refused, composed):
+    own = "+losses.ir.info_nce.in_batch=false"
+    said = refused(own, "tasks.ir.num_negatives=0")
+    assert "losses.ir.info_nce.in_batch=false takes a record's own negatives only" in said
+    preflight(typed_train(composed(own)))
 
 
 def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):

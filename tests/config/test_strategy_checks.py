@@ -10,6 +10,7 @@ from codiemb.config.preflight import preflight
 from codiemb.config.typed import typed_train
 from codiemb.data import TaskSpec
 from codiemb.errors import UserError
+from tests.support import tiny
 
 
 def test_language_modelling_is_refused_where_deepspeed_would_not_train_it_exactly(composed):
@@ -99,3 +100,15 @@ def test_ddp_with_a_head_that_not_all_steps_use_must_look_for_unused_parameters(
         preflight(cfg)
     cfg.strategy["find_unused_parameters"] = True
     preflight(cfg)
+
+
+def test_a_limit_that_the_model_has_no_positions_for_is_said(composed, byte_level, caplog):
+    cfg = typed_train(composed("tasks.ir.max_document_tokens=200", "stage=finetune"))
+    tokenizer = tiny.tiny_encoder("bert", byte_level).tokenizer  # 128 positions
+    assemble._warn_of_short_models(cfg, tokenizer)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "tasks.ir: texts are cut at the model's 128 tokens, not at 200"
+    caplog.clear()
+    cfg.tasks["ir"].max_document_tokens = 128
+    assemble._warn_of_short_models(cfg, tokenizer)
+    assert not [record for record in caplog.records if "tasks.ir" in record.getMessage()]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from codiemb import atomic
 from codiemb.data import SourceFile, arrow, cache, conversion, convert, open_sources
 from codiemb.data.cache import partial_folder
 from codiemb.errors import UserError
@@ -155,11 +156,11 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next(world):
             os._exit(1)
     os.read(ready, 1)
     with partial_folder(world.cache) as mine:
-        assert len(list(world.cache.glob("partial-*"))) == 2  # a live one's stays
+        assert len(list(world.cache.glob(".partial-*"))) == 2  # a live one's stays
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         world.convert()
-        assert list(world.cache.glob("partial-*")) == [mine]
+        assert list(world.cache.glob(".partial-*")) == [mine]
     assert world.queries() == QUERIES
 
 
@@ -183,7 +184,8 @@ def test_a_converted_folder_may_be_read_by_whom_umask_lets(world):
 
 def test_all_of_a_folder_is_synced_before_it_gets_its_name(world, monkeypatch):
     done = []
-    monkeypatch.setattr(cache, "_sync", lambda path: done.append(path.name))
+    for module in (cache, atomic):
+        monkeypatch.setattr(module, "sync", lambda path: done.append(path.name))
     rename = os.rename
     monkeypatch.setattr(os, "rename", lambda *names: done.append("renamed") or rename(*names))
     world.convert()

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from codiemb.encoder import ModelSpec, load_encoder, pack_texts
+from codiemb.encoder import ModelSpec, backbone, load_encoder, pack_texts
 from codiemb.encoder.verify import packing_problem, verify_attention
 from codiemb.errors import UserError
 from tests.support import tiny

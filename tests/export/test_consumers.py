@@ -7,9 +7,8 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig, AutoTokenizer
 
-from codiemb import consumers
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
-from codiemb.export import export_cosine, export_sentence_transformer
+from codiemb.export import consumers, export_cosine, export_sentence_transformer
 from tests.support import tiny
 from tests.support.paths import ROOT
 

@@ -1,5 +1,7 @@
 """How InfoNCE is computed: gradients, memory, matrix products, precision."""
 
+import math
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,7 +15,8 @@ from tests.support.ragged import OPTIONS, ragged_batch
 
 def test_gradient_agrees_with_finite_differences():
     batch = ragged_batch(dim=3)
-    loss = InfoNCE(0.2, other_positives="aligned", symmetric=True, document_document=True, chunk_rows=5)
+    gte = {"document_document": True, "document_query": True, "positive_twice": True}
+    loss = InfoNCE(0.2, other_positives="aligned", symmetric=True, chunk_rows=5, **gte)
     inputs = (batch.query_BD.clone().requires_grad_(), batch.document_ND.clone().requires_grad_())
     assert torch.autograd.gradcheck(
         lambda q, d: loss(batch._replace(query_BD=q, document_ND=d)).value, inputs
@@ -22,10 +25,10 @@ def test_gradient_agrees_with_finite_differences():
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_no_negatives_left_gives_zero_with_a_graph_and_no_nan(options, dtype):
+def test_no_negatives_left_gives_a_constant_with_a_graph_and_no_nan(options, dtype):
     alone = make_batch([(2, 0)], dtype=dtype)
     value, gradients = value_and_gradients(lambda b: InfoNCE(**options)(b).value, alone)
-    assert value == 0
+    assert value == pytest.approx(math.log(2) if "positive_twice" in options else 0)
     assert all((gradient == 0).all() for gradient in gradients.values())
     logs = InfoNCE(**options)(alone).logs
     assert all(log.isfinite() for log in logs.values())

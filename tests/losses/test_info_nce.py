@@ -6,12 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.util import dot_score
 from torch.nn.functional import cross_entropy, normalize
 
 from codiemb.losses import InfoNCE
 from tests.support import oracles
 from tests.support.batches import assert_same, make_batch, regrouped, value_and_gradients
 from tests.support.ragged import OPTIONS, ragged_batch
+
+GTE = {"query_query": True, "document_document": True, "document_query": True, "positive_twice": True}
+MEETS_QUERIES = {"symmetric", "query_query", "document_query"}  # and so need other queries
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -25,7 +30,7 @@ def test_each_option_equals_its_formula_and_changes_the_loss(options):
 @pytest.mark.parametrize("chosen", [(), *itertools.combinations(OPTIONS, 2)], ids="+".join)
 def test_options_combine_as_their_formulas_do(chosen, seed):
     options = {key: value for name in chosen for key, value in OPTIONS[name].items()}
-    if "out_of_batch" in chosen and {"symmetric", "query_query"} & set(chosen):
+    if "out_of_batch" in chosen and MEETS_QUERIES & {key for name in chosen for key in OPTIONS[name]}:
         with pytest.raises(ValueError, match="in_batch"):
             InfoNCE(**options)
         return
@@ -37,7 +42,7 @@ def test_options_combine_as_their_formulas_do(chosen, seed):
 @pytest.mark.parametrize("options", [o for name, o in OPTIONS.items() if name != "out_of_batch"], ids=str)
 def test_a_batch_may_say_that_its_queries_have_only_their_own_negatives(options):
     batch = ragged_batch()
-    own = {name: value for name, value in options.items() if name not in ("symmetric", "query_query")}
+    own = {name: value for name, value in options.items() if name not in {*MEETS_QUERIES, "positive_twice"}}
     expected = InfoNCE(0.1, **own, in_batch=False)(batch)
     found = InfoNCE(0.1, **options)(regrouped(batch, in_batch=False))
     assert found.value == expected.value
@@ -129,6 +134,55 @@ def test_margins_are_constants_to_the_gradient_and_mask_by_similarity():
     torch.testing.assert_close(both(batch).value, loss(batch).value)
 
 
+@pytest.mark.parametrize("chunk_rows", [1, 3, 512])
+@pytest.mark.parametrize(
+    "others", [{}, {"mask_false_negatives": False}, {"margin_percent": 0.8, "margin_absolute": -0.2}], ids=str
+)
+def test_gte_s_loss_is_its_formula_with_every_mask_margin_and_chunk(chunk_rows, others):
+    options = GTE | others
+    for seed in (0, 1):
+        batch = ragged_batch(seed=seed)
+        loss = InfoNCE(0.1, chunk_rows=chunk_rows, **options)
+        assert_same(loss, lambda b: oracles.info_nce(b, 0.1, **options), batch)
+
+
+def test_gte_s_loss_is_that_of_sentence_transformers():
+    """Pairs without hard negatives, of which its similarities between documents leave out the query's own."""
+    directions = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+    theirs = MultipleNegativesRankingLoss(None, 10, dot_score, directions=directions)  # in one partition
+    batch, no_labels = make_batch([(1, 0)] * 7), torch.empty(0)
+    batch = batch._replace(document_ND=normalize(batch.query_BD + batch.document_ND, dim=1))
+    value = assert_same(
+        InfoNCE(0.1, **GTE),
+        lambda b: theirs.compute_loss_from_embeddings([b.query_BD, b.document_ND], no_labels),
+        batch,
+    )
+    without = {"positive_twice": False}, {"positive_twice": False, "document_query": False}
+    assert all(value - InfoNCE(0.1, **GTE | options)(batch).value > 0.05 for options in without)
+
+
+def test_a_margin_keeps_its_distance_below_a_negative_similarity_too():
+    """-0.5 * 0.95 would be -0.475, above the positive: a negative at -0.48 was kept."""
+    tau, similarities = 0.5, [-0.5, -0.48, -0.51, -0.524, -0.526, -0.9]
+    loss = InfoNCE(tau, margin_percent=0.95)
+    for positive, kept in ((-0.5, [-0.526, -0.9]), (0.5, [0.474, -0.9]), (0.0, [-0.001]), (-1.0, [])):
+        tried = [positive, *similarities[1:], 0.474, 0.476, 0.001, -0.001]
+        s = torch.tensor([positive, *(x for x in tried[1:] if x <= positive - 0.05 * abs(positive))])
+        batch = with_one_query(tried)
+        assert {*kept} <= {round(float(x), 3) for x in s[1:]}
+        expected = torch.logsumexp(s.double() / tau, 0) - s[0].double() / tau
+        torch.testing.assert_close(loss(batch).value, expected, rtol=1e-6, atol=1e-6)
+
+
+def with_one_query(similarities):
+    """One query whose positive and hard negatives have these similarities."""
+    angle = torch.tensor(similarities, dtype=torch.float64).arccos()
+    return make_batch([(1, len(similarities) - 1)], dim=2)._replace(
+        query_BD=torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        document_ND=torch.stack([angle.cos(), angle.sin()], dim=1),
+    )
+
+
 def test_logs_describe_the_batch():
     q = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     d = torch.tensor([[0.96, 0.28], [0.6, 0.8], [0.8, 0.6], [0.8, 0.6]])
@@ -195,6 +249,8 @@ def test_the_order_of_queries_does_not_matter(groups, seed, data):
         ({"chunk_rows": 0}, "chunk_rows"),
         ({"in_batch": False, "symmetric": True}, "in_batch"),
         ({"in_batch": False, "query_query": True}, "in_batch"),
+        ({"in_batch": False, "document_query": True}, "in_batch"),
+        ({"positive_twice": True}, "document_query"),
     ],
 )
 def test_a_bad_argument_is_named(arguments, message):

@@ -33,6 +33,10 @@ LOSSES = {
     "info_nce_out_of_batch": InfoNCE(0.1, in_batch=False),
     "info_nce_unmasked": InfoNCE(0.1, mask_false_negatives=False),
     "info_nce_all_terms": InfoNCE(0.1, symmetric=True, query_query=True, document_document=True),
+    "info_nce_gte": InfoNCE(
+        0.1, query_query=True, document_document=True, document_query=True, positive_twice=True, chunk_rows=2
+    ),
+    "info_nce_document_query": InfoNCE(0.1, document_query=True, margin_percent=0.9),
     "pearson": Pearson(),
     "rank_kl": RankKL(0.3),
     "list_net": ListNet(0.3),

@@ -117,10 +117,10 @@ def test_matryoshka_composes_with_weighted_sum():
 @pytest.mark.parametrize(
     ("dims", "weights", "message"),
     [
-        ([], None, "at least one"),
+        ([], None, "at least 1"),
         ([4, 4], None, "different"),
         ([0], None, "at least 1"),
-        ([4, 2], [1.0], "2 weights"),
+        ([4, 2], [1.0], "weights must be a list of 2"),
     ],
 )
 def test_bad_dims_are_errors(dims, weights, message):

@@ -3,66 +3,14 @@
 import json
 import multiprocessing
 import os
-import socket
-from collections.abc import Callable, Sequence
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
-from torch.multiprocessing.spawn import ProcessContext
 
-from codiemb.config.schema import TrainConfig
 from tests.support import ranks, recipe
-
-STRATEGIES = ("ddp", "fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
-JOBS = {
-    1: [
-        ("auto", "plain"),
-        *((s, "plain") for s in STRATEGIES),
-        *((s, "adamw") for s in ("fsdp", "deepspeed_zero1", "deepspeed_zero3")),
-    ],
-    2: [
-        *((s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")),
-        *((s, "resumed") for s in STRATEGIES),
-        ("fsdp", "resumed_sgd"),
-        *((s, "lm") for s in STRATEGIES),
-        *((s, "lm_and_ir") for s in ("ddp", "fsdp")),
-        *((s, case) for s in ("ddp", "fsdp", "deepspeed_zero3") for case in ("mixed", "unchunked")),
-    ],
-    4: [(s, "chunked") for s in STRATEGIES],
-}
-# ZeRO 3 leaves tensors below 100,000 numbers whole: here, all but two of a layer
-PARTITION_ALL = "+strategy.config.zero_optimization.stage3_param_persistence_threshold=0"
-# what ranks import anyway: paid once instead of seven times
-PRELOADED = [
-    "deepspeed",
-    "torch._inductor.compile_fx",
-    "codiemb.export",
-    "codiemb.config.assemble",
-    "codiemb.callbacks",
-]
-Differences = dict[tuple[int, str, str], dict[str, Any]]
-
-
-def start(ranks: Callable[..., None], world: int, *arguments: object) -> ProcessContext:
-    """Start a world of gloo ranks from a process that has imported everything, but not used it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    context = mp.start_processes(
-        ranks, args=(world, port, *arguments), nprocs=world, join=False, start_method="forkserver"
-    )
-    assert context is not None
-    return context
-
-
-def run(ranks: Callable[..., None], world: int, *arguments: object) -> None:
-    """Start a world and wait for its end."""
-    context = start(ranks, world, *arguments)
-    while not context.join():
-        pass
+from tests.support.worlds import JOBS, PRELOADED, Differences, jobs_of, start
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -92,7 +40,7 @@ def expected(folder: Path) -> dict[str, recipe.Expected]:
 @pytest.fixture(scope="session")
 def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differences:
     """By number of ranks, strategy and case: what the real trainer does otherwise."""
-    worlds = [start(ranks.compare, world, _jobs(folder, world), folder) for world in JOBS]
+    worlds = [start(ranks.compare, world, jobs_of(folder, world), folder) for world in JOBS]
     for world in worlds:
         while not world.join():
             pass
@@ -101,23 +49,3 @@ def differences(folder: Path, expected: dict[str, recipe.Expected]) -> Differenc
         for job, difference in json.loads((folder / f"world{world}.json").read_text("utf-8")).items():
             found[world, *job.split()] = difference
     return found
-
-
-def _jobs(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
-    jobs = []
-    for strategy, case in JOBS[world]:
-        overrides = [*on_ranks(strategy, world), *recipe.CASES[case]]
-        if (strategy, case) == ("ddp", "lm_and_ir"):
-            overrides.append("+strategy.find_unused_parameters=true")
-        jobs.append((strategy, case, recipe.config(folder / f"{world}-{strategy}-{case}", *overrides)))
-    return jobs
-
-
-def on_ranks(strategy: str, world: int) -> list[str]:
-    """The overrides that spread a run over ranks."""
-    overrides = [f"strategy={strategy}", f"trainer.devices={world}"]
-    if strategy != "auto":  # ranks that wait for each other for ever must fail, not hang
-        overrides.append("strategy.timeout=120")
-    if strategy == "deepspeed_zero3":
-        overrides.append(PARTITION_ALL)
-    return overrides

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import on_ranks, run, start
 
 from codiemb.config.typed import source_files
-from codiemb.data.source import convert
+from codiemb.data.conversion import convert
 from codiemb.training.checkpoint_files import last_good
 from tests.support import ranks, recipe
 from tests.support.ranks import NoRoom, NotFinite, SmallDisk
+from tests.support.worlds import on_ranks, run, start
 
 TIMEOUT = 3
 SHARDED = ("fsdp", "deepspeed_zero1", "deepspeed_zero3")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import JOBS, Differences, on_ranks, run, start
 from safetensors.torch import load_file
 
 from codiemb.batch import Batch, PackedTexts
@@ -16,6 +15,7 @@ from codiemb.config.assemble import assemble
 from codiemb.encoder.stream import split_by_tokens
 from codiemb.training.checkpoint_files import checkpoint_path, last_good
 from tests.support import ranks, recipe
+from tests.support.worlds import JOBS, Differences, on_ranks, run, start
 
 pytestmark = pytest.mark.slow
 

@@ -45,12 +45,15 @@ def minus_log_share(
     temperature: float,
     margin_absolute: float | None,
     margin_percent: float | None,
+    positive_twice: bool = False,
 ) -> Tensor:
     """-log of the positive's share of the softmax over it and the candidates that no margin excludes."""
     if margin_absolute is not None:
         candidates = [s for s in candidates if s.item() <= s_positive.item() - margin_absolute]
     if margin_percent is not None:
-        candidates = [s for s in candidates if s.item() <= s_positive.item() * margin_percent]
+        distance = (1 - margin_percent) * abs(s_positive.item())
+        candidates = [s for s in candidates if s.item() <= s_positive.item() - distance]
+    candidates = [s_positive, *candidates] if positive_twice else candidates
     return -torch.log_softmax(torch.stack([s_positive, *candidates]) / temperature, dim=0)[0]
 
 
@@ -65,6 +68,8 @@ def info_nce(
     symmetric: bool = False,
     query_query: bool = False,
     document_document: bool = False,
+    document_query: bool = False,
+    positive_twice: bool = False,
 ) -> Tensor:
     q, d, mask = b.query_BD, b.document_ND, mask_false_negatives
     text, document_text = b.groups.query_hash_B.tolist(), b.groups.document_hash_N.tolist()
@@ -77,11 +82,13 @@ def info_nce(
             candidates = [q[i] @ d[k] for k in negatives]
             candidates += [q[i] @ q[j] for j in near if query_query]
             candidates += [d[p] @ d[k] for k in negatives if document_document]
-            loss = minus_log_share(q[i] @ d[p], candidates, temperature, margin_absolute, margin_percent)
+            false = [j for j in others if mask and is_false_negative(b, text[j], document_text[p])]
+            turned = [q[j] @ d[p] for j in others if j not in false]
+            candidates += turned if document_query else []
+            margins = (margin_absolute, margin_percent)
+            loss = minus_log_share(q[i] @ d[p], candidates, temperature, *margins, positive_twice)
             if symmetric:
-                false = [j for j in others if mask and is_false_negative(b, text[j], document_text[p])]
-                candidates = [q[j] @ d[p] for j in others if j not in false]
-                back = minus_log_share(q[i] @ d[p], candidates, temperature, margin_absolute, margin_percent)
+                back = minus_log_share(q[i] @ d[p], turned, temperature, *margins)
                 loss = (loss + back) / 2
             total = total + loss / len(positives_of(b, i)) / len(q)
     return total

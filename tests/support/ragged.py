@@ -12,6 +12,8 @@ OPTIONS = {
     "symmetric": {"symmetric": True},
     "query_query": {"query_query": True},
     "document_document": {"document_document": True},
+    "document_query": {"document_query": True},
+    "positive_twice": {"document_query": True, "positive_twice": True},
 }
 
 

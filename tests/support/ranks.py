@@ -138,11 +138,12 @@ class Recorder(pl.Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.reductions.__exit__(None, None, None)
-        self.losses.append(float(trainer.callback_metrics[f"train/loss/{batch.task}"]))
+        loss = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")  # over ranks
+        self.losses.append(float(loss) * trainer.accumulate_grad_batches)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             after = full_weights(pl_module)
             step = len(self.update_errors)
-            self.norms.append(float(trainer.callback_metrics["train/grad_norm"]))
+            self.norms.append(pl_module.means.so_far()["train/grad_norm"])
             self.update_errors.append(update_error(self.before, after, self.expected.weights[step:]))
             self.elements_reduced.append(self.reductions.elements)
             self.before = after

@@ -18,6 +18,7 @@ from codiemb.batch import AnyBatch
 from codiemb.data.batches import PlannedBatches
 from codiemb.distributed import rank, world_size
 from codiemb.errors import UserError
+from codiemb.training.module import EmbeddingModule
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,10 @@ class _MicroBatch(NamedTuple):
 
 
 class NonFiniteSteps(pl.Callback):
-    """Looks at the losses and the gradient norm of every optimizer step; the norm is logged.
+    """Looks at the losses and the gradient norm of every optimizer step.
+
+    A line of the loggers has the mean norm of the steps since the line before it, as `train/grad_norm`; norms
+    that are not finite are left out.
 
     One look per optimizer step costs one pass over the gradients and one wait for the device. All ranks
     decide together. A dropped step leaves weights and optimizer as they were; the schedule and the data go
@@ -105,7 +109,7 @@ class NonFiniteSteps(pl.Callback):
             self._looked_at += seen  # it is called for every micro-batch, and has the norm of all at the end
         else:
             norm = gradient_norm(pl_module)
-            pl_module.log("train/grad_norm", norm, batch_size=1)
+            _log_norm(pl_module, norm)
             if getattr(trainer.precision_plugin, "scaler", None) is None:  # fp16's looks for overflow itself
                 checked.append(norm.to(pl_module.device))
         finite = bool(torch.stack(checked).isfinite().all()) if checked else True
@@ -146,7 +150,7 @@ class NonFiniteSteps(pl.Callback):
         engine: Any = trainer.strategy.model
         looked_at, self._looked_at = self._looked_at, []
         norm = float(engine.get_global_grad_norm())
-        pl_module.log("train/grad_norm", norm, batch_size=1)
+        _log_norm(pl_module, norm)
         is_fp16 = str(trainer.precision).startswith("16")  # whose loss scale is found by overflowing
         if not math.isfinite(norm) and not is_fp16:
             message = _describe(step, _of_all_ranks(trainer, looked_at), norm)
@@ -154,6 +158,11 @@ class NonFiniteSteps(pl.Callback):
                 f"{message}. DeepSpeed has looked at it before us: nothing of this step was saved. Lower "
                 "optimizer.lr or look at these records (resume=true goes on from the last checkpoint)"
             )
+
+
+def _log_norm(module: pl.LightningModule, norm: Tensor | float) -> None:
+    if isinstance(module, EmbeddingModule):
+        module.means.add("train/grad_norm", norm)
 
 
 def gradient_norm(module: torch.nn.Module) -> Float[Tensor, ""]:

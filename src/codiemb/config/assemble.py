@@ -20,7 +20,7 @@ from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import build_strategy, check_devices
 from codiemb.config.task import Evaluations
 from codiemb.data.records import RAW_TASKS
-from codiemb.encoder import Encoder, ModelSpec, load_encoder, load_head, load_tokenizer
+from codiemb.encoder import Encoder, ModelSpec, TextTokenizer, load_encoder, load_head, load_tokenizer
 from codiemb.errors import UserError
 from codiemb.training import CheckpointFile, EmbeddingDataModule, EmbeddingModule
 from codiemb.training.strategies import Kind, kind_of
@@ -54,6 +54,7 @@ def assemble(
     parts = parts or preflight(cfg)
     model = training_model(cfg)
     tokenizer = load_tokenizer(model)
+    _warn_of_short_models(cfg, tokenizer)
     data = EmbeddingDataModule(
         parts.files,
         cfg.tasks,
@@ -154,6 +155,18 @@ def _read_data(data: EmbeddingDataModule, trainer: pl.Trainer) -> None:
     num_ranks = trainer.num_devices * trainer.num_nodes
     log.info("%s", data.describe(num_ranks, trainer.accumulate_grad_batches))
     data.try_every_source()
+
+
+def _warn_of_short_models(cfg: TrainConfig, tokenizer: TextTokenizer) -> None:
+    """Texts are cut where the model has no more positions, whatever the task's limit says."""
+    limit = tokenizer.max_positions
+    for task, spec in cfg.tasks.items():
+        lengths = (spec.max_query_tokens, spec.max_document_tokens)[task in RAW_TASKS :]
+        longest = max(lengths)
+        if limit is not None and longest > limit:
+            log.warning(
+                "tasks.%s: texts are cut at the model's %d tokens, not at %d", *(task, limit, longest)
+            )
 
 
 def _accelerator(wanted: str) -> str:

@@ -25,7 +25,7 @@ from codiemb.data.source import SourceFile
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
-from codiemb.losses import WeightedSum
+from codiemb.losses import InfoNCE, WeightedSum
 from codiemb.training.module import OptimizerFactory, ScheduleFactory
 from codiemb.training.schedule import learning_rate_schedule
 
@@ -70,6 +70,7 @@ def preflight(cfg: TrainConfig) -> Parts:
         optimizer=build_node("optimizer", cfg.optimizer, partial=True, given=frozenset({"params"})),
         schedule=_schedule(cfg),
     )
+    _check_negatives(cfg, parts.losses)
     check_strategy(cfg)
     for group in ("logger", "callbacks"):  # built with the trainer: some of them leave files
         for name, node in getattr(cfg, group).items():
@@ -144,6 +145,18 @@ def _check_next_token(task: str, model: ModelSpec) -> None:
             f"tasks.{task}.mask_share=null predicts every next token, which {attention} attention has seen "
             f"already: set tasks.{task}.mask_share=0.2, or model.attention=causal"
         )
+
+
+def _check_negatives(cfg: TrainConfig, losses: dict[str, WeightedSum]) -> None:
+    """InfoNCE out of batch tells a positive from the record's own negatives, so there must be some."""
+    for task, spec in cfg.tasks.items():
+        for name, term in losses[task].terms.items():
+            alone = any(isinstance(part, InfoNCE) and not part.in_batch for part in term.modules())
+            if alone and spec.num_negatives == 0:
+                raise UserError(
+                    f"losses.{task}.{name}.in_batch=false takes a record's own negatives only, and "
+                    f"tasks.{task}.num_negatives=0 takes none: there would be nothing to tell a positive from"
+                )
 
 
 def _check_chunks(cfg: TrainConfig) -> None:

@@ -1,11 +1,8 @@
 """The folders of converted files: each whole, counted and hashed, or taken for one that is not there."""
 
-import fcntl
 import json
 import os
-import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +11,11 @@ from typing import Any
 
 import xxhash
 
+from codiemb.atomic import scratch, sync, write_text
 from codiemb.data.formats import FileState
 
 FORMAT = 4  # raise it when the layout changes: old caches are then not looked at
 _SIDECAR = "whole.json"
-_LOCK = ".lock"
-_PARTIAL = "partial-"
 _UNLOCKED_SECONDS = 3_600  # after which a partial folder without lock (of older versions) is a dead one's
 _STEM_BYTES = 120  # of a file's name in its folder's: names have 255 bytes at most
 _CHUNK = 1 << 22
@@ -46,18 +42,14 @@ def write_sidecar(folder: Path, about: dict[str, Any]) -> None:
 
     `about` is what is known of them; its `hash` is that of the file they were made from.
     """
-    parts = {path.name: path for path in sorted(folder.iterdir()) if path.name not in (_LOCK, _SIDECAR)}
+    parts = {path.name: path for path in sorted(folder.iterdir()) if path.name != _SIDECAR}
     for path in parts.values():
-        _sync(path)
+        sync(path)
     sizes = {name: [path.stat().st_size, hash_file(path)] for name, path in parts.items()}
     body = json.dumps({"parts": sizes, "about": about}, ensure_ascii=False)
     # a file that holds its own hash: damage to the numbers is found as well
     text = json.dumps({"xxh3": xxhash.xxh3_128_hexdigest(body.encode()), "body": body}, ensure_ascii=False)
-    partial = folder / (_SIDECAR + ".partial")
-    partial.write_text(text + "\n", "utf-8")
-    _sync(partial)
-    os.replace(partial, folder / _SIDECAR)
-    _sync(folder)
+    write_text(folder / _SIDECAR, text + "\n")
 
 
 def read_sidecar(folder: Path) -> dict[str, Any] | None:
@@ -91,25 +83,17 @@ def damage(folder: Path) -> str | None:
 
 @contextmanager
 def partial_folder(cache: Path) -> Iterator[Path]:
-    """A folder to write in, locked while this process lives; it vanishes unless it was renamed.
-
-    The kernel drops the lock with the process, however that ends and whatever container it ran in: who can
-    take it may remove the folder. On a file system without locks (some NFS and Lustre mounts) nothing is
-    removed.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    _remove_dead(cache)
-    temporary, lock = _new_locked(cache)
-    try:
+    """A folder to write in (`scratch`); it vanishes unless it was renamed."""
+    with suppress(OSError):
+        for leftover in cache.glob("partial-*"):  # of older versions, which had no lock
+            if leftover.stat().st_mtime < time.time() - _UNLOCKED_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
+    with scratch(cache / "partial") as temporary:
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.close(lock)
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
     """Rename a sealed folder. A whole one of the same file that is there (another run's) stays."""
-    (temporary / _LOCK).unlink(missing_ok=True)
     try:
         os.rename(temporary, folder)
     except OSError:
@@ -117,59 +101,12 @@ def put_in_place(temporary: Path, folder: Path) -> None:
             raise
         if damage(folder) is None and _hash_of_source(folder) == _hash_of_source(temporary):
             return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as old:
-            os.rename(folder, Path(old) / "damaged")
+        with scratch(folder) as old:
+            os.rename(folder, old / "damaged")
             os.rename(temporary, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _hash_of_source(folder: Path) -> str | None:
     sidecar = read_sidecar(folder)
     return str(sidecar["about"]["hash"]) if sidecar else None
-
-
-def _new_locked(cache: Path) -> tuple[Path, int]:
-    while True:
-        temporary = cache / f"{_PARTIAL}{os.getpid()}-{secrets.token_hex(4)}"
-        temporary.mkdir()
-        lock = os.open(temporary / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        with suppress(OSError):  # no locks on this file system
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        if (temporary / _LOCK).exists():
-            return temporary, lock
-        os.close(lock)  # another run took it for a dead one before it was locked
-
-
-def _remove_dead(cache: Path) -> None:
-    """What killed runs left: folders whose lock nobody holds, old ones that have none."""
-    for folder in cache.glob(_PARTIAL + "*"):
-        try:
-            lock = os.open(folder / _LOCK, os.O_RDWR)
-        except FileNotFoundError:
-            with suppress(OSError):
-                if folder.stat().st_mtime < time.time() - _UNLOCKED_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
-            continue
-        except OSError:  # another user's
-            continue
-        try:
-            if _try_lock(lock):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held, or no locks on this file system
-        return False
-    return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

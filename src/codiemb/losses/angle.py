@@ -23,7 +23,7 @@ class AnglE(nn.Module):
         temperature: divides differences of angles.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: float | int = 1.0) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 

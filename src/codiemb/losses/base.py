@@ -3,7 +3,8 @@
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from numbers import Integral, Real
+from typing import NamedTuple, TypeGuard, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -53,26 +54,66 @@ def map_embeddings(batch: EmbeddedBatch, function: Callable[[Tensor], Tensor]) -
     )
 
 
-def require_positive(name: str, value: float | int) -> float | int:
-    """The value, or an error that names the argument."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite number above 0, got {value}")
-    return value
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether this is a finite number; True, NaN and "1" are none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
-def is_weight(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether this is an integer of at least 1; 1.0 is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def is_weight(value: object) -> TypeGuard[float]:
     """Whether a term can have this weight: a finite number, not negative."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return is_number(value) and float(value) >= 0
 
 
-def require_weights(weights: Mapping[str, float | int]) -> dict[str, float]:
-    """The weights, or an error that names the bad one; at least one must be above 0."""
+# What a constructor is given comes from a config, whatever its annotations say. Each of these returns the
+# value, or raises a ValueError that names the argument and the value.
+
+
+def require_positive(name: str, value: object) -> float:
+    """A finite number above 0."""
+    if is_number(value) and value > 0:
+        return float(value)
+    raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def require_count(name: str, value: object) -> int:
+    """An integer of at least 1."""
+    if is_count(value):
+        return int(value)
+    raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def require_flag(name: str, value: object) -> bool:
+    """True or False, and nothing that is merely taken for one."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"{name} must be true or false, got {value!r}")
+
+
+def require_loss(name: str, value: object) -> nn.Module:
+    """A module."""
+    if isinstance(value, nn.Module):
+        return value
+    raise ValueError(f"{name} must be a loss, a node with a _target_, got {value!r}")
+
+
+def require_weights(weights: Mapping[str, object]) -> dict[str, float]:
+    """Finite numbers, none negative, at least one above 0."""
     for name, weight in weights.items():
         if not is_weight(weight):
-            raise ValueError(f"the weight of {name} must be finite and not negative, got {weight}")
+            raise ValueError(f"the weight of {name} must be finite and not negative, got {weight!r}")
     if not any(weights.values()):
         raise ValueError(f"at least one term with a weight above 0 is needed, got {dict(weights)}")
-    return {name: float(weight) for name, weight in weights.items()}
+    return {name: float(weight) for name, weight in weights.items() if is_weight(weight)}
 
 
 def _at_least_fp32(embedding: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A sum of InfoNCE terms and its gradient, a chunk of rows at a time: memory chunk x K, never B x M."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,7 @@ class Direction(NamedTuple):
 
     blocks: list[Block]
     row_P: Int[Tensor, " P"]  # ascending
+    times_positive: int = 1  # how often a pair itself counts in its denominator
 
 
 class Pairs(NamedTuple):
@@ -50,12 +52,17 @@ class Margins(NamedTuple):
     percent: float | None
 
     def ceiling(self, similarity_p: Float[Tensor, " p"]) -> Float[Tensor, " p"] | None:
-        """The similarity above which a negative of each pair is masked."""
+        """The similarity above which a negative of each pair is masked.
+
+        A share of a negative similarity lies above it and would let nearer negatives pass than the positive
+        is: there the ceiling is as far below, (1 - percent) of the similarity's size.
+        """
         ceilings = []
         if self.absolute is not None:
             ceilings.append(similarity_p - self.absolute)
         if self.percent is not None:
-            ceilings.append(similarity_p * self.percent)
+            share_p, distance_p = similarity_p * self.percent, similarity_p * (2 - self.percent)
+            ceilings.append(torch.where(similarity_p < 0, distance_p, share_p))
         return torch.stack(ceilings).amin(dim=0) if ceilings else None
 
 
@@ -73,7 +80,8 @@ class Contrast(NamedTuple):
     """sum over pairs p of weight_p x mean over directions of softplus(log sum_k exp(s_k / t) - s_p / t),
 
     where k runs over the negatives in the row of p, s is the dot product and t the temperature: softplus of
-    that difference is -log of the positive's share of the softmax.
+    that difference is -log of the positive's share of the softmax. Where a positive counts n times in its
+    denominator, it is log n + softplus(difference - log n).
 
     Only `chunk_rows` rows of logits exist at a time. While a chunk's softmax is there, its gradient is added
     to one buffer per table, as fused linear cross-entropy kernels do; the backward pass scales the buffers by
@@ -140,16 +148,17 @@ class Contrast(NamedTuple):
         exp_cK = logit_cK.sub_(max_c[:, None]).exp_()
         sum_c = exp_cK.sum(dim=1)
         gap_p = (max_c + sum_c.log())[row_p] - similarity_p / self.temperature
+        bias = math.log(direction.times_positive)
         if gradients is not None:
             # d sum / d (temperature x gap), and of a row that of its pairs together
-            slope_p = weight_p * gap_p.sigmoid() / (self.temperature * len(self.directions))
+            slope_p = weight_p * (gap_p - bias).sigmoid() / (self.temperature * len(self.directions))
             slope_c = torch.zeros_like(sum_c).index_add_(0, row_p, slope_p)
             gradients["query"].index_add_(0, query_p, positive_pD * -slope_p[:, None])
             gradients["document"].index_add_(0, positive_p, query_pD * -slope_p[:, None])
             _add_gradients(direction.blocks, rows, exp_cK, (slope_c / sum_c)[:, None], tables, gradients)
         has_none_c = largest_bc[0] == _filler(largest_bc)
         hardest_c = (largest_bc[0] * self.temperature).masked_fill(has_none_c, -torch.inf)
-        seen.loss_P[pairs] = softplus(gap_p)
+        seen.loss_P[pairs] = softplus(gap_p - bias) + bias
         seen.similarity_P[pairs] = similarity_p
         seen.hardest_P[pairs] = hardest_c[row_p]
 

@@ -59,12 +59,15 @@ class Pearson(nn.Module):
     CoDiEmb, arXiv 2508.11442, whose code has no eps.
 
     Args:
-        eps: standard deviation up to which a list counts as constant.
+        eps: standard deviation up to which a list counts as constant; below 0.5, which no list of scores in
+            [0, 1] exceeds.
     """
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, eps: float | int = 1e-6) -> None:
         super().__init__()
         self.eps = require_positive("eps", eps)
+        if self.eps >= 0.5:
+            raise ValueError(f"eps must be below 0.5, or every list is constant, got {eps!r}")
 
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
@@ -91,7 +94,7 @@ class RankKL(nn.Module):
         temperature: divides ranks and similarities; a lower one looks at the top of the list.
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float | int = 0.05) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 
@@ -119,7 +122,7 @@ class ListNet(nn.Module):
         temperature: divides scores and similarities; a lower one looks at the top of the list.
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float | int = 0.05) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 
@@ -146,7 +149,7 @@ class CoSENT(nn.Module):
         temperature: divides differences of similarities.
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float | int = 0.05) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 

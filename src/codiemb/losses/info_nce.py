@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.distributed import gather_rows, sum_over_ranks, world_size
-from codiemb.losses.base import LossOutput, full_precision, require_positive
+from codiemb.losses.base import (
+    LossOutput,
+    full_precision,
+    is_number,
+    require_count,
+    require_flag,
+    require_positive,
+)
 from codiemb.losses.contrast import Contrast, Direction, Margins, Pairs, Seen
 from codiemb.losses.masks import Documents, Queries, rows_of_lower_ranks
 from codiemb.losses.rows import RowBuilder
@@ -49,14 +56,23 @@ class InfoNCE(nn.Module):
         mask_false_negatives: a text that the global batch itself calls a positive of the query (same content
             hash, under this query or under another query of the same text), or the query's own text, is no
             negative.
-        margin_absolute: a negative above s(q_i, d+_im) - margin_absolute is masked too.
+        margin_absolute: a negative above s(q_i, d+_im) - margin_absolute is masked too. Between -2 and 2, as
+            far as two similarities can be apart; below 0 negatives may be that much nearer than the positive.
         margin_percent: a negative above s(q_i, d+_im) * margin_percent is masked too (as in NV-Retriever,
-            arXiv 2407.15831).
+            arXiv 2407.15831: 0.95 is its 95 %). Above 0, at most 1. For a negative s, of which the paper says
+            nothing, the limit is as far below s: s - (1 - margin_percent) * |s|.
         in_batch: False leaves each query only its own hard negatives (classification labels, reranking
             lists). So does a batch that says so, whatever the options below: its source is one of those.
         symmetric: average with the direction from positives to all queries.
-        query_query: other queries join the denominators (with `document_document`: GTE, arXiv 2308.03281).
-        document_document: the positive's similarity to the row's negative documents joins the denominators.
+        query_query: s(q_i, q_j) of other queries joins the denominators.
+        document_document: s(d, d+_im) of the row's negatives d joins the denominators.
+        document_query: s(q_j, d+_im) of other queries joins the denominators.
+        positive_twice: the positive counts twice in its denominator; for GTE, beside `document_query`.
+
+    The last four together are GTE's improved contrastive loss (arXiv 2308.03281), whose sum over s(q_j, d_i)
+    does not leave out j = i: hence the second positive, without which the loss is lower by up to log 2.
+    Without hard negatives it equals the four directions of MultipleNegativesRankingLoss in one partition;
+    with them, that leaves the query's own ones out of the similarities between documents.
 
     With one positive, "aligned" and all options off this is the InfoNCE of DPR and SimCSE, and equals
     MultipleNegativesRankingLoss of sentence-transformers at scale 1 / temperature.
@@ -65,32 +81,45 @@ class InfoNCE(nn.Module):
 
     def __init__(
         self,
-        temperature: float = 0.02,
+        temperature: float | int = 0.02,
         other_positives: Literal["all", "aligned"] = "all",
         chunk_rows: int = 512,
         mask_false_negatives: bool = True,
-        margin_absolute: float | None = None,
-        margin_percent: float | None = None,
+        margin_absolute: float | int | None = None,
+        margin_percent: float | int | None = None,
         in_batch: bool = True,
         symmetric: bool = False,
         query_query: bool = False,
         document_document: bool = False,
+        document_query: bool = False,
+        positive_twice: bool = False,
     ) -> None:
         super().__init__()
         if other_positives not in ("all", "aligned"):
             raise ValueError(f'other_positives must be "all" or "aligned", got {other_positives!r}')
-        if not in_batch and (symmetric or query_query):
-            raise ValueError("symmetric and query_query compare with other queries: they need in_batch=True")
         self.temperature = require_positive("temperature", temperature)
         self.aligned = other_positives == "aligned"
-        self.chunk_rows = int(require_positive("chunk_rows", chunk_rows))
-        self.mask_false_negatives = mask_false_negatives
-        self.margin_absolute = margin_absolute
-        self.margin_percent = margin_percent
-        self.in_batch = in_batch
-        self.symmetric = symmetric
-        self.query_query = query_query
-        self.document_document = document_document
+        self.chunk_rows = require_count("chunk_rows", chunk_rows)
+        self.mask_false_negatives = require_flag("mask_false_negatives", mask_false_negatives)
+        self.margins = Margins(_absolute(margin_absolute), _percent(margin_percent))
+        self.in_batch = require_flag("in_batch", in_batch)
+        self.symmetric = require_flag("symmetric", symmetric)
+        self.query_query = require_flag("query_query", query_query)
+        self.document_document = require_flag("document_document", document_document)
+        self.document_query = require_flag("document_query", document_query)
+        self.positive_twice = require_flag("positive_twice", positive_twice)
+        if self._meets_queries and not in_batch:
+            raise ValueError(
+                "symmetric, query_query and document_query meet other queries: they need in_batch=True"
+            )
+        if positive_twice and not document_query:
+            raise ValueError(
+                "positive_twice belongs to the sum over s(q_j, d_i): it needs document_query=True"
+            )
+
+    @property
+    def _meets_queries(self) -> bool:
+        return self.symmetric or self.query_query or self.document_query
 
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
@@ -115,7 +144,7 @@ class InfoNCE(nn.Module):
             positive_text_E2 = documents.positive_texts()
         else:
             positive_text_E2 = gather_rows(documents.positive_texts())
-        if in_batch and (self.symmetric or self.query_query):
+        if in_batch and self._meets_queries:
             queries = queries.gathered()
         positive_P = batch.groups.is_positive_N.nonzero().squeeze(1)
         pairs = Pairs(
@@ -123,7 +152,6 @@ class InfoNCE(nn.Module):
             positive_P=positive_P + rows_of_lower_ranks(documents.owner_M),
             weight_P=weight_N[positive_P],
         )
-        margins = Margins(self.margin_absolute, self.margin_percent)
         rows = RowBuilder(
             documents,
             queries,
@@ -135,19 +163,34 @@ class InfoNCE(nn.Module):
             mask_false_negatives=self.mask_false_negatives,
         )
         directions = self._directions(rows)
-        contrast = Contrast(pairs, directions, self.temperature, margins, self.chunk_rows)
+        contrast = Contrast(pairs, directions, self.temperature, self.margins, self.chunk_rows)
         value, seen = contrast.sum({"query": queries.embedding_QD, "document": documents.embedding_MD})
         return PairLosses(value, seen.loss_P, batch.groups.owner_N[positive_P], _logs(seen))
 
     def _directions(self, rows: RowBuilder) -> list[Direction]:
         # one row a query serves all its positives, unless a pair has something of its own in the denominator
-        has_margin = self.margin_absolute is not None or self.margin_percent is not None
+        has_margin = self.margins != Margins(None, None)
+        document_query = self.document_query and rows.in_batch
         forward = rows.forward(
-            per_pair=self.aligned or self.document_document or has_margin,
+            per_pair=self.aligned or self.document_document or document_query or has_margin,
             query_query=self.query_query and rows.in_batch,
             document_document=self.document_document,
+            document_query=document_query,
+            times_positive=2 if self.positive_twice and rows.in_batch else 1,
         )
         return [forward, rows.backward()] if self.symmetric and rows.in_batch else [forward]
+
+
+def _absolute(value: object) -> float | None:
+    if value is None or (is_number(value) and -2 < value < 2):
+        return None if value is None else float(value)
+    raise ValueError(f"margin_absolute must be a difference of similarities, between -2 and 2, got {value!r}")
+
+
+def _percent(value: object) -> float | None:
+    if value is None or (is_number(value) and 0 < value <= 1):
+        return None if value is None else float(value)
+    raise ValueError(f"margin_percent must be a share above 0 and at most 1 (0.95 is 95 %), got {value!r}")
 
 
 def _logs(seen: Seen) -> dict[str, Tensor]:

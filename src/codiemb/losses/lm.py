@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from codiemb.batch import TokenStates
 from codiemb.distributed import sum_over_ranks, world_size
-from codiemb.losses.base import LossOutput, require_positive
+from codiemb.losses.base import LossOutput, require_count
 
 
 class TokenPrediction(nn.Module):
@@ -32,7 +32,7 @@ class TokenPrediction(nn.Module):
 
     def __init__(self, chunk_rows: int = 512) -> None:
         super().__init__()
-        self.chunk_rows = int(require_positive("chunk_rows", chunk_rows))
+        self.chunk_rows = require_count("chunk_rows", chunk_rows)
 
     def forward(self, batch: TokenStates) -> LossOutput:
         """The loss of this rank's predicted tokens, with perplexity and accuracy over all ranks."""

@@ -5,7 +5,7 @@ from torch import nn
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.distributed import sum_over_ranks, world_size
-from codiemb.losses.base import LossOutput, full_precision
+from codiemb.losses.base import LossOutput, full_precision, is_number
 from codiemb.losses.info_nce import InfoNCE
 
 
@@ -24,21 +24,23 @@ class MidLayerInfoNCE(nn.Module):
 
     Args:
         temperature: divides similarities.
-        min_score: pairs of this score or above are anchors.
+        min_score: pairs of this score or above are anchors; in [0, 1], as scores are.
         mask_false_negatives: as in InfoNCE: what the batch itself calls a positive of a query is no negative.
         chunk_rows: rows of logits held at once; memory is chunk_rows x M.
     """
 
     def __init__(
         self,
-        temperature: float = 0.02,
-        min_score: float = 1.0,
+        temperature: float | int = 0.02,
+        min_score: float | int = 1.0,
         mask_false_negatives: bool = True,
         chunk_rows: int = 512,
     ) -> None:
         super().__init__()
         self.info_nce = InfoNCE(temperature, chunk_rows=chunk_rows, mask_false_negatives=mask_false_negatives)
-        self.min_score = min_score
+        if not (is_number(min_score) and 0 <= min_score <= 1):
+            raise ValueError(f"min_score must be in 0..1, as scores are, got {min_score!r}")
+        self.min_score = float(min_score)
 
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:

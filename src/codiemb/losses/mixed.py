@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from codiemb.batch import EmbeddedBatch
 from codiemb.distributed import sum_over_ranks
-from codiemb.losses.base import LossOutput
+from codiemb.losses.base import LossOutput, require_loss
 
 
 class Graded(nn.Module):
@@ -20,7 +20,7 @@ class Graded(nn.Module):
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss = require_loss("loss", loss)
 
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The loss of the graded queries."""
@@ -36,7 +36,7 @@ class Ungraded(nn.Module):
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss = require_loss("loss", loss)
 
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The loss of the ungraded queries."""

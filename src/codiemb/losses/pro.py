@@ -28,7 +28,7 @@ class PRO(nn.Module):
         temperature: T; divides similarities times gaps of scores.
     """
 
-    def __init__(self, temperature: float = 0.05) -> None:
+    def __init__(self, temperature: float | int = 0.05) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
 

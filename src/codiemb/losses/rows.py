@@ -42,7 +42,13 @@ class RowBuilder:
         self.known = KnownPairs(left_E, right_E, num_texts)
 
     def forward(
-        self, *, per_pair: bool, query_query: bool = False, document_document: bool = False
+        self,
+        *,
+        per_pair: bool,
+        query_query: bool = False,
+        document_document: bool = False,
+        document_query: bool = False,
+        times_positive: int = 1,
     ) -> Direction:
         """Queries against documents; one row a pair or, where its positives can share it, one a query."""
         query_R, row_P = self.query_P, torch.arange(len(self.query_P), device=self.query_P.device)
@@ -62,17 +68,21 @@ class RowBuilder:
             blocks.append(Block("query", query_R, "query", queries_of))
         if document_document:
             blocks.append(Block("document", self.positive_P, "document", documents_of))
-        return Direction(blocks, row_P)
+        if document_query:
+            blocks.append(self._positives_and_queries())
+        return Direction(blocks, row_P, times_positive)
 
     def backward(self) -> Direction:
         """Positives against the queries of all ranks; one row a pair."""
+        row_P = torch.arange(len(self.query_P), device=self.query_P.device)
+        return Direction([self._positives_and_queries()], row_P)
 
+    def _positives_and_queries(self) -> Block:
         def queries_of(rows: slice) -> NotNegatives:
             text_c = self.text_M[self.positive_P[rows]]
             return self._queries(self.query_P[rows], self.known.turned(), text_c)
 
-        row_P = torch.arange(len(self.query_P), device=self.query_P.device)
-        return Direction([Block("document", self.positive_P, "query", queries_of)], row_P)
+        return Block("document", self.positive_P, "query", queries_of)
 
     def _documents(self, query_c: Int[Tensor, " c"], ordinal_c: Int[Tensor, " c"] | None) -> NotNegatives:
         documents = self.documents

@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from codiemb.batch import EmbeddedBatch, TokenStates
-from codiemb.losses.base import LossOutput, full_precision, map_embeddings, require_weights
+from codiemb.losses.base import (
+    LossOutput,
+    full_precision,
+    is_count,
+    map_embeddings,
+    require_loss,
+    require_weights,
+)
 
 
 class WeightedSum(nn.Module):
@@ -44,14 +51,16 @@ class Matryoshka(nn.Module):
         self, loss: nn.Module, dims: Sequence[int], weights: Sequence[float | int] | None = None
     ) -> None:
         super().__init__()
-        if len(set(dims)) != len(dims) or any(dim < 1 for dim in dims):
-            raise ValueError(f"dims must be different integers of at least 1, got {list(dims)}")
-        if weights is not None and len(weights) != len(dims):
-            raise ValueError(f"{len(dims)} dims need {len(dims)} weights, got {len(weights)}")
+        if not _is_list(dims) or not dims or not all(map(is_count, dims)) or len({*dims}) != len(dims):
+            raise ValueError(f"dims must be a list of different integers of at least 1, got {dims!r}")
         weights = [1.0] * len(dims) if weights is None else weights
+        if not _is_list(weights) or len(weights) != len(dims):
+            raise ValueError(
+                f"weights must be a list of {len(dims)}, one for each of the dims, got {weights!r}"
+            )
         named = require_weights({f"dim_{d}": w for d, w in zip(dims, weights, strict=True)})
-        self.loss = loss
-        self.dims = tuple(dims)
+        self.loss = require_loss("loss", loss)
+        self.dims = tuple(map(int, dims))
         self.weights = tuple(named.values())
 
     def check_width(self, width: int) -> None:
@@ -69,6 +78,10 @@ class Matryoshka(nn.Module):
                 for dim, weight in zip(self.dims, self.weights, strict=True)
             }
         )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _truncated(batch: EmbeddedBatch, dim: int) -> EmbeddedBatch:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import xxhash
 
+from codiemb.atomic import sync, write_text
+
 log = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
@@ -43,13 +45,13 @@ def commit(partial: Path, step: int) -> Saved:
     """
     saved = Saved(checkpoint_path(partial.parent, step), step)
     for file in _files(partial):
-        _flush(file)
+        sync(file)
     record = {"step": step, **_identity(partial)}
     discard(saved)  # of an earlier attempt at this step, damaged since
     os.replace(partial, saved.path)
-    _write_record(_record_path(saved), record)
+    write_text(_record_path(saved), json.dumps(record) + "\n")
     _link(saved)
-    _flush(partial.parent)
+    sync(partial.parent)
     return saved
 
 
@@ -156,24 +158,8 @@ def _record_path(saved: Saved) -> Path:
     return saved.path.with_suffix(".json")
 
 
-def _write_record(path: Path, record: dict[str, str | int]) -> None:
-    partial = path.with_name(path.name + PARTIAL)
-    partial.write_text(json.dumps(record) + "\n", "utf-8")
-    _flush(partial)
-    os.replace(partial, path)
-
-
 def _link(saved: Saved) -> None:
     partial = saved.path.with_name(_LATEST + PARTIAL)
     partial.unlink(missing_ok=True)
     partial.symlink_to(saved.path.name)
     os.replace(partial, saved.path.with_name(_LATEST))
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself: a rename must not get there before the bytes."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

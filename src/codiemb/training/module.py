@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
-from codiemb.batch import AnyBatch, Batch, EmbeddedBatch, LanguageBatch, TokenStates
+from codiemb.batch import AnyBatch, EmbeddedBatch, LanguageBatch, TokenStates
 from codiemb.data.permutation import Stream, mix
 from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.head import LanguageHead
 from codiemb.losses import LossOutput
 from codiemb.training.datamodule import EmbeddingDataModule
 from codiemb.training.due import is_logged
+from codiemb.training.means import Means
 from codiemb.training.sharding import shard
 
 # from the parameters, or from groups of them with settings of their own
@@ -28,6 +29,10 @@ ScheduleFactory = Callable[[Optimizer, int], LRScheduler]  # (optimizer, optimiz
 
 class EmbeddingModule(pl.LightningModule):
     """Wraps an encoder with one loss per task; the batch's task picks the loss.
+
+    A line of the loggers has, as `train/loss/<task>` and `train/loss/<task>/<term>`, means over the
+    micro-batches of that task, on all ranks, since the line before it; each micro-batch counts once, whatever
+    its size. So does a term that a micro-batch has not (`Graded`), over those that have it.
 
     Args:
         encoder: what is trained.
@@ -58,6 +63,7 @@ class EmbeddingModule(pl.LightningModule):
         self._schedule = schedule
         self._seed = seed
         self._head_learning_rate = head_learning_rate
+        self.means = Means()  # what callbacks add here stands in the lines, too
 
     @override
     def configure_model(self) -> None:
@@ -91,8 +97,29 @@ class EmbeddingModule(pl.LightningModule):
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch; the gather over ranks happens inside the loss."""
         output: LossOutput = self.losses[batch.task](self.encoded(batch))
-        self._log_loss(batch, output)
+        name = f"train/loss/{batch.task}"
+        self.means.add(name, output.value)
+        for term, value in output.logs.items():
+            self.means.add(f"{name}/{term}", value)
         return output.value
+
+    @override
+    def on_train_batch_end(self, outputs: object, batch: AnyBatch, batch_idx: int) -> None:
+        """Called after all callbacks, and before Lightning writes the line: hand the means to it."""
+        steps, part = divmod(batch_idx + 1, self.trainer.accumulate_grad_batches)
+        if part == 0 and (is_logged(self.trainer, steps) or self.trainer.should_stop):
+            for name, mean in self.means.take(self.device).items():
+                self.log(name, mean, prog_bar=name.removeprefix("train/loss/") in self.losses, batch_size=1)
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """On all ranks; the means of the line to come are part of it."""
+        checkpoint["means"] = self.means.state_dict(self.device)
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "means" in checkpoint:
+            self.means.load_state_dict(checkpoint["means"])
 
     def encoded(self, batch: AnyBatch) -> EmbeddedBatch | TokenStates:
         """What the batch's loss sees: embeddings of texts, or states of tokens."""
@@ -100,17 +127,6 @@ class EmbeddingModule(pl.LightningModule):
             assert self.head is not None, "a language-model batch needs a head"
             return self.head(self.encoder, batch)
         return self.encoder.embed(batch)
-
-    def _log_loss(self, batch: AnyBatch, output: LossOutput) -> None:
-        """`train/loss/<task>` and `train/loss/<task>/<term>`, averaged over ranks."""
-        size = len(batch.texts.sequence_lengths)
-        if isinstance(batch, Batch):
-            size = len(batch.query_sequence_B)
-        sync = self.trainer.world_size > 1
-        name = f"train/loss/{batch.task}"
-        self.log(name, output.value.detach(), prog_bar=True, batch_size=size, sync_dist=sync)
-        for term, value in output.logs.items():
-            self.log(f"{name}/{term}", value, batch_size=size, sync_dist=sync)
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
