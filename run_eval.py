@@ -1,5 +1,12 @@
 """Evaluate an export, a Hugging Face or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
 
+from codiemb.config.command_line import check_command_line
+from codiemb.config.home import find_home
+
+if __name__ == "__main__":
+    check_command_line(__file__, "eval")  # a typo need not wait for the imports
+    find_home()  # that some of them look for
+
 import logging
 import time
 from pathlib import Path
@@ -12,6 +19,7 @@ from codiemb.config import run_folder
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import register
+from codiemb.config.script import run_script
 from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save, untrained
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_eval
@@ -49,4 +57,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,5 +1,12 @@
 """Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
 
+from codiemb.config.command_line import check_command_line
+from codiemb.config.home import find_home
+
+if __name__ == "__main__":
+    check_command_line(__file__, "train")  # a typo need not wait for the imports
+    find_home()  # that some of them look for
+
 import logging
 import time
 from pathlib import Path
@@ -12,12 +19,13 @@ from omegaconf import DictConfig
 from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
-from codiemb.config.loggers import log_config
+from codiemb.config.loggers import open_loggers
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
+from codiemb.config.script import run_script
 from codiemb.config.task import (
     UNTRAINED_FILE,
     Evaluations,
@@ -77,7 +85,7 @@ def train(
     log.info("%s", encoder.describe())
     before = None
     if main_process:
-        log_config(trainer, cfg)
+        open_loggers(trainer, config)
         if evaluations.task is not None and cfg.evaluate.before:
             before = evaluate_before(
                 evaluations.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info
@@ -129,4 +137,4 @@ def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | N
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from codiemb.atomic import sync
 from codiemb.json_files import read_jsonl
 
 Rows = list[dict[str, Any]]
@@ -45,6 +46,8 @@ def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
     for name, rows in written.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (partial / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    for path in [*partial.iterdir(), partial]:
+        sync(path)
     try:
         partial.rename(folder)
     except OSError:

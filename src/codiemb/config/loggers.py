@@ -1,37 +1,97 @@
-"""The `logger` group: built without ever asking a fresh machine for a key."""
+"""The `logger` group: no fresh machine is asked for a key, and a logger that cannot be had ends no run."""
 
+import logging
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import Logger
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from codiemb.config.nodes import build_node
-from codiemb.config.schema import TrainConfig
+from codiemb.config.secrets import recorded
+
+log = logging.getLogger("codiemb")
+_WANDB_PATIENCE = 20  # seconds; W&B itself waits 90 for a server out of reach, and answers within 3
 
 
 def build_loggers(loggers: dict[str, Any]) -> list[Logger]:
-    """All of the group that are not switched off.
+    """All of the group that are not switched off; one that cannot be had (no package) is a warning.
 
     Raises:
         UserError: as `build_node`.
     """
     _use_offline_wandb()
-    return [build_node(f"logger.{name}", node) for name, node in loggers.items() if node]
+    built = []
+    for name, node in loggers.items():
+        if not node:
+            continue
+        try:
+            built.append(build_node(f"logger.{name}", node))
+        except InstantiationException as error:  # not of a value in the node: that is a UserError
+            _warn_without(f"logger.{name}", error.__cause__ or error)
+    return built
 
 
-def log_config(trainer: pl.Trainer, cfg: TrainConfig) -> None:
-    """The resolved config to every logger: searchable columns in W&B, hparams.yaml beside metrics.csv."""
-    for logger in trainer.loggers:
-        logger.log_hyperparams(asdict(cfg))
+def open_loggers(trainer: pl.Trainer, cfg: DictConfig) -> None:
+    """Start every logger with the config: searchable columns in W&B, hparams.yaml beside metrics.csv.
+
+    W&B out of reach is taken offline; another that fails is left out. Call it on the main process.
+    """
+    hyperparameters = recorded(cfg)
+    trainer.loggers = [logger for logger in trainer.loggers if _opens(logger, hyperparameters)]
+    if not trainer.loggers:  # Lightning's monitor refuses to run for nobody
+        callbacks: list[pl.Callback] = cast(Any, trainer).callbacks
+        callbacks[:] = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+
+
+def _opens(logger: Logger, hyperparameters: dict[str, Any]) -> bool:
+    try:
+        logger.log_hyperparams(hyperparameters)
+    except Exception as error:  # a server's client may raise anything
+        if isinstance(logger, WandbLogger) and os.environ.get("WANDB_MODE") != "offline":
+            _take_offline(logger, error)
+            return _opens(logger, hyperparameters)
+        _warn_without(type(logger).__name__, error)
+        return False
+    return True
+
+
+def _take_offline(logger: WandbLogger, error: Exception) -> None:
+    import wandb  # half a second, and only where it is used
+
+    log.warning(
+        "W&B cannot be had (%s): it goes offline, and `wandb sync %s` uploads later",
+        _first_line(error),
+        Path(logger.save_dir or ".") / "wandb" / "offline-run-*",
+    )
+    wandb.teardown()  # it reads its environment once
+    os.environ["WANDB_MODE"] = "offline"
+
+
+def _warn_without(name: str, error: BaseException) -> None:
+    log.warning("going on without %s, which cannot be had: %s", name, _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _use_offline_wandb() -> None:
     """W&B never asks a fresh machine for a key: offline unless the user has one or says otherwise."""
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    logged_in = "WANDB_API_KEY" in os.environ or (netrc.is_file() and "wandb" in netrc.read_text("utf-8"))
-    if not logged_in:
+    if not os.environ.get("WANDB_API_KEY") and not _in_netrc():  # an empty key is none
         os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_INIT_TIMEOUT", str(_WANDB_PATIENCE))
+
+
+def _in_netrc() -> bool:
+    """Whether `wandb login` was here; without a home it was not (`Path.expanduser` would raise)."""
+    netrc = Path(os.path.expanduser(os.environ.get("NETRC") or "~/.netrc"))
+    try:
+        return "wandb" in netrc.read_text("utf-8", errors="replace")
+    except OSError:
+        return False

@@ -5,8 +5,11 @@ from pathlib import Path
 from statistics import fmean
 
 from codiemb.atomic import write_text
+from codiemb.errors import UserError
+from codiemb.json_files import read_json
 
 RESULT_FILE = "result.json"
+_HINT = "put a copy back, or remove it and resume=true goes on from the last checkpoint"
 
 
 def write_result(run_dir: Path, scores: dict[str, float], seconds: float) -> None:
@@ -21,10 +24,15 @@ def has_result(run_dir: Path) -> bool:
 
 
 def read_scores(run_dir: Path) -> dict[str, float]:
-    """By task, in 0..1; empty for a run that has not finished, or without an evaluation."""
-    if not has_result(run_dir):
-        return {}
-    scores: dict[str, float] = json.loads((run_dir / RESULT_FILE).read_text("utf-8"))["scores"]
+    """By task, in 0..1; empty for a run that has not finished, or without an evaluation.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    result = read_json(run_dir / RESULT_FILE, {}, _HINT)
+    if result and not isinstance(result.get("scores"), dict):
+        raise UserError(f"{run_dir / RESULT_FILE} has no scores; {_HINT}")
+    scores: dict[str, float] = result.get("scores", {})
     return scores
 
 

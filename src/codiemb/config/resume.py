@@ -1,6 +1,5 @@
 """`resume=true`: which run, from which checkpoint, and whether the configuration is still the run's."""
 
-import json
 import logging
 import os
 import re
@@ -15,12 +14,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from codiemb.config.nodes import target_of
 from codiemb.config.ranks import in_sweep
 from codiemb.config.result import has_result
 from codiemb.config.run_lock import new_folder
+from codiemb.config.secrets import recorded, with_environment
 from codiemb.errors import UserError
+from codiemb.json_files import read_json
 from codiemb.training.checkpoint_files import Saved, committed, last_good
 from codiemb.training.strategies import Kind, kind_of
 
@@ -41,6 +44,7 @@ _MAY_CHANGE = (
     "data.prefetch",
     "trainer",
 )
+ENVIRONMENT_HINT = "put a copy back, or remove it: only the record of earlier starts is lost"
 _MUST_STAY = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm")
 
 
@@ -128,25 +132,51 @@ def override(key: str, value: str) -> str:
 
 
 def _check_same_run(cfg: DictConfig, run_dir: Path) -> None:
-    file = run_dir / "config.yaml"
-    if not file.is_file():
+    asked = read_json(run_dir / "environment.json", {}, ENVIRONMENT_HINT).get("command", "unknown")
+    saved = _saved_config(cfg, run_dir)
+    if saved is None:
         return
-    then_values, now_values = dict(_flat(OmegaConf.load(file))), dict(_flat(cfg))
+    then_values, now_values = dict(_flat(saved)), dict(_flat(recorded(cfg)))
     lines = []
     for key in sorted(filter(_matters, then_values.keys() | now_values.keys())):
         then, now = then_values.get(key, _default(cfg, key)), now_values.get(key)
-        if then != now:
+        if then != now and with_environment(then) != with_environment(now):
             before, after = ("(not set)" if value is None else value for value in (then, now))
             lines.append(f"  {key}: {before} then, {after} now")
     if lines:
-        environment = run_dir / "environment.json"
-        asked = "unknown"
-        if environment.is_file():
-            asked = json.loads(environment.read_text("utf-8"))["command"]
         raise UserError(
             f"{run_dir} was started with another configuration:\n" + "\n".join(lines) + "\n"
             f"Repeat its overrides (its command was: {asked}), or start a new run without resume=true"
         )
+
+
+def _saved_config(cfg: DictConfig, run_dir: Path) -> dict[str, Any] | None:
+    """The run's config.yaml, with the names of what came from the environment; None if it has none.
+
+    Raises:
+        UserError: it is damaged, or ends before its last key.
+    """
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        return None
+    try:
+        saved = OmegaConf.to_container(OmegaConf.load(file))
+        problem = "not a mapping" if not isinstance(saved, dict) else _cut(saved, cfg)
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        saved, problem = {}, " ".join(str(error).split())
+    if problem:
+        raise UserError(
+            f"{file}: damaged ({problem}): put a copy back, or remove it, and nothing checks that this is "
+            "still the run's configuration"
+        )
+    return cast(dict[str, Any], saved)
+
+
+def _cut(saved: Mapping[Any, object], cfg: DictConfig) -> str:
+    """What a file lacks that was cut between two lines: the last keys. (Older versions lack others.)"""
+    keys = [str(key) for key in cfg]
+    missing = [key for key in keys if key not in saved]
+    return f"it ends before {missing[0]}" if missing and keys[-len(missing) :] == missing else ""
 
 
 def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
@@ -155,16 +185,14 @@ def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
     But FSDP2 counts frozen weights, too, when it numbers the optimizer's state. How long ranks wait for each
     other may change.
     """
-    file = run_dir / "config.yaml"
-    if not file.is_file():
+    saved = _saved_config(cfg, run_dir)
+    if saved is None:
         return
-    saved = OmegaConf.load(file)
-    then, now = (
-        {key: value for key, value in _flat(config.strategy) if key != "timeout"} for config in (saved, cfg)
-    )
+    nodes = [config["strategy"] for config in (saved, recorded(cfg))]
+    then, now = ({key: value for key, value in _flat(node) if key != "timeout"} for node in nodes)
     sharded = start.path.is_dir() or kind_of(target_of(cfg.strategy)) is Kind.DEEPSPEED
     frozen = cfg.model.lora.r > 0 or cfg.encoder.train_only is not None
-    kinds = [kind_of(target_of(config.strategy)) for config in (saved, cfg)]
+    kinds = [kind_of(target_of(node)) for node in nodes]
     numbers_differ = frozen and kinds[0] is not kinds[1] and Kind.FSDP in kinds
     if then != now and (sharded or numbers_differ):
         raise UserError(
@@ -190,9 +218,8 @@ def _is_under(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(root + ".") for root in roots)
 
 
-def _flat(cfg: Any, prefix: str = "") -> Iterator[tuple[str, object]]:  # noqa: ANN401  any container
+def _flat(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Dotted keys and values; empty mappings and lists are values."""
-    node = OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
     if not isinstance(node, Mapping) or not node:
         yield prefix.removesuffix("."), node
         return

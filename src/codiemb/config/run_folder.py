@@ -1,5 +1,6 @@
-"""What every run leaves in its folder: the resolved config, the commit, the versions, and its result."""
+"""What every run leaves in its folder: the config, the commit, the versions, and its result."""
 
+import errno
 import functools
 import json
 import os
@@ -16,12 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from codiemb.atomic import write_text
 from codiemb.config import resume
+from codiemb.config.out_of_memory import advice
 from codiemb.config.ranks import in_sweep, is_main_process, rank_name
 from codiemb.config.result import RESULT_FILE
+from codiemb.config.secrets import masked, recorded
 from codiemb.errors import UserError
+from codiemb.json_files import read_json
 from codiemb.training.checkpoint_files import FULL, describe_disk_error
 from codiemb.training.signals import INTERRUPTED, Stopped, last_words
 
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PACKAGES = (
     "codiemb",
     "torch",
@@ -37,7 +42,7 @@ _PACKAGES = (
 
 
 def record_run(cfg: DictConfig, run_dir: Path) -> None:
-    """Write config.yaml (resolved) and environment.json; a dirty work tree is recorded as such.
+    """Write config.yaml (as `recorded`) and environment.json; a dirty work tree is recorded as such.
 
     A resumed run's earlier environments stay, under `earlier`, oldest first. A new one takes nothing that
     another run may have left here for its own.
@@ -46,9 +51,9 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
         for leftover in ("evaluation/before.json", RESULT_FILE):
             (run_dir / leftover).unlink(missing_ok=True)
     file = run_dir / "environment.json"
-    before = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    before = read_json(file, {}, resume.ENVIRONMENT_HINT)
     earlier = [*before.pop("earlier", []), before] if before else []
-    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(recorded(cfg))))
     environment = {
         "command": shlex.join(sys.argv),
         "git_commit": _git("rev-parse", "HEAD"),
@@ -76,7 +81,9 @@ def link_latest(export: Path, run_dir: Path) -> None:
 def user_errors_without_traceback(
     main: Callable[[DictConfig], float | None],
 ) -> Callable[[DictConfig], float | None]:
-    """Print a UserError or a full disk as one message and exit with 2; anything else keeps its traceback.
+    """Print what the user can mend as one message and exit with 2; anything else keeps its traceback.
+
+    That is a UserError, a full or forbidden disk, and memory that is not enough.
 
     A run that was stopped on request says how to continue it.
     In a sweep the other jobs go on, whatever the error; its table shows the gap, and SweepTable sets the
@@ -117,10 +124,16 @@ def user_errors_without_traceback(
 def _for_users(error: Exception, cfg: DictConfig) -> str | None:
     """The message of an error that the user can mend; None for any other."""
     if isinstance(error, UserError):
-        return str(error)
+        return masked(str(error), cfg)
     if isinstance(error, OSError) and error.errno in FULL:
         return describe_disk_error(error, Path(str(error.filename or cfg.run_dir)))
-    return None
+    if isinstance(error, OSError) and error.errno in REFUSED and error.filename:
+        return f"{error.filename}: {error.strerror}; " + (
+            "another folder is chosen by hydra.run.dir=FOLDER"
+            if Path(str(error.filename)).absolute().is_relative_to(Path(cfg.run_dir).absolute())
+            else "its rights do not allow what the run needs"
+        )
+    return advice(error, training="encoder" in cfg)
 
 
 def _git(*arguments: str) -> str | None:

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from codiemb.config.nodes import check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
+from codiemb.config.script import explain
 from codiemb.data.source import SourceFile
 from codiemb.errors import UserError
 
@@ -18,9 +19,12 @@ def typed(cfg: DictConfig) -> RunConfig:
     """The composed config as the plain dataclasses and containers that the rest of the code reads.
 
     Raises:
-        UserError: a key that the schema does not know.
+        UserError: a key that the schema does not know, or a value that cannot be had.
     """
-    plain = cast(RunConfig, OmegaConf.to_object(cfg))
+    try:
+        plain = cast(RunConfig, OmegaConf.to_object(cfg))
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
     check_fields("", plain)
     return plain
 

@@ -46,13 +46,17 @@ def read_run(folder: Path) -> Run:
     config_file = folder / "config.yaml"
     if not config_file.is_file():
         raise UserError(f"{folder} is no run folder: it has no config.yaml; give outputs/STAGE/TIME")
-    text = config_file.read_text("utf-8")
+    try:
+        text = config_file.read_text("utf-8")
+        config = yaml.safe_load(text) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{config_file}: damaged ({error}); put a copy back") from error
     curves, num_left_out = _curves(folder / "metrics.jsonl")
     result = _json(folder / "result.json")
     return Run(
         folder=folder,
         config_text=text,
-        config=yaml.safe_load(text) or {},
+        config=config,
         environment=_json(folder / "environment.json"),
         curves=curves,
         num_left_out=num_left_out,
@@ -101,8 +105,11 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except json.JSONDecodeError as error:
+        value = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:  # not JSON, or not UTF-8
         raise UserError(
-            f"{path}: not valid JSON ({error.msg}); it was cut off; remove it to see the rest of the run"
+            f"{path}: not valid JSON ({error}); it was cut off; remove it to see the rest of the run"
         ) from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object; remove it to see the rest of the run")
+    return value

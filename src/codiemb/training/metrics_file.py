@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from typing_extensions import override
 
+from codiemb.atomic import sync
 from codiemb.errors import UserError
 from codiemb.json_files import numbered_lines
 
@@ -20,17 +21,19 @@ def keep_lines(path: Path, *, before: int, size: int = 0) -> None:
     """Keep the lines of the steps before `before`, and all in the first `size` bytes; no half-written one.
 
     Raises:
-        UserError: a whole line that must be looked at is no JSON object with a step.
+        UserError: a whole line is no JSON object with a step.
     """
     if not path.is_file():
         return
     kept, end = [], 0
     for number, line in numbered_lines(path):
         end += len(line)
-        if end <= size or (line.endswith(b"\n") and _step(line, f"{path}:{number}") < before):
+        # each is looked at, also where all stay: the report at the end would stop at a damaged one
+        if line.endswith(b"\n") and (_step(line, f"{path}:{number}") < before or end <= size):
             kept.append(line)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(b"".join(kept))
+    sync(partial)
     os.replace(partial, path)
 
 

@@ -1,0 +1,139 @@
+"""What the command line gets wrong, told before torch is imported: in a second, with near names.
+
+Hydra composes the config only once its schema is there, and that takes the imports of a run: 8 seconds of a
+core, and 3 more with mteb. This knows the folders of conf/, the keys and the names of the tasks; values are
+Hydra's to judge (`script`).
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.errors import HydraException
+
+from codiemb.config.deep_keys import check_deep_keys
+from codiemb.config.known_keys import ROOT_KEYS
+from codiemb.config.near import near
+from codiemb.config.ranks import is_main_process
+from codiemb.config.task_names import BUILTIN, BY_SET
+from codiemb.errors import UserError
+
+_OTHER_CONFIGS = ("--config", "-cd", "-cn", "-cp", "--help", "-h", "--hydra-help")
+
+
+class Script(NamedTuple):
+    """What a script takes."""
+
+    conf: Path  # the folder of its configs
+    root: str  # its config: train or eval
+
+
+def check_command_line(script: str, root: str) -> None:
+    """End this process with one message if an argument cannot be meant; `script` is the file that runs."""
+    try:
+        check(Script(Path(script).with_name("conf"), root), sys.argv[1:])
+    except UserError as error:
+        refuse(str(error))
+
+
+def refuse(message: str) -> None:
+    """Say it once, not on every rank, and exit with 2."""
+    if is_main_process():
+        sys.stderr.write(f"\nerror: {message}\n")
+    sys.exit(2)
+
+
+def check(script: Script, arguments: Sequence[str]) -> None:
+    """Look at groups, options, keys at the root and names of tasks.
+
+    Raises:
+        UserError: naming the argument, and what it may have meant.
+    """
+    if any(argument.startswith((*_OTHER_CONFIGS, "hydra.searchpath")) for argument in arguments):
+        return
+    overrides = [_parsed(argument) for argument in arguments if not argument.startswith("-")]
+    for override in overrides:
+        _check_key(override, script)
+        if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
+            _check_option(override, script.conf)
+    _check_task_names(overrides)
+    check_deep_keys(script.conf, script.root, overrides)
+
+
+def _parsed(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        raise UserError(not_an_override(argument, error)) from error
+
+
+def not_an_override(argument: str, error: Exception) -> str:
+    """What to do with an argument that Hydra's grammar does not take."""
+    reason = str(error.__cause__ or error).partition("\n")[0]
+    if "=" not in argument and not argument.startswith("~"):
+        return f"{argument}: an argument is KEY=VALUE, +KEY=VALUE for a new key, or ~KEY to take one out"
+    return (
+        f"{argument}: cannot be read ({reason}); a value with spaces, commas, brackets, = or $ needs quotes "
+        "for Hydra inside those for the shell: 'KEY=\"VALUE\"'; and a [ or { needs its ] or }"
+    )
+
+
+def _check_key(override: Override, script: Script) -> None:
+    key = override.key_or_group
+    first = key.split(".")[0].split("/")[0]
+    groups = [path.name for path in script.conf.iterdir() if path.is_dir()]
+    known = {*ROOT_KEYS[script.root], *(groups if script.root == "train" else ())}
+    wrong_group = "/" in key and not (script.conf / key).is_dir()
+    if not override.is_add() and first != "hydra" and (first not in known or wrong_group):
+        raise UserError(f"{key}: no such key or group; {near(first, known)}")
+
+
+def _check_option(override: Override, conf: Path) -> None:
+    group = override.key_or_group
+    if group.startswith("hydra"):  # Hydra has options of its own there
+        return
+    for option in _texts(override):
+        if option != "null" and not (conf / group / option).with_suffix(".yaml").is_file():
+            folder = conf / group
+            options = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")]
+            raise UserError(f"{group}={option}: no such option; {near(option, options)}")
+
+
+def _check_task_names(overrides: Sequence[Override]) -> None:
+    """Names of `task.tasks` belong to the set that is chosen; where a file may choose it, to one of them."""
+    chosen = {option for each in overrides if each.key_or_group == "task" for option in _texts(each)}
+    keys = {each.key_or_group for each in overrides}
+    if not chosen:
+        chosen = set(BY_SET) if keys & {"experiment", "stage", "debug"} else {"builtin"}
+    if chosen <= BY_SET.keys() and "task.name" not in keys:
+        known = [name for option in sorted(chosen) for name in BY_SET[option]]
+        _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
+    _check_names(overrides, "evaluate.dev_tasks", BUILTIN, "")
+
+
+def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:
+    for override in overrides:
+        if override.key_or_group == key:
+            unknown = [name for name in _texts(override) if name not in known and "${" not in name]
+            if unknown:
+                raise UserError(f"{key}: no {', '.join(unknown)}{where}; {near(unknown[0], known)}")
+
+
+def _texts(override: Override) -> Iterator[str]:
+    """All names in a value: one, a list, or what a sweep goes over."""
+    yield from _texts_of(None if override.is_delete() else override._value)
+
+
+def _texts_of(value: object) -> Iterator[str]:
+    if isinstance(value, QuotedString):
+        yield value.text
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, ChoiceSweep):
+        yield from _texts_of(value.list)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts_of(each)
