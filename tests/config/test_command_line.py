@@ -96,8 +96,8 @@ def test_the_keys_are_those_of_the_schema() -> None:
     assert evaluation.items() <= train.items()
 
 
-@pytest.mark.parametrize("override", overrides_in_prose())
-def test_an_override_of_the_pages_is_let_through(override: str) -> None:
+@pytest.mark.parametrize("override", [each for each in overrides_in_prose() if not each.startswith("$")])
+def test_an_override_of_the_pages_is_let_through(override: str) -> None:  # $'...' is the shell's
     check(Script(CONF, "train"), [override, *(["sampler=weights"] if "sampler.weights" in override else [])])
 
 

@@ -124,7 +124,7 @@ def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], 
 
 def _texts(override: Override) -> Iterator[str]:
     """All names in a value: one, a list, or what a sweep goes over."""
-    yield from _texts_of(None if override.is_delete() else override._value)
+    yield from _texts_of(None if override.is_delete() else override.value())
 
 
 def _texts_of(value: object) -> Iterator[str]:

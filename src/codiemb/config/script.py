@@ -66,7 +66,7 @@ def _of_a_key(error: OmegaConfBaseException) -> str:
     if "not in struct" not in message and not re.match(r"Key '.*' not in '", message):
         return f"{key}: {message}"
     node: Any = error.parent_node
-    known = [str(name) for name in node] if isinstance(node, DictConfig) and not node._is_none() else []
+    known = [str(name) for name in node] if isinstance(node, DictConfig) and node else []
     where = key.rpartition(".")[0]
     meant = near(str(error.key), known, all_of_them=len(known) < 30)
     return f"{key}: no such key{f' in {where}' if where else ''}; {meant or f'{where} holds no keys'}"
