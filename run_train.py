@@ -37,6 +37,7 @@ from codiemb.config.task import (
 )
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_train
+from codiemb.encoder import check_path
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
 from codiemb.training.checkpoint_files import Saved
@@ -78,6 +79,7 @@ def train(
     """Train on every rank; rank 0 evaluates before and after, and exports."""
     started = time.perf_counter()
     run_dir, main_process = Path(cfg.run_dir), is_main_process()
+    check_path(cfg.model)
     if main_process:
         run_folder.record_run(config, run_dir)
     run = assemble(cfg, parts, evaluations)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from codiemb.callbacks.cpu_memory import keep_freed_memory
 from torch import Tensor, nn
 
+from codiemb.callbacks.cpu import keep_freed_memory
 from experiments.benchmarks.machine import memory_mib
 from experiments.benchmarks.workload import SCALE, Job, read_folder
 

@@ -13,7 +13,7 @@ from tests.support.pages import PAGES, prose
 # generated pages and those that quote other programs have tests of their own
 _PROSE = [page for page in PAGES if "configuration" not in page and "coming_from" not in page]
 _OVERRIDE = re.compile(r"[+~]?[a-z_]+(\.\w+)*=\S+")
-_PLACEHOLDER = re.compile(r"\$'|[A-Z]{2,}|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
+_PLACEHOLDER = re.compile(r"\$'|[A-Z<]{2,}|<|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
 _CONTEXT = {  # what must hold for a key to exist
     "fuse": ("stage=fuse", "fuse.checkpoints=[a,b,c]", "fuse.base=d"),
     "sampler.weights": ("sampler=weights",),
@@ -25,6 +25,7 @@ def overrides_in_prose() -> list[str]:
     found = []
     for page in _PROSE:
         for code in re.findall(r"`([^`\n]+)`", prose(page)):
+            code = code.strip("'")  # quoted for the shell
             parts = [code] if "{" in code else code.split()
             is_override = "{" in code or all(_OVERRIDE.fullmatch(part) for part in parts)
             if is_override and "=" in code and not _PLACEHOLDER.search(code):

@@ -125,7 +125,7 @@ def test_a_search_scores_the_grid_on_the_dev_side_and_fuses_the_best(
             ["fuse.method=weighted", "fuse.weights=[1]"],
             "fuse.weights=[1.0] must have one number for each of 2",
         ),
-        (["fuse.search=true", "task=cmteb"], "fuse.search=true chooses on the dev side of task=builtin"),
+        (["fuse.search=true", "task=mteb"], "fuse.search=true chooses on the dev side of task=builtin"),
         (["fuse.search=true", "fuse.method=uniform"], "nothing to choose with fuse.method=uniform"),
         (["fuse.search=true", "fuse.search_granularities=[layer]"], "fuse.granularity='layer' is none of"),
         (["fuse.exponnet=1"], "exponnet"),

@@ -21,7 +21,13 @@ from codiemb.config.ranks import is_main_process
 from codiemb.config.task_names import BUILTIN, BY_SET
 from codiemb.errors import UserError
 
-_OTHER_CONFIGS = ("--config", "-cd", "-cn", "-cp", "--help", "-h", "--hydra-help")
+_FLAGS = (
+    "-m",
+    "--multirun",
+    "-r",
+    "--run",
+    "--resolve",
+)  # others take values, or other configs: left to Hydra
 
 
 class Script(NamedTuple):
@@ -52,9 +58,10 @@ def check(script: Script, arguments: Sequence[str]) -> None:
     Raises:
         UserError: naming the argument, and what it may have meant.
     """
-    if any(argument.startswith((*_OTHER_CONFIGS, "hydra.searchpath")) for argument in arguments):
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if not set(flags) <= set(_FLAGS) or any(each.startswith("hydra.searchpath") for each in arguments):
         return
-    overrides = [_parsed(argument) for argument in arguments if not argument.startswith("-")]
+    overrides = [_parsed(argument) for argument in arguments if argument not in flags]
     for override in overrides:
         _check_key(override, script)
         if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
@@ -87,7 +94,8 @@ def _check_key(override: Override, script: Script) -> None:
     groups = [path.name for path in script.conf.iterdir() if path.is_dir()]
     known = {*ROOT_KEYS[script.root], *(groups if script.root == "train" else ())}
     wrong_group = "/" in key and not (script.conf / key).is_dir()
-    if not override.is_add() and first != "hydra" and (first not in known or wrong_group):
+    is_new = override.is_add() or override.is_force_add()
+    if not is_new and first != "hydra" and (first not in known or wrong_group):
         raise UserError(f"{key}: no such key or group; {near(first, known)}")
 
 

@@ -22,7 +22,11 @@ def check_deep_keys(conf: Path, root: str, overrides: Sequence[Override]) -> Non
     Raises:
         UserError: naming the first key that is not there.
     """
-    others = {each.key_or_group.split(".")[0] for each in overrides if each.is_add() or each.is_delete()}
+    others = {
+        each.key_or_group.split(".")[0]
+        for each in overrides
+        if each.is_add() or each.is_force_add() or each.is_delete()
+    }
     keys = [each.key_or_group for each in overrides if "." in each.key_or_group]
     keys = [key for key in keys if key.split(".")[0] not in {*others, "hydra"}]
     choices = [each for each in overrides if (conf / each.key_or_group).is_dir()]

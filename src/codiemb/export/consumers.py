@@ -119,7 +119,9 @@ def refusals(config: dict[str, Any], attention: str, *, survives_stripping: bool
     said = []
     if not is_right_under_4(config, attention):
         kind = f"{attention} {config.get('model_type')}"
-        said.append(f"transformers>={_LEAST_TRANSFORMERS}, since older ones run a {kind} otherwise or not")
+        said.append(
+            f"transformers>={_LEAST_TRANSFORMERS}, since older ones cannot run a {kind}, or run it causally"
+        )
     if not survives_stripping:
         said.append(
             f"sentence-transformers>={_LEAST_STRIPPING}, since older ones strip a prompt of its outer spaces "
