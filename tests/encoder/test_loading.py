@@ -316,3 +316,9 @@ def test_a_folders_own_tokenizer_wins_over_the_fallback(folder, wordpiece, byte_
     spec = tiny.tiny_spec("youtu", byte_level, path=str(folder), fallback_tokenizer=str(wordpiece))
     encoder = load_encoder(replace(spec, tokenizer=None))
     assert len(encoder.tokenizer.hf) == len(AutoTokenizer.from_pretrained(byte_level))
+
+
+def test_builtin_data_that_is_not_there_is_named_where_a_random_model_takes_its_tokenizer_from_it(byte_level):
+    spec = replace(tiny.tiny_spec("bert", byte_level), tokenizer=None, fallback_tokenizer="no/such/folder")
+    with pytest.raises(UserError, match=r"no tokenizer at no/such/folder; `make data` prepares it"):
+        load_encoder(spec)

@@ -131,6 +131,8 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **source_of(path, spec))
     except Exception as error:  # damaged files make libraries fall over in any way
+        if fallback is not None and path == fallback:
+            raise UserError(f"no tokenizer at {fallback}; `make data` prepares it") from error
         if fallback is not None:
             log.warning("no tokenizer at %r; using %s (the weights are random anyway)", path, fallback)
             return _load_tokenizer(replace(spec, tokenizer=fallback), None)
