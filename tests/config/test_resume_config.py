@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_elsewhere_is_named_as_well(composed, tmp_path, caps
     assert "error: the disk mounted at /" in capsys.readouterr().err
 
 
-def test_a_run_that_was_stopped_says_how_to_go_on(composed, tmp_path, capsys):
+def test_a_run_that_was_stopped_says_how_to_go_on(composed, tmp_path, capfd):
     @run_folder.user_errors_without_traceback
     def main(cfg) -> None:
         raise Stopped("stopped by SIGTERM after step 7", signal.SIGTERM)
@@ -228,7 +228,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(composed, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(composed())
     assert stop.value.code == 0
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "stopped by SIGTERM after step 7\ncontinue with: python " in said
     assert said.endswith(f"hydra.run.dir={tmp_path} resume=true\n")
 

@@ -36,6 +36,18 @@ def test_no_git_is_no_reason_to_fail(composed, tmp_path, monkeypatch):
     assert environment["git_dirty"] is False
 
 
+@pytest.mark.parametrize("first", ["a training run", "an evaluation"])
+def test_an_evaluation_does_not_overwrite_a_training_run_nor_one_an_evaluation(composed, tmp_path, first):
+    """The config of the first would be lost, and with it the way to resume it."""
+    training, evaluation = composed(), OmegaConf.create({"run_dir": str(tmp_path)})
+    cfgs = [training, evaluation] if first == "a training run" else [evaluation, training]
+    run_folder.record_run(cfgs[0], tmp_path)
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match=f"holds {first}"):
+        run_folder.record_run(cfgs[1], tmp_path)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
 def test_only_rank_zero_is_the_main_process(monkeypatch, variable):
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):

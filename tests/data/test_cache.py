@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_a_missing_part_is_found(world, name):
     with pytest.raises(UserError, match="missing, or has changed"):
         world.queries()
     assert len(world.convert()) == 1
+    assert world.queries() == QUERIES
+
+
+@pytest.mark.parametrize("what", ["a file", "a dead link"])
+def test_what_lies_in_the_way_of_a_converted_folder_is_replaced(world, what):
+    world.convert()
+    folder = world.folder
+    shutil.rmtree(folder)
+    folder.write_text("") if what == "a file" else folder.symlink_to("nowhere")
+    world.convert()
     assert world.queries() == QUERIES
 
 

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import re
+import subprocess
 import zipfile
 
 import pandas as pd
@@ -30,7 +31,7 @@ def _zip() -> bytes:
 
 
 OTHERS = {
-    "gzip": (gzip.compress(LINES.encode()), r"gzip data.*gunzip -k \S*ir\.data"),
+    "gzip": (gzip.compress(LINES.encode()), r"gzip data.*gunzip -c \S*ir\.data"),
     "bzip2": (bz2.compress(LINES.encode()), "bzip2 data.*bunzip2"),
     "xz": (lzma.compress(LINES.encode()), "xz data.*unxz"),
     "zstd": (b"\x28\xb5\x2f\xfd" + os.urandom(99), "Zstandard data.*unzstd"),
@@ -61,6 +62,11 @@ OTHERS = {
     "one line of GB18030": (LINES.splitlines()[0].encode("gb18030"), "another encoding"),
     "Korean": (KOREAN.encode("euc_kr"), "another encoding"),
     "western": (WESTERN.encode("cp1252"), "another encoding"),
+    "array, a record a line": (
+        f"[\n{LINES.strip()}\n]".replace("}\n{", "},\n{").encode(),
+        "one JSON array.*jq -c",
+    ),
+    "archive of zeros": (b"ir.jsonl" + bytes(92) + b"0000644" + bytes(400), "binary data"),
     "noise": (bytes(range(128, 256)) * 9, "binary data|another encoding"),
     "tensors": (b"\x40\x01\0\0\0\0\0\0" + b'{"weight":{"dtype":"F32"}}' + os.urandom(4_000), "binary data"),
 }
@@ -76,6 +82,17 @@ def test_a_file_of_another_format_is_named_with_what_to_do(tmp_path, kind):
             convert([SourceFile("ir", path)], tmp_path / "cache", skip_bad=skip_bad)
         assert "a training file is JSON lines in UTF-8. " in str(error.value)
         assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_command_to_type_is_right_for_any_name(tmp_path):
+    path = tmp_path / "my data" / "it's.jsonl.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(LINES.encode()))
+    with pytest.raises(UserError, match="gunzip") as error:
+        list(read_records(path))
+    command = "gunzip" + str(error.value).rpartition("gunzip")[2]
+    subprocess.run(command, shell=True, check=True)
+    assert len(list(read_records(path.with_suffix("")))) == 30
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,10 @@ BAD_LINES = {
         ir(task_type="mixed", positives=["p"], negatives=["p"]),
         "both positive and neg",
     ),
+    "mixed, negatives alone with scores": (
+        ir(task_type="mixed", negatives=["n"], negative_scores=[0.1]),
+        "positive_scores is missing or empty; this task needs one score for each text",
+    ),
     "two scores": (
         sts(positives=["a", "b", "a"], positive_scores=[1, 0.5, 0]),
         r"positives\[2\] and positives\[0\] are one text with two scores",

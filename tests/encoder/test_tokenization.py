@@ -7,7 +7,8 @@ import shutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from codiemb.encoder import PromptTemplate, TextTokenizer
 from codiemb.errors import UserError
@@ -296,3 +297,16 @@ def test_every_family_ends_a_text_with_one_eos_and_cuts_it_to_exactly_max_tokens
     for window in tokenizer.windows(long, 20)[:2]:
         assert len(window.input_ids) == 20
         assert window.input_ids[-1] == eos
+
+
+@pytest.mark.parametrize("pool_prompt", [False, True])
+def test_a_tokenizer_may_drop_what_it_does_not_know(pool_prompt):
+    """BPE without an unknown token has no tokens at all for letters that it has not seen."""
+    model = Tokenizer(models.BPE({"a": 0, ":": 1, "</s>": 2}, []))
+    hf = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="</s>", pad_token="</s>")
+    tokenizer = TextTokenizer(hf, PromptTemplate("q: ", "文档"), pool_prompt=pool_prompt)
+    rows = tokenizer(
+        [("", "a"), ("", "好"), ("", "a"), ("", "好")], 10, ["query", "query", "document", "document"]
+    )
+    assert all(row.prompt_length < len(row.input_ids) for row in rows)
+    assert [row.input_ids for row in rows[1:]] == ([[1], [0], [2]] if pool_prompt else [[1, 2], [0], [2]])

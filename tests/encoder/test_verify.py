@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codiemb.encoder import ModelSpec, backbone, load_encoder, pack_texts
-from codiemb.encoder.verify import packing_problem, verify_attention
+from codiemb.encoder.verify import packing_problem, padding_reason, verify_attention
 from codiemb.errors import UserError
 from tests.support import tiny
 
@@ -110,3 +110,26 @@ def test_positions_that_do_not_restart_are_found_out(byte_level, monkeypatch):
     forward = encoder.backbone.forward
     monkeypatch.setattr(encoder.backbone, "forward", lambda *, position_ids=None, **inputs: forward(**inputs))
     assert "differ" in packing_problem(encoder)
+
+
+@pytest.mark.parametrize("changes", ["packed texts", "all texts"])
+def test_what_changes_only_where_a_text_is_long_is_found(byte_level, monkeypatch, changes):
+    """A window that stands in the mask alone, under a name of its own, is lost where there is no mask."""
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    forward = encoder.backbone.forward
+
+    def at_length(*, input_ids, **inputs):
+        output = forward(input_ids=input_ids, **inputs)
+        is_packed = "packing" in inputs
+        if input_ids.shape[1] > 40 and (is_packed or changes == "all texts"):
+            states = output.last_hidden_state
+            output.last_hidden_state = states + 0.01 * states.mean((0, 1))
+        return output
+
+    monkeypatch.setattr(encoder.backbone, "forward", at_length)
+    assert packing_problem(encoder) is None
+    if changes == "packed texts":
+        assert "packed and padded states of 64 tokens differ" in padding_reason(encoder)
+    else:
+        with pytest.raises(UserError, match="beside a long one"):
+            padding_reason(encoder)

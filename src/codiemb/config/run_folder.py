@@ -46,7 +46,11 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
 
     A resumed run's earlier environments stay, under `earlier`, oldest first. A new one takes nothing that
     another run may have left here for its own.
+
+    Raises:
+        UserError: the folder holds an evaluation, and this is training, or the other way round.
     """
+    _refuse_other_kind(cfg, run_dir)
     if not cfg.get("resume"):
         for leftover in ("evaluation/before.json", RESULT_FILE):
             (run_dir / leftover).unlink(missing_ok=True)
@@ -62,6 +66,16 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
         "packages": {name: _version(name) for name in _PACKAGES},
     } | ({"earlier": earlier} if earlier else {})
     write_text(file, json.dumps(environment, indent=2) + "\n")
+
+
+def _refuse_other_kind(cfg: DictConfig, run_dir: Path) -> None:
+    file = run_dir / "config.yaml"
+    if not file.is_file():
+        return
+    was_training = any(line.startswith("resume:") for line in file.read_text("utf-8").split("\n"))
+    if was_training != ("resume" in cfg):
+        kind = "a training run" if was_training else "an evaluation"
+        raise UserError(f"{run_dir} holds {kind}, which this would overwrite: choose another hydra.run.dir")
 
 
 def link_latest(export: Path, run_dir: Path) -> None:

@@ -94,6 +94,8 @@ def partial_folder(cache: Path) -> Iterator[Path]:
 
 def put_in_place(temporary: Path, folder: Path) -> None:
     """Rename a sealed folder. A whole one of the same file that is there (another run's) stays."""
+    if os.path.lexists(folder) and not folder.is_dir():  # a file or a dead link: damage like any other
+        folder.unlink()
     try:
         os.rename(temporary, folder)
     except OSError:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import stat
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,10 @@ NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for 
 _HEAD = 1 << 16  # bytes looked at
 _PANDAS = "pandas.{reader}({path!r}).to_json({out!r}, orient='records', lines=True, force_ascii=False)"
 _MAGIC = [  # the first bytes, what begins with them, what to do
-    (b"\x1f\x8b", "gzip data", "unpack it first: gunzip -k {path}"),
-    (b"BZh", "bzip2 data", "unpack it first: bunzip2 -k {path}"),
-    (b"\xfd7zXZ\x00", "xz data", "unpack it first: unxz -k {path}"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard data", "unpack it first: unzstd {path}"),
+    (b"\x1f\x8b", "gzip data", "unpack it first: gunzip -c {path} > {out}"),
+    (b"BZh", "bzip2 data", "unpack it first: bunzip2 -c {path} > {out}"),
+    (b"\xfd7zXZ\x00", "xz data", "unpack it first: unxz -c {path} > {out}"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", "unpack it first: unzstd -c {path} > {out}"),
     (b"\x04\x22\x4d\x18", "LZ4 data", "unpack it first: unlz4 {path}"),
     (b"PK\x03\x04", "a zip archive (or a spreadsheet)", "unpack it, and name the JSON-lines file in it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and name the JSON-lines file in it"),
@@ -88,11 +89,11 @@ def refuse_other_formats(path: Path, head: bytes) -> None:
         if head.startswith(magic):
             raise _wrong(path, kind, remedy)
     lines = [line for line in head.split(b"\n") if line.strip()]
-    if not lines or any(map(_is_object, lines)):
-        return
+    if not lines or (any(map(_is_object, lines)) and lines[0].strip() != b"["):
+        return  # a list with a record a line: its last has no comma
     if b"\x00" in head:
         zeros = head[0::2].count(0), head[1::2].count(0)
-        if max(zeros) > len(head) // 8:
+        if max(zeros) > max(len(head) // 8, 4 * min(zeros)):  # of an archive's both halves have many
             code = "UTF-16LE" if zeros[1] > zeros[0] else "UTF-16BE"
             raise _wrong(path, f"{code} text without a byte order mark", "convert it: {iconv}", code)
         raise _wrong(path, "binary data, not text", "write its records as JSON lines")
@@ -174,10 +175,10 @@ def _wrong(path: Path, kind: str, remedy: str, code: str = "") -> UserError:
         )
     }
     iconv = {
-        key: f"iconv -f {encoding} -t UTF-8 {name} > {out}"
+        key: f"iconv -f {encoding} -t UTF-8 {shlex.quote(name)} > {shlex.quote(out)}"
         for key, encoding in (("iconv", code), ("iconv_16", "UTF-16"), ("iconv_32", "UTF-32"))
     }
-    what_to_do = remedy.format(path=name, out=out, **pandas, **iconv)
+    what_to_do = remedy.format(path=shlex.quote(name), out=shlex.quote(out), **pandas, **iconv)
     return UserError(f"{path}: this is {kind}; a training file is JSON lines in UTF-8. {what_to_do}")
 
 

@@ -99,7 +99,8 @@ def parse_record(raw: bytes, score_range: tuple[float, float], unknown: Counter[
     if not positives:
         raise Problem("positives is missing or empty; a record needs at least one positive")
     negatives = _texts(fields, "negatives")
-    graded = task in GRADED_TASKS or (task in MIXED_TASKS and bool(fields.get("positive_scores")))
+    has_scores = bool(fields.get("positive_scores") or fields.get("negative_scores"))
+    graded = task in GRADED_TASKS or (task in MIXED_TASKS and has_scores)
     positive_scores = _scores(fields, "positive_scores", len(positives), score_range if graded else None)
     negative_scores = _scores(fields, "negative_scores", len(negatives), score_range if graded else None)
     if not graded:  # without their instruction: documents of IR get none (docs/method.md section 4)

@@ -201,7 +201,7 @@ class TextTokenizer:
                 f"the prompt {prompt!r} fills all of max_tokens={max_tokens}; "
                 "raise tasks.<task>.max_query_tokens / max_document_tokens or shorten the instruction"
             )
-        length = max(i for i, (_, end) in enumerate(offsets, start=1) if end > 0)
+        length = max((i for i, (_, end) in enumerate(offsets, start=1) if end > 0), default=0)
         return TokenizedText(ids if length < len(ids) else [*ids, self._blank_id()], length)
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019  a tokenizer lives as long as the run
@@ -227,7 +227,10 @@ class TextTokenizer:
         alone = len(self.hf(prompt, add_special_tokens=False)["input_ids"])
         for probe in _PROBES:
             encoding = self.hf(prompt + probe, add_special_tokens=False, return_offsets_mapping=True)
-            first = next(i for i, (_, end) in enumerate(encoding["offset_mapping"]) if end > len(prompt))
+            ends = [end for _, end in encoding["offset_mapping"]]
+            first = next(
+                (i for i, end in enumerate(ends) if end > len(prompt)), len(ends)
+            )  # may drop a probe
             if first != alone:
                 return False
         return True

@@ -15,6 +15,7 @@ from codiemb.errors import UserError
 _LENGTHS = (13, 5, 5, 3)  # 13 tells tokens from heads and widths, see `directions`
 _MAX_LONG_TOKENS = 1_024
 _LONG_COST = 30_000_000_000  # weights x tokens: a second or two on two cores
+_LONG_TOLERANCE = 1e-3  # of packed states to padded ones: sums of many terms are rounded otherwise
 
 
 def padding_reason(encoder: Encoder) -> str | None:
@@ -24,7 +25,7 @@ def padding_reason(encoder: Encoder) -> str | None:
         UserError: the model is wrong either way.
     """
     verify_attention(encoder)
-    problem = packing_problem(encoder)
+    problem = packing_problem(encoder) or long_packing_problem(encoder)
     if problem and (other := long_mate_problem(encoder)):
         raise _refused(encoder, other)
     return problem
@@ -125,17 +126,34 @@ def _mate_problem(encoder: Encoder) -> str | None:
 def long_mate_problem(encoder: Encoder) -> str | None:
     """What a long text does to a short one beside it, padded, or None.
 
-    Some architectures choose another algorithm from some length on. As long as texts may be, but for large
-    models, which would need minutes.
+    Some architectures choose another algorithm from some length on.
     """
-    size = sum(parameter.numel() for parameter in encoder.backbone.parameters())
-    length = min(encoder.max_tokens, _MAX_LONG_TOKENS, _LONG_COST // size)
-    if length <= _LENGTHS[0]:
+    if (length := _long(encoder)) is None:
         return None
     texts = _probe(encoder, length)
     with eval_mode(encoder):
         gap = _gap(encoder, _padded(encoder, texts)[0], _padded(encoder, _texts(texts, 0))[0])
     return None if gap < _tolerance(encoder) else f"a text's states change by {gap:.1e} beside a long one"
+
+
+@torch.no_grad()
+def long_packing_problem(encoder: Encoder) -> str | None:
+    """What is otherwise packed only where a text is long (a window in the mask alone does that), or None."""
+    if (length := _long(encoder)) is None:
+        return None
+    texts = _probe(encoder, length, special=False)
+    with eval_mode(encoder):
+        packed = encoder._packed_states(texts).last_TD.float().split(list(texts.sequence_lengths))
+        gap = max(_gap(encoder, packed[i], _padded(encoder, _texts(texts, i))[0]) for i in (0, -1))
+    limit = max(_LONG_TOLERANCE, _tolerance(encoder))
+    return None if gap < limit else f"packed and padded states of {length} tokens differ by {gap:.1e}"
+
+
+def _long(encoder: Encoder) -> int | None:
+    """As long as texts may be, but for large models, which would need minutes."""
+    size = sum(parameter.numel() for parameter in encoder.backbone.parameters())
+    length = min(encoder.max_tokens, _MAX_LONG_TOKENS, _LONG_COST // size)
+    return length if length > _LENGTHS[0] else None
 
 
 @torch.no_grad()
@@ -223,15 +241,16 @@ def _name(encoder: Encoder) -> str:
     return type(backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone).__name__
 
 
-def _probe(encoder: Encoder, last: int = _LENGTHS[-1]) -> PackedTexts:
-    """Four sequences of ordinary token ids, the last of them of any length and with special tokens first."""
+def _probe(encoder: Encoder, last: int = _LENGTHS[-1], *, special: bool = True) -> PackedTexts:
+    """Four sequences of ordinary token ids, the last of them of any length, with special tokens first."""
     vocab = encoder.backbone.config.vocab_size
     lengths = (*_LENGTHS[:-1], last)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(vocab // 2, (sum(lengths),), generator=generator) + vocab // 4
-    special = [token for token in encoder.tokenizer.hf.all_special_ids if token < vocab][:last]
-    start = sum(lengths[:-1])
-    ids[start : start + len(special)] = torch.tensor(special, dtype=ids.dtype)
+    if special:
+        first = [token for token in encoder.tokenizer.hf.all_special_ids if token < vocab][:last]
+        start = sum(lengths[:-1])
+        ids[start : start + len(first)] = torch.tensor(first, dtype=ids.dtype)
     device = next(encoder.backbone.parameters()).device
     return PackedTexts(ids.to(device), lengths, (0,) * len(lengths))
 
