@@ -14,8 +14,7 @@ def make(write_lines, tmp_path, tokenizer):
     def make_data(records, spec, *, in_batch=True):
         files = [SourceFile("docs", write_lines(records), in_batch=in_batch)]
         tasks = {records[0]["task_type"]: spec}
-        data = EmbeddingDataModule(files, tasks, Proportional(), seed=3, cache=tmp_path / "cache")
-        data.tokenizer = tokenizer
+        data = EmbeddingDataModule(files, tasks, Proportional(), tokenizer, seed=3, cache=tmp_path / "cache")
         data.prepare_data()
         data.setup()
         return data

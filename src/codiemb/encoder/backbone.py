@@ -34,9 +34,14 @@ def is_random(spec: ModelSpec) -> bool:
     return spec.weights == "random" or spec.path is None
 
 
-def architecture_of(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    """The architecture: as the model's folder or the hub has it, or as `spec.architecture` states it."""
+def architecture_of(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast | None) -> PreTrainedConfig:
+    """The architecture: as the model's folder or the hub has it, or as `spec.architecture` states it.
+
+    Raises:
+        UserError: it cannot be had or built, or is not that of a text encoder.
+    """
     if is_random(spec):
+        assert tokenizer is not None, "its vocabulary may decide the size of a random model"
         config = _stated_config(spec, tokenizer)
     else:
         path = cast(str, spec.path)

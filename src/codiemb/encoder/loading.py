@@ -50,14 +50,17 @@ def load_tokenizer(spec: ModelSpec) -> TextTokenizer:
     spec, _ = _with_settings(spec)
     warn_of_backslashes(spec)
     spec, _ = split_adapter(spec)
+    # the architecture first: what is no text encoder may have no tokenizer that can be read, either
+    config = None if is_random(spec) else architecture_of(spec, None)
     tokenizer = _load_tokenizer(spec, spec.fallback_tokenizer if is_random(spec) else None)
+    config = config or architecture_of(spec, tokenizer)
     return TextTokenizer(
         tokenizer,
         PromptTemplate(**vars(spec.prompt)),
         pool_prompt=spec.pool_prompt,
         prompt_apart=spec.prompt_apart,
         append_eos=spec.append_eos,
-        max_positions=_max_positions(architecture_of(spec, tokenizer), spec),
+        max_positions=_max_positions(config, spec),
     )
 
 
