@@ -14,8 +14,7 @@ def make(write_lines, tmp_path, tokenizer):
     def make_data(records, spec, *, in_batch=True):
         files = [SourceFile("docs", write_lines(records), in_batch=in_batch)]
         tasks = {records[0]["task_type"]: spec}
-        data = EmbeddingDataModule(files, tasks, Proportional(), seed=3, cache=tmp_path / "cache")
-        data.tokenizer = tokenizer
+        data = EmbeddingDataModule(files, tasks, Proportional(), tokenizer, seed=3, cache=tmp_path / "cache")
         data.prepare_data()
         data.setup()
         return data
@@ -78,6 +77,14 @@ def test_records_that_alone_teach_nothing_are_counted(make, caplog, in_batch):
     with caplog.at_level(logging.WARNING):
         make(SOME, TaskSpec(1), in_batch=in_batch).describe(1, 1)
     assert "5 of its 16 records have no negatives: they teach nothing" in caplog.text
+
+
+def test_a_source_of_one_document_is_refused_and_one_of_two_is_not(make):
+    """All others of the batch are equal to the positive, so they are masked and the loss is 0 for ever."""
+    one = [ir(i, positives=[text]) for i, text in enumerate(["The answer", "the  answer"] * 100)]
+    assert "have one and the same document, 'The answer'" in check(make(one, TaskSpec(8)))
+    sorted_by_document = [*one[:130], *(ir(i, positives=["another"]) for i in range(70))]
+    assert check(make(sorted_by_document, TaskSpec(8))) == ""
 
 
 def test_a_graded_list_of_one_is_refused(make):

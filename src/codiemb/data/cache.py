@@ -14,6 +14,7 @@ from typing import Any
 
 import xxhash
 
+from codiemb.atomic import sync
 from codiemb.data.formats import FileState
 
 FORMAT = 4  # raise it when the layout changes: old caches are then not looked at
@@ -48,16 +49,16 @@ def write_sidecar(folder: Path, about: dict[str, Any]) -> None:
     """
     parts = {path.name: path for path in sorted(folder.iterdir()) if path.name not in (_LOCK, _SIDECAR)}
     for path in parts.values():
-        _sync(path)
+        sync(path)
     sizes = {name: [path.stat().st_size, hash_file(path)] for name, path in parts.items()}
     body = json.dumps({"parts": sizes, "about": about}, ensure_ascii=False)
     # a file that holds its own hash: damage to the numbers is found as well
     text = json.dumps({"xxh3": xxhash.xxh3_128_hexdigest(body.encode()), "body": body}, ensure_ascii=False)
     partial = folder / (_SIDECAR + ".partial")
     partial.write_text(text + "\n", "utf-8")
-    _sync(partial)
+    sync(partial)
     os.replace(partial, folder / _SIDECAR)
-    _sync(folder)
+    sync(folder)
 
 
 def read_sidecar(folder: Path) -> dict[str, Any] | None:
@@ -122,7 +123,7 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_PARTIAL) as old:
             os.rename(folder, Path(old) / "damaged")
             os.rename(temporary, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 def _hash_of_source(folder: Path) -> str | None:
@@ -167,11 +168,3 @@ def _try_lock(descriptor: int) -> bool:
     except OSError:  # held, or no locks on this file system
         return False
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
