@@ -208,6 +208,19 @@ def test_all_of_a_folder_is_synced_before_it_gets_its_name(world, monkeypatch):
 # Errors
 
 
+def test_a_disk_that_cannot_flush_a_folder_is_no_error(world, monkeypatch):
+    fsync = os.fsync
+
+    def flush(descriptor):
+        if os.path.isdir(f"/dev/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    world.convert()
+    assert world.queries() == QUERIES
+
+
 def test_a_full_disk_under_the_cache_is_named(world, monkeypatch):
     class Full(arrow.TaskWriter):
         def __init__(self, path) -> None:

@@ -79,6 +79,14 @@ def test_records_that_alone_teach_nothing_are_counted(make, caplog, in_batch):
     assert "5 of its 16 records have no negatives: they teach nothing" in caplog.text
 
 
+def test_a_source_of_one_document_is_refused_and_one_of_two_is_not(make):
+    """All others of the batch are equal to the positive, so they are masked and the loss is 0 for ever."""
+    one = [ir(i, positives=[text]) for i, text in enumerate(["The answer", "the  answer"] * 100)]
+    assert "have one and the same document, 'The answer'" in check(make(one, TaskSpec(8)))
+    sorted_by_document = [*one[:130], *(ir(i, positives=["another"]) for i in range(70))]
+    assert check(make(sorted_by_document, TaskSpec(8))) == ""
+
+
 def test_a_graded_list_of_one_is_refused(make):
     assert "each with 1 scored document: a list of one, whose loss is constant" in check(
         make(PAIRS, TaskSpec(1))

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from codiemb.batch import LanguageBatch
-from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.collator import Collator, TaskSpec, content_hash
 from codiemb.data.plan import Plan, micro_batch_size
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS
 from codiemb.data.source import Source
 from codiemb.errors import UserError
 
 IN_BATCH_TASKS = frozenset({"ir"}) | MIXED_TASKS  # that compare with documents of other queries
+_NUM_LOOKED_AT = 64
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def check_predictable(source: Source, collator: Collator) -> None:
 def _check_contrast(source: Source, spec: TaskSpec, together: int, parts: str) -> None:
     """Contrastive losses need a negative: of the record, or the documents of other queries."""
     if together > 1 and source.in_batch:
+        _check_distinct(source)
         return
     with_negatives = 0 if spec.num_negatives == 0 else source.about["with_negatives"]
     if source.task in MIXED_TASKS and source.about["scores"] and source.about["most_documents"] > 1:
@@ -87,6 +89,17 @@ def _check_contrast(source: Source, spec: TaskSpec, together: int, parts: str) -
             "%s, and %s of its %s records have no negatives: they teach nothing. %s",
             parts, f"{missing:,}", f"{len(source):,}", remedy,
         )  # fmt: skip
+
+
+def _check_distinct(source: Source) -> None:
+    """Equal texts are no negatives of each other. Looks at up to 64 records from all over the file."""
+    records = [source[i] for i in range(0, len(source), max(1, len(source) // _NUM_LOOKED_AT))]
+    documents = {content_hash(text) for record in records for _, text in record.positives + record.negatives}
+    if len(records) > 1 and len(documents) == 1:
+        raise UserError(
+            f"source {source.name}: all {len(records)} records looked at have one and the same document, "
+            f"{records[0].positives[0].text!r:.60}: no query has a negative, and the loss would be 0"
+        )
 
 
 def _check_graded(source: Source, spec: TaskSpec, together: int, parts: str) -> None:
