@@ -249,6 +249,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no such default": (model(default_prompt_name="s2s"), "default_prompt_name='s2s' is none of its prompts"),
     "prompts": (model(prompts=["a"]), r"prompts=\['a'\] must be an object of strings"),
+    "braces": (model(prompts={"query": "Instruct: {instruction} "}), "a prompt holds {instruction}"),
     "prompt": (model(prompts={"query": 5}), r"prompts=\{'query': 5\} must be an object of strings"),
     "dot": (several(without_normalize, model(similarity_fn_name="dot")), "similarity_fn_name='dot' of"),
     "manhattan": (model(similarity_fn_name="manhattan"), "similarity_fn_name='manhattan' of"),
