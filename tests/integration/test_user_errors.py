@@ -104,7 +104,8 @@ def test_a_prompt_that_fills_its_token_limit_stops_before_training(run: Run) -> 
 
 def test_a_long_instruction_deep_in_a_file_stops_before_training(run: Run, world: Path) -> None:
     record = {"task_type": "ir", "query": ["Find", "", "q"], "positives": ["p"]}
-    lines = [json.dumps(record | {"query": ["Find", "", f"q {i}"]}) for i in range(100)]
+    texts = [{"query": ["Find", "", f"q {i}"], "positives": [f"p {i}"]} for i in range(100)]
+    lines = [json.dumps(record | each) for each in texts]
     lines[70] = json.dumps(record | {"query": ["Find " * 200, "", "q"]})
     (world / "deep.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     options = ("data=files", "data.files=[deep.jsonl]", "tasks.ir.global_batch_size=16", *UNEVALUATED)

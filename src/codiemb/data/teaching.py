@@ -68,7 +68,8 @@ def check_predictable(source: Source, collator: Collator) -> None:
 def _check_contrast(source: Source, spec: TaskSpec, together: int, parts: str) -> None:
     """Contrastive losses need a negative: of the record, or the documents of other queries."""
     if together > 1 and source.in_batch:
-        _check_distinct(source)
+        if source.task not in MIXED_TASKS:  # whose graded records have a loss of their own
+            _check_distinct(source)
         return
     with_negatives = 0 if spec.num_negatives == 0 else source.about["with_negatives"]
     if source.task in MIXED_TASKS and source.about["scores"] and source.about["most_documents"] > 1:
