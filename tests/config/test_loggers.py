@@ -84,6 +84,7 @@ def test_wandb_that_cannot_be_had_goes_offline_with_one_warning(monkeypatch, tmp
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "")  # refused at once, as a server out of reach is after 20 s
     monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()  # a run that another test of this process has left
     trainer = trainer_of(WandbLogger(project="test", save_dir=str(tmp_path)))
     with caplog.at_level("WARNING", "codiemb"):
         loggers.open_loggers(trainer, composed())

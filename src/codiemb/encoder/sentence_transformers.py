@@ -231,9 +231,7 @@ def _prompts(path: Path, spec: ModelSpec) -> dict[str, Any]:
         return {}
     query, document = (prompts[name] if name is not None else "" for name in names.values())
     if "{instruction}" in query + document:  # which it puts before texts as it is, braces and all
-        raise UserError(
-            f"{path}: a prompt holds {{instruction}}, which here would be filled in; {OVERRULE}"
-        )
+        raise UserError(f"{path}: a prompt holds {{instruction}}, which here would be filled in; {OVERRULE}")
     query = spec.prompt.query if spec.query_prompt_name == "" else query
     document = spec.prompt.document if spec.document_prompt_name == "" else document
     return {"prompt": _as_template(query, document, spec.prompt)}
