@@ -154,6 +154,7 @@ class Checkpoints(Checkpoint):
         return late or is_due(trainer.global_step, self.every_n_steps)
 
     def _between_steps(self, trainer: pl.Trainer, *, due: bool) -> None:
+        # one rank may have heard the signal a step before another: all stop at the same step, or hang
         stop = trainer.strategy.reduce_boolean_decision(bool(self._stop.signum), all=False)
         step = trainer.global_step
         if (due or stop) and step > self._saved_step:

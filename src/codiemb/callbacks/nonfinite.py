@@ -112,6 +112,7 @@ class NonFiniteSteps(pl.Callback):
             _log_norm(pl_module, norm)
             if getattr(trainer.precision_plugin, "scaler", None) is None:  # fp16's looks for overflow itself
                 checked.append(norm.to(pl_module.device))
+        # the one wait for the device in a step
         finite = bool(torch.stack(checked).isfinite().all()) if checked else True
         if trainer.strategy.reduce_boolean_decision(finite, all=True):
             return

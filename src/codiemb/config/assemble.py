@@ -51,8 +51,10 @@ def assemble(
     Raises:
         UserError: a setting, a training file or the model is not what it should be.
     """
+    # every key is known and every value possible before anything below is built
     parts = parts or preflight(cfg)
     model = training_model(cfg)
+    # small, and the data needs it; also the first to see a folder that is no model
     tokenizer = load_tokenizer(model)
     _warn_of_short_models(cfg, tokenizer)
     data = EmbeddingDataModule(
@@ -69,11 +71,13 @@ def assemble(
         epochs=cfg.epochs,
         max_steps=cfg.max_steps,
     )
+    # before the data: it says how many ranks share a batch, and whether this machine has them
     trainer = build_trainer(cfg, evaluations)
     if is_main_process():
         _read_data(
             data, trainer
         )  # minutes for a large file, but a bad line must not cost the load of a model
+    # the costly part, once nothing else can fail
     encoder = load_encoder(model, tokenizer, max_tokens_per_chunk=cfg.encoder.max_tokens_per_chunk)
     if cfg.encoder.train_only is not None:
         _freeze_all_but(cfg.encoder.train_only, encoder)

@@ -169,6 +169,7 @@ class Plan:
         if step < 0:
             raise IndexError(step)
         k, number = self._turn(step) if self._turns is None else self._turns[step]
+        # a source counts its own turns: its epoch ends when all its batches were shown
         epoch, batch = divmod(number, self.sources[k].num_batches)
         return PlannedStep(k, epoch, self._examples(k, epoch, batch))
 
@@ -190,6 +191,7 @@ class Plan:
     def _turn(self, step: int) -> Turn:
         """In strict turn, or a place in a pool of epochs: a batch's number is its place before shuffling."""
         cycle, position = divmod(step, int(self._ends[-1]))
+        # the shuffle is a keyed permutation: one number is asked for, none is stored
         slot = int(self._slots(np.array([position]), cycle)[0])
         k = int(np.searchsorted(self._ends, slot, side="right"))
         quota = int(self._quotas[k])
@@ -212,6 +214,7 @@ class Plan:
 
     def _examples(self, source: int, epoch: int, batch: int) -> Int[np.ndarray, " global_batch"]:
         size = self.sources[source].global_batch_size
+        # another permutation each epoch: the tail that fills no batch is another one, too
         return self._order(source, epoch)(np.arange(batch * size, (batch + 1) * size))
 
     def _order(self, source: int, epoch: int) -> Permutation:

@@ -126,6 +126,7 @@ class Encoder(nn.Module):
         """
         chunks = list(split_by_tokens(texts, max_tokens))
         num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
+        # its gradient is dropped: `forward` cuts these rows off again
         return [first_text(texts)] * (num_chunks - len(chunks)) + chunks
 
     def embed(self, batch: Batch) -> EmbeddedBatch:
@@ -176,6 +177,7 @@ class Encoder(nn.Module):
             packing=packing,
             output_hidden_states=self.middle_layer is not None,
         )
+        # a model that never called it has attended over the whole row, across texts, without an error
         if packing.calls == 0:
             raise RuntimeError(f"{type(self.backbone).__name__} does not use the packed attention")
         middle = None if self.middle_layer is None else output.hidden_states[self.middle_layer][0]

@@ -88,6 +88,7 @@ def _write_weights(
         if buffer or name not in origin.tensors:
             shards.add(stored, checkpoints[0].read(name).clone())
             continue
+        # one tensor of each checkpoint at a time: a fusion of 2B models fits a laptop
         thetas = [checkpoint.read(name) for checkpoint in checkpoints]
         fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas)
         if not fused.isfinite().all():

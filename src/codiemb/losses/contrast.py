@@ -140,11 +140,14 @@ class Contrast(NamedTuple):
         """A chunk of rows and the pairs mapped to them; `logit_cK` is memory to work in."""
         query_p, positive_p, weight_p = (column[pairs] for column in self.pairs)
         query_pD, positive_pD = tables["query"][query_p], tables["document"][positive_p]
+        # the positives' own logits, P numbers: gathering them from c x K would need the place of each
         similarity_p = (query_pD * positive_pD).sum(dim=1)
         row_p = direction.row_P[pairs] - rows.start
         ceiling_c = self.margins.ceiling(similarity_p)  # with margins, every pair has its own row
         largest_bc = self._fill(logit_cK, direction.blocks, rows, ceiling_c, tables, seen)
+        # a row's largest logit is subtracted before exp: at temperature 0.02 logits reach 50, past half's exp
         max_c = largest_bc.amax(dim=0) if ceiling_c is None else logit_cK.amax(dim=1)
+        # in place: a second c x K buffer would double what a chunk takes
         exp_cK = logit_cK.sub_(max_c[:, None]).exp_()
         sum_c = exp_cK.sum(dim=1)
         gap_p = (max_c + sum_c.log())[row_p] - similarity_p / self.temperature
@@ -183,6 +186,7 @@ class Contrast(NamedTuple):
             seen.num_eligible.add_(logit_ck.numel() - excluded_ck.count_nonzero())
             del excluded_ck
             anchor_cD = tables[block.anchor][block.place_R[rows]]
+            # dividing c x D costs less than c x k, and the product is written where the chunk's buffer lies
             torch.mm(anchor_cD / self.temperature, tables[block.candidate].T, out=logit_ck)
             logit_ck.masked_fill_(masked_ck, _filler(logit_ck))
             largest.append(logit_ck.amax(dim=1))

@@ -127,6 +127,7 @@ class InfoNCE(nn.Module):
         owner_N, num_queries = batch.groups.owner_N.long(), len(batch.query_BD)
         mean_queries = sum_over_ranks(owner_N.new_tensor(num_queries)) / world_size()
         num_positives_B = owner_N[batch.groups.is_positive_N].bincount(minlength=num_queries)
+        # a query's pairs share its weight, 1 / B of the global batch however ranks share the queries
         share_N = 1 / (mean_queries * num_positives_B[owner_N]).to(batch.query_BD.dtype)
         pairs = self.pair_losses(batch, share_N)
         return LossOutput(pairs.weighted_sum, pairs.logs)

@@ -135,6 +135,7 @@ class EmbeddingModule(pl.LightningModule):
         # a fused optimizer offers to undo a GradScaler's scaling itself; Lightning then refuses to clip in
         # mixed precision, bf16 included, which has no scaler. Without the offer Lightning undoes it first
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        # stepped by optimizer steps: with accumulation Lightning calls it once per N micro-batches
         schedule = self._schedule(optimizer, self._num_steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
