@@ -18,7 +18,8 @@ from codiemb.config.schema import FuseConfig, TrainConfig
 from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save
 from codiemb.encoder import load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
-from codiemb.fusion import FUSION_FILE, fuse, is_adapter, model_folder
+from codiemb.encoder.model_files import is_adapter
+from codiemb.fusion import FUSION_FILE, fuse, model_folder
 from codiemb.report import write_report
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from codiemb.atomic import write_text, written_whole
+from codiemb.encoder.model_files import ADAPTER_CONFIG
 from codiemb.errors import UserError
-from codiemb.fusion.adapter import ADAPTER_CONFIG
 from codiemb.fusion.compare import check_base, check_distinct, check_same, check_weights
 from codiemb.fusion.method import FusionSpec, check_fusion
 from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from codiemb.encoder.model_files import is_adapter
 from codiemb.errors import UserError
-from codiemb.fusion.adapter import ADAPTER_CONFIG, Adapter, open_adapter
+from codiemb.fusion.lora import Adapter, open_adapter
 from codiemb.fusion.names import plain_names
 from codiemb.json_files import COPY_AGAIN, OBJECT, read_json, take
 
@@ -84,11 +85,6 @@ def open_checkpoint(path: str | Path, base: str | Path | None = None) -> Checkpo
         stored,
         {name: files[key] for name, key in stored.items()},
     )
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a LoRA adapter without its model."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / CONFIG_FILE).is_file()
 
 
 def model_folder(folder: Path) -> Path:

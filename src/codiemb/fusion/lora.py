@@ -9,10 +9,10 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from codiemb.encoder.model_files import ADAPTER_CONFIG
 from codiemb.errors import UserError
 from codiemb.json_files import COPY_AGAIN, read_json
 
-ADAPTER_CONFIG = "adapter_config.json"
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 # What changes the merge, and the only value of each for which W + scaling * B A is all of it.
