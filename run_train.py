@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
-from codiemb.config.loggers import open_loggers
+from codiemb.config.loggers import closed_loggers, open_loggers
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
@@ -69,7 +69,8 @@ def main(config: DictConfig) -> float | None:
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse, evaluations.task)
     else:
-        train(config, cfg, parts, evaluations, start)
+        with closed_loggers():
+            train(config, cfg, parts, evaluations, start)
     return recorded_metric(run_dir)
 
 

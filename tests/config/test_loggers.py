@@ -1,5 +1,6 @@
 """A logger that cannot be had is a warning; W&B goes offline. Neither asks for a key or a home."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_wandb_that_cannot_be_had_goes_offline_with_one_warning(monkeypatch, tmp
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_API_KEY", "")  # refused at once, as a server out of reach is after 20 s
     monkeypatch.setenv("WANDB_SILENT", "true")
-    wandb.teardown()  # a run that another test of this process has left
+    wandb.teardown()  # it reads its environment once, and another test of this process may have used it
     trainer = trainer_of(WandbLogger(project="test", save_dir=str(tmp_path)))
     with caplog.at_level("WARNING", "codiemb"):
         loggers.open_loggers(trainer, composed())
@@ -95,6 +96,25 @@ def test_wandb_that_cannot_be_had_goes_offline_with_one_warning(monkeypatch, tmp
     assert f"`wandb sync {tmp_path}/wandb/offline-run-*` uploads later" in caplog.text
     assert len(trainer.loggers) == 1
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_every_job_of_a_process_has_its_own_run(monkeypatch, tmp_path, composed):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()
+    runs = []
+    for job in ("well", "badly", "again"):
+        (tmp_path / job).mkdir()
+        trainer = trainer_of(WandbLogger(project="test", save_dir=str(tmp_path / job)))
+        with contextlib.suppress(ArithmeticError), loggers.closed_loggers():
+            loggers.open_loggers(trainer, composed())
+            runs.append(trainer.loggers[0].version)
+            if job == "badly":
+                raise ArithmeticError
+        assert wandb.run is None
+        assert len(list(tmp_path.glob(f"{job}/wandb/offline-run-*/*.wandb"))) == 1
+    assert len(set(runs)) == 3
+    wandb.teardown()
 
 
 def test_another_logger_that_fails_is_left_out_with_one_warning(tmp_path, caplog, composed):

@@ -32,7 +32,8 @@ def test_the_hooks_are_the_tools_of_make_lint_and_need_no_network():
 
 
 def test_make_help_lists_every_target_with_what_it_does():
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]  # a make that is called by a make tells where it is
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)
     assert targets
     lines = {line.split()[1]: line.split()[2:] for line in listed.splitlines()}

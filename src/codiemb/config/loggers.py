@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,6 +49,23 @@ def open_loggers(trainer: pl.Trainer, cfg: DictConfig) -> None:
     if not trainer.loggers:  # Lightning's monitor refuses to run for nobody
         callbacks: list[pl.Callback] = cast(Any, trainer).callbacks
         callbacks[:] = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+
+
+@contextmanager
+def closed_loggers() -> Iterator[None]:
+    """Close what a job has opened, whether it ends well or not.
+
+    Lightning leaves a W&B run open to the end of the process, and the next job of a sweep, in the same
+    process, would write its rows into the run of this one.
+    """
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=exit_code)
 
 
 def _opens(logger: Logger, hyperparameters: dict[str, Any]) -> bool:
