@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from hydra import compose, initialize_config_dir
 
-from codiemb.config.assemble import assemble
-from codiemb.config.schema import register
-from codiemb.config.typed import typed_train
-from tests.support.paths import GOLDEN, ROOT
+from tests.support import golden_run
+from tests.support.paths import GOLDEN
 
 CURVE = GOLDEN / "loss_curve.json"
 
@@ -32,33 +29,15 @@ class Curve(pl.Callback):
 
 def loss_curve(folder: Path) -> list[tuple[str, float]]:
     """Compose the default recipe on the golden files and train it for 20 steps."""
-    register()
-    overrides = [
-        f"run_dir={folder}",
-        "data=files",
-        f"data.files=[{GOLDEN}/ir.jsonl,{GOLDEN}/sts.jsonl]",
-        f"data.cache={folder}/cache",
-        "data.num_workers=0",
-        f"model.tokenizer={GOLDEN}/tokenizer",
+    curve = Curve()
+    golden_run.fit(
+        folder,
         "model.architecture.hidden_size=64",
-        "model.max_tokens=64",
         "optimizer.lr=2e-3",  # pinned: the curve guards the code, not the tuning
-        "tasks.ir.global_batch_size=16",
-        "tasks.sts.global_batch_size=16",
         "max_steps=20",
-        "trainer.accelerator=cpu",
-        "+trainer.enable_progress_bar=false",
-        "callbacks.progress=null",
-        "callbacks.checkpoint=null",
         "callbacks.probe=null",
-        "logger=local",
-    ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = typed_train(compose("train", overrides))
-    pl.seed_everything(cfg.seed, verbose=False)
-    run, curve = assemble(cfg), Curve()
-    run.trainer.callbacks.append(curve)
-    run.trainer.fit(run.module, datamodule=run.data)
+        callbacks=(curve,),
+    )
     return curve.steps
 
 

@@ -10,20 +10,17 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from pytorch_lightning.strategies import FSDPStrategy
 from torch.nn.functional import cosine_similarity
 
 from codiemb.callbacks.gradient_cosine import GradientCosine, draw_samples, sampled_gradient
 from codiemb.callbacks.looks import DevMetrics
 from codiemb.callbacks.statistics import EmbeddingStatistics
-from codiemb.config.assemble import assemble
-from codiemb.config.schema import register
-from codiemb.config.typed import typed_train
 from codiemb.metrics import cosine, embedding_statistics
 from codiemb.training.due import is_due
 from experiments.dashboards.panels import SECTIONS
-from tests.support.paths import GOLDEN, ROOT
+from tests.support import golden_run
+from tests.support.paths import ROOT
 
 WATCHERS = ("probe", "embedding_statistics", "gradient_cosine")
 pytestmark = pytest.mark.filterwarnings("ignore")  # third-party warnings of Lightning
@@ -53,39 +50,19 @@ class Kept(pl.Callback):
 
 def train(folder: Path, *overrides: str, extra: tuple[pl.Callback, ...] = ()) -> pl.LightningModule:
     """Six steps of the default recipe, with dropout, on the golden files."""
-    register()
-    settings = [
-        f"run_dir={folder}",
+    return golden_run.fit(
+        folder,
         "model=bert_tiny",
         "model.architecture.hidden_dropout_prob=0.1",
-        "data=files",
-        f"data.files=[{GOLDEN}/ir.jsonl,{GOLDEN}/sts.jsonl]",
-        f"data.cache={folder}/cache",
-        "data.num_workers=0",
-        f"model.tokenizer={GOLDEN}/tokenizer",
         "model.architecture.hidden_size=32",
         "model.architecture.intermediate_size=64",
-        "model.max_tokens=64",
-        "tasks.ir.global_batch_size=16",
-        "tasks.sts.global_batch_size=16",
         "max_steps=6",
         "sampler=alternate",
-        "trainer.accelerator=cpu",
         "trainer.log_every_n_steps=2",
         "trainer.accumulate_grad_batches=2",
-        "+trainer.enable_progress_bar=false",
-        "~callbacks.progress",
-        "~callbacks.checkpoint",
-        "logger=local",
         *overrides,
-    ]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = typed_train(compose("train", settings))
-    pl.seed_everything(cfg.seed, verbose=False)
-    run = assemble(cfg)
-    run.trainer.callbacks.extend(extra)
-    run.trainer.fit(run.module, datamodule=run.data)
-    return run.module
+        callbacks=extra,
+    )
 
 
 def rows(folder: Path) -> list[dict]:
