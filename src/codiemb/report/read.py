@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from codiemb.errors import UserError
-from codiemb.json_files import numbered_lines
+from codiemb.json_files import numbered_lines, read_json
 
 Curve = list[tuple[float, float]]  # (optimizer step, value), finite values only
 
@@ -104,12 +104,4 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise UserError(
-            f"{path}: not valid JSON ({error}); it was cut off; remove it to see the rest of the run"
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object; remove it to see the rest of the run")
-    return value
+    return read_json(path, {}, "remove it to see the rest of the run")
