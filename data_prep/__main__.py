@@ -1,101 +1,74 @@
-"""Prepare the builtin data: `python -m data_prep`, and what the other stages train on: `--all`."""
+"""Prepare data: `python -m data_prep` makes the builtin data, `python -m data_prep STEP` takes one step."""
 
 import argparse
-import hashlib
-import json
 import sys
-import time
-from collections.abc import Iterator
-from importlib import metadata
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from codiemb.atomic import write_text, written_whole
-from codiemb.json_files import read_jsonl
-from data_prep.docs.build import build_docs
-from data_prep.docs.other_stages import build_docs_extra
-from data_prep.frames.build import build_frames
-from data_prep.frames.other_stages import build_frames_extra
-from data_prep.tokenizer import train_tokenizer
-
-SEED = 49
-MANIFEST = "manifest.json"
-EXTRA_MANIFEST = "manifest_extra.json"
+from codiemb.errors import UserError
+from data_prep import builtin
+from data_prep.options import add_options, build, given, read_yaml
+from data_prep.pipeline import run_pipeline
+from data_prep.runner import STEPS, load_step, run_step
 
 
-def main() -> None:
-    """Build what is not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data/builtin"))
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="rebuild; what --all has added goes, too, unless --all is given again",
-    )
-    parser.add_argument(
-        "--all",
-        action="store_true",
-        help="also raw text (stage=pretrain), weak pairs (stage=align) and more tasks (data=builtin_all)",
-    )
-    options = parser.parse_args()
-    if (options.out / MANIFEST).is_file() and not options.force:
-        print(f"{options.out} is there already; --force rebuilds it")
+def main(arguments: list[str]) -> None:
+    """Take the step that the first argument names."""
+    if not arguments or arguments[0].startswith("--"):
+        builtin.main(arguments)
+    elif arguments[0] == "run":
+        _run(arguments[1:])
+    elif arguments[0] in STEPS:
+        _step(arguments[0], arguments[1:])
     else:
-        build_whole(options.out)
-    if options.all and not (options.out / EXTRA_MANIFEST).is_file():
-        build_extra(options.out)
+        raise UserError(f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, and run")
 
 
-def build_whole(out: Path) -> None:
-    """All of it or nothing: an interrupted run leaves no half-made data, and what was there before."""
-    with written_whole(out) as temporary:
-        build(temporary)
-    print(f"builtin data: {out}")
+def _step(name: str, arguments: list[str]) -> None:
+    step = load_step(name)
+    about = import_module(f"data_prep.steps.{name}").__doc__ or ""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m data_prep {name}",
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if step.inputs != "none":
+        several = step.inputs == "many"
+        parser.add_argument(
+            "--in",
+            dest="folders",
+            type=Path,
+            required=True,
+            metavar="DIR",
+            nargs="+" if several else 1,
+            help="read this",
+        )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="write this: whole, or not at all"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file with the options below")
+    add_options(parser, step.parameters)
+    parsed = parser.parse_args(arguments)
+    values = read_yaml(parsed.config) if parsed.config else {}
+    build(step.parameters, values, str(parsed.config))  # so that the errors of the file name it
+    options = build(step.parameters, values | given(step.parameters, parsed), f"data_prep {name}")
+    run_step(name, getattr(parsed, "folders", []), parsed.out, options)
 
 
-def build(out: Path) -> None:
-    """Write train/, eval/, tokenizer/ and manifest.json under `out`."""
-    start = time.perf_counter()
-    counts: dict[str, Any] = {"docs": build_docs(out, SEED), "frames": build_frames(out, SEED)}
-    print("training the tokenizer ...", file=sys.stderr)
-    counts["tokenizer"] = {"vocab_size": train_tokenizer(training_texts(out / "train"), out / "tokenizer")}
-    files = sorted(path for path in out.rglob("*") if path.is_file())
-    _write_manifest(out / MANIFEST, counts, files, start)
-
-
-def build_extra(out: Path) -> None:
-    """Add the training files that the default run does not need, and manifest_extra.json, written last."""
-    start = time.perf_counter()
-    counts = build_docs_extra(out) | build_frames_extra(out, SEED)
-    _write_manifest(out / EXTRA_MANIFEST, counts, [out / name for name in counts], start)
-    print(f"builtin data of all stages: {out}")
-
-
-def _write_manifest(path: Path, counts: dict[str, Any], files: list[Path], start: float) -> None:
-    manifest = {
-        "seed": SEED,
-        "counts": counts,
-        "sha256": {str(file.relative_to(path.parent)): _sha256(file) for file in files},
-        "packages": {
-            name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")
-        },
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    write_text(path, json.dumps(manifest, indent=2) + "\n")
-
-
-def training_texts(train: Path) -> Iterator[str]:
-    """Every text of the training files once per line it stands in (hard negatives are texts of others)."""
-    for path in sorted(train.glob("*.jsonl")):
-        for record in read_jsonl(path):
-            for instruction, _, text in [record["query"], *record["positives"]]:
-                yield f"{instruction}\n{text}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _run(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m data_prep run", description=run_pipeline.__doc__)
+    parser.add_argument("pipeline", type=Path, help="a YAML file: docs/data_prep.md")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+    parsed = parser.parse_args(arguments)
+    run_pipeline(parsed.pipeline, dry_run=parsed.dry_run)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
