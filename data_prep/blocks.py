@@ -24,13 +24,13 @@ class TableWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         # zstd: texts take a third of what snappy needs, at half the disk's speed
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
-        self._schema = schema
+        self.schema = schema
         self._waiting: list[pa.Table] = []
         self._rows = self._bytes = 0
 
     def write(self, table: pa.Table) -> None:
         """Add rows; columns that are not given are null."""
-        for block in _cut(conform(table, self._schema)):
+        for block in _cut(conform(table, self.schema)):
             if self._rows and (self._rows + len(block) > MAX_ROWS or self._bytes + block.nbytes > MAX_BYTES):
                 self._flush()
             self._waiting.append(block)

@@ -32,7 +32,7 @@ SCHEMAS = {
             ("title", pa.string()),
             ("text", pa.string()),
             ("lang", pa.string()),
-            ("hash", pa.int64()),  # of the text as the trainer compares texts: codiemb.data.content_hash
+            ("hash", pa.int64()),  # codiemb.data.collator.content_hash of title and text joined
             ("cluster", pa.string()),  # of near duplicates; null before there is one
             ("flags", pa.list_(pa.string())),
             *_VERDICT,

@@ -1,0 +1,93 @@
+"""What is known of a query's positives: pairs, contents and clusters that can be no negatives of it."""
+
+from pathlib import Path
+
+import numpy as np
+
+from codiemb.data.collator import content_hash
+from data_prep.blocks import blocks, column
+from data_prep.layout import CORPUS, QUERIES, document_text
+from data_prep.mining.choose import pair_key
+from data_prep.mining.limits import KEPT, REASONS
+from data_prep.relations import Groups, Ids, Pairs, codes
+
+
+class Known:
+    """Of one source: its positives, the content of every document, and the text of every query.
+
+    Memory: 16 bytes a document, 24 a query and 48 a positive.
+
+    Attributes:
+        positives: pairs with a grade above 0.
+    """
+
+    def __init__(self, source: Path, ids: Ids) -> None:
+        qrels = ids.qrels(source)
+        self.positives = qrels.where(qrels.value > 0)
+        self._groups = Groups.of(self.positives.query, len(ids.query))
+        self._content, self._cluster = _document_content(source), codes(source / CORPUS, "cluster")
+        query, document = self.positives.query, self.positives.document
+        query_content = _query_content(source)
+        own = _key(np.arange(len(query_content)), query_content)
+        in_cluster = self._cluster[document] >= 0
+        self._forbidden = [
+            ("same cluster", np.sort(_key(query, self._cluster[document])[in_cluster])),
+            ("same text", np.sort(np.concatenate([_key(query, self._content[document]), own]))),
+            ("positive", np.sort(pair_key(query, document))),
+        ]
+
+    def verdicts(self, query_F: np.ndarray, document_F: np.ndarray) -> np.ndarray:
+        """A code of REASONS for each candidate that is known to be no negative, KEPT for the others."""
+        keys = {
+            "same cluster": _key(query_F, self._cluster[document_F]),
+            "same text": _key(query_F, self._content[document_F]),
+            "positive": pair_key(query_F, document_F),
+        }
+        verdict_F = np.full(len(query_F), KEPT, dtype=np.int8)
+        for reason, forbidden in self._forbidden:  # the last that fits is the plainest
+            verdict_F[_is_in(forbidden, keys[reason])] = REASONS.index(reason)
+        return verdict_F
+
+    def positives_of(self, queries: np.ndarray) -> Pairs:
+        """The positives of some queries, grouped in their order."""
+        rows = [self._groups.of_query(int(query)) for query in queries]
+        return self.positives.where(np.concatenate([np.zeros(0, dtype=np.int64), *rows]))
+
+
+def _is_in(known: np.ndarray, key_F: np.ndarray) -> np.ndarray:
+    """Whether each key is among the known ones, which are sorted."""
+    place_F = np.searchsorted(known, key_F)
+    found_F = place_F < len(known)
+    found_F[found_F] = known[place_F[found_F]] == key_F[found_F]
+    return found_F
+
+
+def _key(query_F: np.ndarray, value_F: np.ndarray) -> np.ndarray:
+    """64 bits for a query and a value: two pairs share one with a chance of 2^-64."""
+    mixed = _mix(query_F.astype(np.uint64)) + value_F.astype(np.int64).view(np.uint64)
+    return _mix(mixed)
+
+
+def _mix(value: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele et al. 2014)."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def _document_content(source: Path) -> np.ndarray:
+    """The content hash of every document; taken from the table where it has them all."""
+    known = column(source / CORPUS, "hash")
+    if not known.null_count:
+        return np.asarray(known.to_numpy(), dtype=np.int64)
+    hashes = [
+        content_hash(document_text(title, text))
+        for block in blocks(source / CORPUS, ["title", "text"])
+        for title, text in zip(block["title"].to_pylist(), block["text"].to_pylist(), strict=True)
+    ]
+    return np.array(hashes, dtype=np.int64)
+
+
+def _query_content(source: Path) -> np.ndarray:
+    texts = (text for block in blocks(source / QUERIES, ["text"]) for text in block["text"].to_pylist())
+    return np.array([content_hash(text) for text in texts], dtype=np.int64)

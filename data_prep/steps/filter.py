@@ -1,0 +1,115 @@
+"""Mark what is not to be trained on: pairs that a search does not find, low scores, other languages.
+
+A pair is consistent if its document is among the best of its query by a scorer that has mined this source
+(Promptagator, arXiv 2209.11755). Nothing is deleted: rows get the verdict `filter` and a reason, and a
+later run with other limits starts from the same folder.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from codiemb.errors import UserError
+from data_prep.blocks import blocks, column
+from data_prep.layout import CANDIDATES, CORPUS, QRELS, QUERIES
+from data_prep.mining.choose import pair_key
+from data_prep.options import option
+from data_prep.relations import Ids, positions
+from data_prep.step import Step, Work
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Limits; those that are not given are none."""
+
+    scorer: str = option("", "whose candidates are asked; needed if there are several")
+    max_rank: int | None = option(None, "a positive stays if it is among so many best documents of its query")
+    min_score: float | None = option(None, "a positive stays if it scores at least this")
+    languages: list[str] = option([], "queries and documents in others are marked: zh,en")
+
+
+def run(work: Work[Parameters]) -> None:
+    """Mark rows of qrels by rank and score, rows of queries and corpus by language."""
+    options = work.options
+    if options.max_rank is not None or options.min_score is not None:
+        path = candidates_of(work.source, options.scorer)
+        work.rewrite(QRELS, _by_scorer(Ids.read(work.source), path, options))
+    if options.languages:
+        for name in (QUERIES, CORPUS):
+            _refuse_unknown(work.source / name)
+            work.rewrite(name, _by_language(options.languages))
+
+
+def candidates_of(source: Path, scorer: str) -> Path:
+    """The candidates of a scorer; the only ones where none is named.
+
+    Raises:
+        UserError: there are none, or several and no name.
+    """
+    found = {path.stem: path for path in sorted((source / CANDIDATES).glob("*.parquet"))}
+    if scorer in found:
+        return found[scorer]
+    if len(found) == 1 and not scorer:
+        return next(iter(found.values()))
+    names = ", ".join(found) or "none; mine first"
+    raise UserError(f"{source / CANDIDATES}: scorer={scorer or 'null'}; there are {names}")
+
+
+def mark(table: pa.Table, by: str, reasons: list[str | None]) -> pa.Table:
+    """Give rows that are still kept a verdict, where there is a reason."""
+    free = pc.is_null(table["dropped_by"])
+    reason = pa.array(reasons, pa.string())
+    drop = pc.and_(free, pc.is_valid(reason))
+    for name, value in (("dropped_by", pa.scalar(by)), ("reason", reason)):
+        table = table.set_column(
+            table.column_names.index(name), name, pc.if_else(drop, value, table[name].combine_chunks())
+        )
+    return table
+
+
+def _by_scorer(ids: Ids, path: Path, options: Parameters) -> Callable[[pa.Table], pa.Table]:
+    pairs = ids.pairs(path, "score")
+    key = pair_key(pairs.query, pairs.document)
+    order = np.argsort(key)
+    key, score = key[order], pairs.value[order]
+    rank = pc.fill_null(column(path, "rank"), 0).to_numpy()[order]
+
+    def change(block: pa.Table) -> pa.Table:
+        wanted = pair_key(positions(ids.query, block["query"]), positions(ids.document, block["document"]))
+        place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        known = key[place] == wanted
+        reasons: list[str | None] = []
+        for grade, is_known, its_rank, its_score in zip(
+            block["grade"].to_pylist(), known, rank[place], score[place], strict=True
+        ):
+            reasons.append(_reason(options, its_rank if is_known else 0, its_score) if grade > 0 else None)
+        return mark(block, "filter", reasons)
+
+    return change
+
+
+def _reason(options: Parameters, rank: int, score: float) -> str | None:
+    if options.max_rank is not None and not 1 <= rank <= options.max_rank:
+        return "rank"
+    return "score" if options.min_score is not None and score < options.min_score else None
+
+
+def _by_language(languages: list[str]) -> Callable[[pa.Table], pa.Table]:
+    def change(block: pa.Table) -> pa.Table:
+        return mark(
+            block, "filter", [None if lang in languages else "language" for lang in block["lang"].to_pylist()]
+        )
+
+    return change
+
+
+def _refuse_unknown(path: Path) -> None:
+    if all(block["lang"].null_count == len(block) for block in blocks(path, ["lang"])):
+        raise UserError(f"{path}: no row has a language; `python -m data_prep clean` finds them")
+
+
+STEP = Step(Parameters, run)
