@@ -1,0 +1,45 @@
+"""What is known to be no negative, against sets of the same facts."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep.mining.known import Known
+from data_prep.mining.limits import REASONS
+from data_prep.relations import Ids
+from tests.support.sources import make_source
+
+pairs = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=12)
+
+
+@settings(deadline=None, max_examples=30)  # each writes four small files
+@given(
+    pairs,
+    st.lists(st.sampled_from("abc"), min_size=8, max_size=8),
+    st.lists(st.sampled_from("xyz-"), min_size=8, max_size=8),
+)
+def test_positives_their_texts_and_their_clusters_are_no_negatives(
+    tmp_path_factory, positives, texts, clusters
+):
+    queries = {f"q{i}": text for i, text in enumerate("aBde")}
+    documents = [
+        {"id": f"d{i}", "text": text, "cluster": None if cluster == "-" else cluster}
+        for i, (text, cluster) in enumerate(zip(texts, clusters, strict=True))
+    ]
+    qrels = [(f"q{q}", f"d{d}") for q, d in sorted(positives)]
+    source = make_source(tmp_path_factory.mktemp("source"), queries, documents, qrels)
+    known = Known(source, Ids.read(source))
+
+    def expected(query: int, document: int) -> str:
+        own = {d for q, d in positives if q == query}
+        if document in own:
+            return "positive"
+        if texts[document] in {texts[d] for d in own} | {"abde"[query]}:  # case does not count
+            return "same text"
+        if clusters[document] != "-" and clusters[document] in {clusters[d] for d in own}:
+            return "same cluster"
+        return ""
+
+    query, document = (side.ravel() for side in np.meshgrid(np.arange(4), np.arange(8), indexing="ij"))
+    found = [REASONS[code] for code in known.verdicts(query, document)]
+    assert found == [expected(q, d) for q, d in zip(query.tolist(), document.tolist(), strict=True)]
