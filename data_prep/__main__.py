@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from codiemb.errors import UserError
-from data_prep import builtin
+from data_prep import builtin, minilm
 from data_prep.options import add_options, build, given, read_yaml
 from data_prep.pipeline import run_pipeline
 from data_prep.runner import STEPS, load_step, run_step
@@ -16,12 +16,14 @@ def main(arguments: list[str]) -> None:
     """Take the step that the first argument names."""
     if not arguments or arguments[0].startswith("--"):
         builtin.main(arguments)
+    elif arguments[0] == "minilm":
+        minilm.main(arguments[1:])
     elif arguments[0] == "run":
         _run(arguments[1:])
     elif arguments[0] in STEPS:
         _step(arguments[0], arguments[1:])
     else:
-        raise UserError(f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, and run")
+        raise UserError(f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, run and minilm")
 
 
 def _step(name: str, arguments: list[str]) -> None:
