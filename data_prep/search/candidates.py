@@ -38,8 +38,9 @@ class Candidates:
 
     def rows(self) -> list[tuple[Int64[np.ndarray, " c"], Float32[np.ndarray, " c"]]]:
         """Documents and scores of each query."""
-        ends = np.cumsum(self.count_Q)[:-1]
-        return list(zip(np.split(self.document_C, ends), np.split(self.score_C, ends), strict=True))
+        ends = np.cumsum(self.count_Q)
+        parts = map(slice, ends - self.count_Q, ends)
+        return [(self.document_C[part], self.score_C[part]) for part in parts]
 
     def ranks_of(
         self, query_P: Int64[np.ndarray, " P"], document_P: Int64[np.ndarray, " P"]
