@@ -112,6 +112,8 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("tasks.ir.num_negatives=-1", "tasks.ir.num_negatives=-1 must be at least 0"),
         ("+losses.ir.a._target_=codiemb.losses.Pearson", "losses.ir.a: codiemb.losses.Pearson is no loss"),
         ("+losses.ir.a._target_=codiemb.losses.MidLayerInfoNCE", "is no loss for task ir; see conf/losses"),
+        ("+losses.sts.a._target_=codiemb.losses.DistillKL", "losses.sts.a: codiemb.losses.DistillKL is no l"),
+        ("+losses.sts.a._target_=codiemb.losses.MarginMSE", "is no loss for task sts; see conf/losses"),
         ("strategy.name=deepspeed_stage_2", "strategy.name='deepspeed_stage_2' can only be auto; others are"),
         ("tasks.ir.mask_share=0.2", "tasks.ir.mask_share says nothing about task ir; set it to null"),
         ("+losses.lm.a._target_=codiemb.losses.InfoNCE", "losses.lm.a: codiemb.losses.InfoNCE is no loss"),
@@ -179,6 +181,22 @@ def test_a_loss_on_own_negatives_only_needs_some(refused, composed):
     said = refused(own, "tasks.ir.num_negatives=0")
     assert "losses.ir.info_nce.in_batch=false takes a record's own negatives only" in said
     preflight(typed_train(composed(own)))
+
+
+def test_a_distillation_loss_needs_documents_to_compare(refused, composed):
+    kl, margin = (f"+losses.ir.kd._target_=codiemb.losses.{name}" for name in ("DistillKL", "MarginMSE"))
+    no_negatives, one_positive = "tasks.ir.num_negatives=0", "tasks.ir.num_positives=1"
+    assert refused(margin, no_negatives).startswith(
+        "losses.ir.kd compares a scored positive and a scored negative of one record, and there are none "
+        "with tasks.ir.num_negatives=0"
+    )
+    assert refused(kl, no_negatives, one_positive).endswith("tasks.ir.num_negatives=0, num_positives=1")
+    for possible in (
+        (kl, no_negatives, "tasks.ir.num_positives=2"),
+        (kl, one_positive),
+        (margin, one_positive),
+    ):
+        preflight(typed_train(composed(*possible)))
 
 
 def test_a_weight_of_zero_makes_a_middle_layer_unnecessary(composed):

@@ -76,7 +76,8 @@ def test_documents_of_ir_lose_their_instruction_and_keep_all_positives(write_lin
         ir(negatives=None, positive_scores=None, negative_scores=None),
         ir(negatives=[]),
         ir(positive_scores=[1.0, 0.9], negative_scores=[0]),
-        ir(positive_scores=[70, 12]),  # of a reranker, on its own scale: IR does not use it
+        ir(positive_scores=[70, 12]),  # of a reranker, on its own scale
+        ir(positives=["a", "a"], positive_scores=[2.5, None], negatives=["n", "n"], negative_scores=[1, 1]),
         without(RELEASED_STS, "negatives", "negative_scores"),
         sts(positive_scores=[1]),
         sts(positive_scores=[0]),
@@ -99,6 +100,14 @@ def test_scores_are_mapped_from_the_declared_range(write_lines):
     (read,) = read_records(write_lines([record]), score_range=(0.0, 5.0))
     assert read.positive_scores == [0.0, 1.0]
     assert read.negative_scores == [0.25]
+
+
+def test_scores_of_ir_are_a_teachers_and_stay_as_they_are(write_lines):
+    records = [ir(positive_scores=[70, -11.25], negative_scores=[None]), ir(positive_scores=[0.1, 1e30])]
+    one, other = read_records(write_lines(records), score_range=(0.0, 5.0))
+    assert one.positive_scores == [70.0, -11.25]
+    assert [math.isnan(score) for score in one.negative_scores] == [True]
+    assert (other.positive_scores, other.negative_scores) == ([0.1, 1e30], [])
 
 
 texts = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
@@ -230,6 +239,24 @@ BAD_LINES = {
     "a key twice": (
         '{"task_type": "ir", "query": "q", "positives": ["a"], "positives": []}',
         "'positives' stands",
+    ),
+    "two scores of a teacher": (
+        ir(positives=["a", "b", "a"], positive_scores=[7.5, 1, 7.25]),
+        r"positives\[2\] and positives\[0\] are one text with two scores",
+    ),
+    "a teacher's scores, a text on both sides": (
+        ir(positives=["a"], positive_scores=[7], negatives=["a"], negative_scores=[7]),
+        r"negatives\[0\] is also positives\[0\]: one text, both positive and negative",
+    ),
+    "a teacher's score beyond single precision": (
+        ir(positive_scores=[0, -1e39]),
+        r"positive_scores\[1\] is -1e\+39, beyond single precision",
+    ),
+    "a teacher's score beyond floats": (ir(positive_scores=[0, 10**400]), "beyond single precision"),
+    "a teacher's score a string": (ir(positive_scores=[0, "1"]), r"positive_scores\[1\] is '1', not a fin"),
+    "mixed, score null": (
+        ir(task_type="mixed", positive_scores=[0.5, None]),
+        r"positive_scores\[1\] is None, not a finite",
     ),
     "score beyond floats": (sts(positive_scores=[10**400]), "outside the declared range"),
 }

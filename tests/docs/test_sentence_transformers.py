@@ -10,6 +10,8 @@ from tests.support.batches import graded_batch, make_batch
 
 PAIRS, TRIPLETS = (make_batch([(1, negatives)] * 6, dim=8) for negatives in (0, 1))
 SCORED = graded_batch([0.9, 0.1, 0.5, 0.5, 0.0, 1.0], dim=8)
+TEACHER = [[9.5, -3.0, 1.25], [4.0, 4.0, -11.0], [7.0, 2.0, 8.5], [0.5, 1.0, -2.0]]
+TAUGHT = make_batch([(1, 2)] * 4, teacher_scores=[score for row in TEACHER for score in row], dim=8)
 BOTH_WAYS = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
 QUERIES = {"directions": ("query_to_doc", "query_to_query")}
 DOCUMENTS = {"directions": ("query_to_doc", "doc_to_doc")}
@@ -41,6 +43,25 @@ def ranking(**options):
 def test_a_loss_has_the_value_of_its_counterpart(our_loss, their_loss, batch):
     expected = their_loss.compute_loss_from_embeddings(columns(batch), batch.groups.score_N.double())
     torch.testing.assert_close(our_loss(batch).value, expected)
+
+
+@pytest.mark.parametrize(
+    ("our_loss", "their_loss", "factor"),
+    [
+        (ours.MarginMSE(1.0), theirs.MarginMSELoss(model=None), 1.0),
+        (ours.DistillKL(1.0, 1.0), theirs.DistillKLDivLoss(model=None), 1.0),
+        (
+            ours.DistillKL(0.2, 3.0),
+            theirs.DistillKLDivLoss(model=None, student_temperature=0.2, teacher_temperature=3.0),
+            0.2**2,
+        ),
+    ],
+    ids=["margin", "kl", "kl with temperatures"],
+)
+def test_a_teachers_scores_have_the_value_of_the_counterpart(our_loss, their_loss, factor):
+    labels = torch.tensor(TEACHER, dtype=torch.float64)
+    expected = their_loss.compute_loss_from_embeddings(columns(TAUGHT), labels)
+    torch.testing.assert_close(our_loss(TAUGHT).value * factor, expected)
 
 
 def test_matryoshka_is_the_sum_of_the_loss_over_the_widths():

@@ -16,9 +16,11 @@ from codiemb.losses import (
     PRO,
     AnglE,
     CoSENT,
+    DistillKL,
     Graded,
     InfoNCE,
     ListNet,
+    MarginMSE,
     Matryoshka,
     MidLayerInfoNCE,
     Pearson,
@@ -48,10 +50,18 @@ RECORDS = {
 RECORDS["mixed"] = [
     record._replace(task="mixed") for pair in zip(*RECORDS.values(), strict=True) for record in pair
 ][:6]
+RECORDS["ir"] = [  # a teacher's, which the other losses leave alone
+    record._replace(positive_scores=[9.0 - i, 4.0][: 1 + i % 2], negative_scores=[i - 3.0, 2.0][: i % 3])
+    for i, record in enumerate(RECORDS["ir"])
+]
 LOSSES = {
     "info_nce": ("ir", InfoNCE(0.1)),
     "info_nce aligned, in row chunks": ("ir", InfoNCE(0.1, other_positives="aligned", chunk_rows=2)),
     "matryoshka": ("ir", Matryoshka(InfoNCE(0.1), dims=[8, 16])),
+    "distillation": (
+        "ir",
+        WeightedSum({"kl": (1.0, DistillKL(0.1)), "margin": (0.01, Matryoshka(MarginMSE(0.5), [8, 16]))}),
+    ),
     "pearson": ("sts", Pearson()),
     "rank_kl": ("sts", RankKL()),
     "pro": ("sts", PRO()),

@@ -11,9 +11,11 @@ from codiemb.losses import (
     PRO,
     AnglE,
     CoSENT,
+    DistillKL,
     Graded,
     InfoNCE,
     ListNet,
+    MarginMSE,
     Matryoshka,
     MidLayerInfoNCE,
     Pearson,
@@ -30,7 +32,8 @@ COUNTS = [*NO_NUMBERS[:-1], None, 0, -1, 0.5, 1.0, 1e9]
 NO_FLAGS = [None, 0, 1, "yes", "false", NAN, []]
 IMPOSSIBLE = {
     **{(loss, "temperature"): TEMPERATURES for loss in (InfoNCE, MidLayerInfoNCE, RankKL, ListNet)},
-    **{(loss, "temperature"): TEMPERATURES for loss in (CoSENT, AnglE, PRO)},
+    **{(loss, "temperature"): TEMPERATURES for loss in (CoSENT, AnglE, PRO, DistillKL, MarginMSE)},
+    (DistillKL, "teacher_temperature"): TEMPERATURES,
     **{(loss, "chunk_rows"): COUNTS for loss in (InfoNCE, MidLayerInfoNCE, TokenPrediction)},
     **{(loss, "mask_false_negatives"): NO_FLAGS for loss in (InfoNCE, MidLayerInfoNCE)},
     (InfoNCE, "in_batch"): NO_FLAGS,

@@ -12,9 +12,11 @@ from codiemb.losses import (
     PRO,
     AnglE,
     CoSENT,
+    DistillKL,
     Graded,
     InfoNCE,
     ListNet,
+    MarginMSE,
     Matryoshka,
     MidLayerInfoNCE,
     Pearson,
@@ -53,6 +55,9 @@ LOSSES = {
     ),
     "mid_layer": MidLayerInfoNCE(0.1),
     "matryoshka": Matryoshka(InfoNCE(0.1), [6, 3]),
+    "distill_kl": DistillKL(0.3, 2.0),
+    "margin_mse": MarginMSE(0.3),
+    "matryoshka of distill_kl": Matryoshka(DistillKL(0.3, 2.0), [6, 3]),
     "codiemb_sts": WeightedSum(
         {
             "pearson": (2.0, Pearson()),
@@ -62,12 +67,17 @@ LOSSES = {
         }
     ),
 }
-INFO_NCES = [name for name, loss in LOSSES.items() if isinstance(loss, InfoNCE | MidLayerInfoNCE)]
+LOGGING = [
+    name
+    for name, loss in LOSSES.items()
+    if isinstance(loss, InfoNCE | MidLayerInfoNCE | DistillKL | MarginMSE)
+]
 GROUPS = [(2, 1), (1, 3), (1, 0), (3, 1), (1, 0), (1, 0)]  # three queries a rank, 8 and 6 documents
 HASHES = [1000 + k for k in range(14)]
 HASHES[9] = 1000  # rank 1's positive is the text of a positive of rank 0
 HASHES[5] = 1013  # rank 0's hard negative is a positive on rank 1, of a query of the same text
 SCORES = [1.0, 0.5, 0.2, 1.0, 0.0, NAN, 0.4, 1.0, 0.9, 1.0, 0.1, NAN, 0.7, 0.3]
+TEACHER = [7.1, 2.5, -3.0, NAN, 1.5, NAN, 0.5, -9.0, 4.0, -2.0, NAN, 6.0, 6.0, 1.0]  # 2 lists and 1
 CASES = {
     "ragged": (LOSSES, SCORES),
     "one rank without anchors": (LOSSES, [y if k < 8 else min(y, 0.9) for k, y in enumerate(SCORES)]),
@@ -79,8 +89,14 @@ CASES = {
 
 
 def global_batch(case: str) -> EmbeddedBatch:
+    num_scored = 8 if case == "one rank without scores" else len(TEACHER)
     return make_batch(
-        GROUPS, scores=CASES[case][1], document_hash=HASHES, query_hash=[0, 1, 2, 3, 4, 1], middle=True
+        GROUPS,
+        scores=CASES[case][1],
+        teacher_scores=TEACHER[:num_scored] + [NAN] * (len(TEACHER) - num_scored),
+        document_hash=HASHES,
+        query_hash=[0, 1, 2, 3, 4, 1],
+        middle=True,
     )
 
 
@@ -119,9 +135,7 @@ def run_rank(rank: int, folder: str) -> None:
         for case, (losses, _) in CASES.items()
         for name, loss in losses.items()
     }
-    results |= {
-        ("logs", name): LOSSES[name](share_of(global_batch("ragged"), rank)).logs for name in INFO_NCES
-    }
+    results |= {("logs", name): LOSSES[name](share_of(global_batch("ragged"), rank)).logs for name in LOGGING}
     torch.save(results, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
@@ -147,7 +161,7 @@ def test_mean_over_ranks_is_the_single_process_loss_and_gradient(ranks, case, na
         torch.testing.assert_close(averaged, expected_gradients[key], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", INFO_NCES)
+@pytest.mark.parametrize("name", LOGGING)
 def test_every_rank_logs_what_one_process_logs(ranks, name):
     """Ranks hold different numbers of pairs; a mean over ranks of their means would be another number."""
     expected = LOSSES[name](global_batch("ragged")).logs

@@ -3,6 +3,8 @@
 Nothing here calls the package; only the field names of EmbeddedBatch are shared.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -188,6 +190,43 @@ def angle(b: EmbeddedBatch, temperature: float) -> Tensor:
     pairs = [(i, j) for i in range(len(y)) for j in range(len(y)) if y[i] > y[j]]
     wrong = [(similarities[j] - similarities[i]) / temperature for i, j in pairs]
     return torch.logsumexp(torch.stack([torch.zeros((), dtype=torch.float64), *wrong]), dim=0)
+
+
+def scored_lists(b: EmbeddedBatch) -> list[list[tuple[Tensor, float, bool]]]:
+    """(similarity, teacher's score, whether a positive) of the scored documents of every query."""
+    lists = [[] for _ in b.query_BD]
+    for k, score in enumerate(b.groups.teacher_score_N.double().tolist()):
+        if score == score:
+            i = int(b.groups.owner_N[k])
+            lists[i].append((b.query_BD[i] @ b.document_ND[k], score, bool(b.groups.is_positive_N[k])))
+    return lists
+
+
+def distill_kl(b: EmbeddedBatch, temperature: float, teacher_temperature: float) -> Tensor:
+    losses = []
+    for documents in scored_lists(b):
+        if len(documents) < 2:
+            continue
+        weights = [math.exp(t / teacher_temperature) for _, t, _ in documents]
+        log_total = torch.logsumexp(torch.stack([s for s, _, _ in documents]) / temperature, dim=0)
+        p = [weight / sum(weights) for weight in weights]
+        log_q = [s / temperature - log_total for s, _, _ in documents]
+        losses.append(sum(p[k] * (math.log(p[k]) - log_q[k]) for k in range(len(documents))))
+    return sum(losses) / len(losses)
+
+
+def margin_mse(b: EmbeddedBatch, temperature: float) -> Tensor:
+    losses = []
+    for documents in scored_lists(b):
+        squares = [
+            ((s_p - s_n) / temperature - (t_p - t_n)) ** 2
+            for s_p, t_p, p_is_positive in documents
+            for s_n, t_n, n_is_positive in documents
+            if p_is_positive and not n_is_positive
+        ]
+        if squares:
+            losses.append(sum(squares) / len(squares))
+    return sum(losses) / len(losses)
 
 
 def part(b: EmbeddedBatch, graded: bool) -> EmbeddedBatch:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
 from codiemb.callbacks import DevMetrics
 from codiemb.config.loggers import build_loggers
-from codiemb.config.losses import check_widths
+from codiemb.config.losses import check_teachers, check_widths
 from codiemb.config.nodes import build_node, target_of
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
@@ -74,9 +74,8 @@ def assemble(
     # before the data: it says how many ranks share a batch, and whether this machine has them
     trainer = build_trainer(cfg, evaluations)
     if is_main_process():
-        _read_data(
-            data, trainer
-        )  # minutes for a large file, but a bad line must not cost the load of a model
+        # minutes for a large file, but a bad line must not cost the load of a model
+        _read_data(data, trainer, parts)
     # the costly part, once nothing else can fail
     encoder = load_encoder(model, tokenizer, max_tokens_per_chunk=cfg.encoder.max_tokens_per_chunk)
     if cfg.encoder.train_only is not None:
@@ -152,12 +151,13 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     return trainer
 
 
-def _read_data(data: EmbeddingDataModule, trainer: pl.Trainer) -> None:
+def _read_data(data: EmbeddingDataModule, trainer: pl.Trainer, parts: Parts) -> None:
     """Convert and try every source, on one process; the others wait in `fit`."""
     data.prepare_data()
     data.setup()
     num_ranks = trainer.num_devices * trainer.num_nodes
     log.info("%s", data.describe(num_ranks, trainer.accumulate_grad_batches))
+    check_teachers(parts.losses, data.sources)
     data.try_every_source()
 
 

@@ -1,18 +1,23 @@
-"""The `losses` group: one weighted sum of terms per task, checked as it is built."""
+"""The `losses` group: one weighted sum of terms per task, checked as it is built, and against the data."""
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from codiemb.config.nodes import build_node
+from codiemb.data.collator import TaskSpec
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS
+from codiemb.data.source import Source
 from codiemb.errors import UserError
 from codiemb.losses import (
     PRO,
     AnglE,
     CoSENT,
+    DistillKL,
     ListNet,
+    MarginMSE,
     Matryoshka,
     MidLayerInfoNCE,
     Pearson,
@@ -24,6 +29,17 @@ from codiemb.losses.base import is_weight
 
 LOSS_HINT = "see conf/losses"
 _GRADED_LOSSES = (Pearson, RankKL, ListNet, PRO, CoSENT, AnglE, MidLayerInfoNCE)
+_DISTILLATION_LOSSES = (DistillKL, MarginMSE)
+
+log = logging.getLogger(__name__)
+
+
+class _Term(NamedTuple):
+    """A term that learns from a teacher, and what a record must have for it."""
+
+    key: str
+    counted_as: str  # how many records have it, in what is known of a source
+    needs: str
 
 
 def build_losses(losses: Mapping[str, Any], *, has_middle_layer: bool) -> dict[str, WeightedSum]:
@@ -53,6 +69,53 @@ def check_widths(losses: Mapping[str, WeightedSum], width: int) -> None:
             raise UserError(f"{key}: {error}") from error
 
 
+def check_distillation(losses: Mapping[str, WeightedSum], tasks: Mapping[str, TaskSpec]) -> None:
+    """Refuse terms for which a task takes too few documents of a record.
+
+    Raises:
+        UserError: naming the term and the limits.
+    """
+    for task, spec in tasks.items():
+        for key, counted_as, needs in _distilled(task, losses[task]):
+            alone = spec.num_positives == 1 and counted_as == "scored_lists"
+            if spec.num_negatives == 0 and (alone or counted_as == "scored_pairs"):
+                limits = f"tasks.{task}.num_negatives=0" + (", num_positives=1" if alone else "")
+                raise UserError(f"{key} compares {needs} of one record, and there are none with {limits}")
+
+
+def check_teachers(losses: Mapping[str, WeightedSum], sources: Sequence[Source]) -> None:
+    """Terms that learn from a teacher find its scores; a source without them, beside others, is named.
+
+    Raises:
+        UserError: a term has them in no source of its task, or a source has no other term.
+    """
+    for task, loss in losses.items():
+        own = [source for source in sources if source.task == task]
+        num_terms = sum(weight > 0 for weight in loss.weights.values())
+        for source in own:
+            silent = [term for term in _distilled(task, loss) if not source.about[term.counted_as]]
+            for key, counted_as, needs in silent:
+                says = (
+                    f"{key}: no record of source {source.name} has {needs} (positive_scores, negative_scores)"
+                )
+                if len(silent) == num_terms or not any(other.about[counted_as] for other in own):
+                    raise UserError(f"{says}: it would be 0. Have a teacher score them, or drop the term")
+                log.warning("%s: it is 0 there", says)
+
+
+def _distilled(task: str, loss: WeightedSum) -> list[_Term]:
+    terms = []
+    for name, term in loss.terms.items():
+        parts = list(term.modules()) if loss.weights[name] > 0 else []
+        if any(isinstance(part, DistillKL) for part in parts):
+            terms.append(_Term(f"losses.{task}.{name}", "scored_lists", "two scored documents"))
+        if any(isinstance(part, MarginMSE) for part in parts):
+            terms.append(
+                _Term(f"losses.{task}.{name}", "scored_pairs", "a scored positive and a scored negative")
+            )
+    return terms
+
+
 def _weighted_sum(task: str, terms: object, *, has_middle_layer: bool) -> WeightedSum:
     path = f"losses.{task}"
     if not isinstance(terms, Mapping) or not terms:
@@ -78,9 +141,11 @@ def _weighted_sum(task: str, terms: object, *, has_middle_layer: bool) -> Weight
 
 
 def _check_task(key: str, task: str, target: str, loss: nn.Module) -> None:
-    """Scores are there in graded tasks only, and tokens to predict in raw ones."""
+    """Gold scores are there in graded tasks only, a teacher's in IR, and tokens to predict in raw ones."""
     needs_scores = any(isinstance(part, _GRADED_LOSSES) for part in loss.modules())
     predicts_tokens = isinstance(loss, TokenPrediction)
+    distils = any(isinstance(part, _DISTILLATION_LOSSES) for part in loss.modules())
     has_scores = task in GRADED_TASKS | MIXED_TASKS
-    if predicts_tokens != (task in RAW_TASKS) or (needs_scores and not has_scores):
+    impossible = (needs_scores and not has_scores) or (distils and has_scores)
+    if predicts_tokens != (task in RAW_TASKS) or impossible:
         raise UserError(f"{key}: {target} is no loss for task {task}; {LOSS_HINT}")

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import SchedulerType
 
 from codiemb.config.fuse_search import check_fuse
-from codiemb.config.losses import LOSS_HINT, build_losses
+from codiemb.config.losses import LOSS_HINT, build_losses, check_distillation
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import check_strategy
@@ -71,6 +71,7 @@ def preflight(cfg: TrainConfig) -> Parts:
         schedule=_schedule(cfg),
     )
     _check_negatives(cfg, parts.losses)
+    check_distillation(parts.losses, cfg.tasks)
     check_strategy(cfg)
     for group in ("logger", "callbacks"):  # built with the trainer: some of them leave files
         for name, node in getattr(cfg, group).items():

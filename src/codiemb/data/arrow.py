@@ -35,6 +35,7 @@ class TaskWriter:
         self._with_negatives = 0
         self._most_documents = 0
         self._lowest, self._highest = math.inf, -math.inf  # scores
+        self._scored_lists = self._scored_pairs = 0
         self.count = 0
 
     def add(self, record: Record) -> None:
@@ -49,8 +50,7 @@ class TaskWriter:
             _keep_longest(longest, texts)
         self._with_negatives += bool(record.negatives)
         self._most_documents = max(self._most_documents, len(documents))
-        for score in (*record.positive_scores, *record.negative_scores):
-            self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
+        self._count_scores(record)
         if len(self._block) == _ROWS_PER_WRITE or self._characters >= _CHARACTERS_PER_WRITE:
             self._flush()
 
@@ -58,13 +58,17 @@ class TaskWriter:
         """Counts of what was written.
 
         `records`, and those `with_negatives`; the `most_documents` of one; the range of the `scores`, null
-        without any; and the `longest_instructions` of queries and of documents, the longest first.
+        without any; how many records are `scored_lists`, of two scored documents or more, and `scored_pairs`,
+        with a scored positive and a scored negative; and the `longest_instructions` of queries and of
+        documents, the longest first.
         """
         return {
             "records": self.count,
             "with_negatives": self._with_negatives,
             "most_documents": self._most_documents,
             "scores": [self._lowest, self._highest] if self._lowest <= self._highest else None,
+            "scored_lists": self._scored_lists,
+            "scored_pairs": self._scored_pairs,
             "longest_instructions": [sorted(texts, key=len, reverse=True) for texts in self._longest],
         }
 
@@ -72,6 +76,16 @@ class TaskWriter:
         """Write what is left."""
         self._flush()
         self._stream.close()
+
+    def _count_scores(self, record: Record) -> None:
+        positive, negative = (
+            [score for score in scores if not math.isnan(score)]
+            for scores in (record.positive_scores, record.negative_scores)
+        )
+        self._scored_lists += len(positive) + len(negative) >= 2
+        self._scored_pairs += bool(positive and negative)
+        for score in (*positive, *negative):
+            self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
 
     def _flush(self) -> None:
         if self._block:

@@ -14,7 +14,7 @@ import xxhash
 from codiemb.atomic import scratch, sync, write_text
 from codiemb.data.formats import FileState
 
-FORMAT = 4  # raise it when the layout changes: old caches are then not looked at
+FORMAT = 5  # raise it when the layout changes: old caches are then not looked at
 _SIDECAR = "whole.json"
 _UNLOCKED_SECONDS = 3_600  # after which a partial folder without lock (of older versions) is a dead one's
 _STEM_BYTES = 120  # of a file's name in its folder's: names have 255 bytes at most

@@ -10,6 +10,8 @@ from typing import cast
 import numpy as np
 import torch
 import xxhash
+from jaxtyping import Float
+from torch import Tensor
 
 from codiemb.batch import AnyBatch, Batch, Groups, LanguageBatch
 from codiemb.data.language import PredictFrom, choose_windows, pack_examples
@@ -72,6 +74,7 @@ class Collator:
         # queries and documents may have different limits, hence two calls; the stream holds both
         tokenized = self.tokenizer(queries, spec.max_query_tokens, query_sides)
         tokenized += self.tokenizer(texts, spec.max_document_tokens, sides)
+        gold_N, teacher_N = _scores(task, [document.score for document in documents])
         # an equal text with an equal prompt has an equal embedding: encode once (43 % of texts with labels)
         unique, rows = _unique_by_length(tokenized)
         return Batch(
@@ -83,9 +86,10 @@ class Collator:
             groups=Groups(
                 owner_N=torch.tensor([document.owner for document in documents]),
                 is_positive_N=torch.tensor([document.is_positive for document in documents]),
-                score_N=torch.tensor([document.score for document in documents]),
+                score_N=gold_N,
                 query_hash_B=torch.tensor([content_hash(query.text) for query in queries]),
                 document_hash_N=torch.tensor([content_hash(document.text.text) for document in documents]),
+                teacher_score_N=teacher_N,
             ),
         )
 
@@ -136,6 +140,13 @@ class _Document:
     owner: int
     is_positive: bool
     score: float
+
+
+def _scores(task: str, scores: Sequence[float]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Gold scores and a teacher's: what a record's scores are depends on its task; the others are NaN."""
+    score_N = torch.tensor(scores, dtype=torch.float32)
+    none_N = torch.full_like(score_N, math.nan)
+    return (score_N, none_N) if task in GRADED_TASKS | MIXED_TASKS else (none_N, score_N)
 
 
 def is_symmetric(record: Record) -> bool:

@@ -4,6 +4,7 @@ import json
 import math
 import unicodedata
 from collections import Counter
+from itertools import repeat
 from typing import Any, NamedTuple
 
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
@@ -13,6 +14,7 @@ KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | MIXED_TASKS | RAW_TASKS
 KEYS = frozenset({"task_type", "query", "positives", "negatives", "positive_scores", "negative_scores"})
 RAW_KEYS = frozenset({"task_type", "text"})
 MAX_REPORTED = 20
+_LARGEST_TEACHER_SCORE = 3.4e38
 
 
 class Text(NamedTuple):
@@ -23,9 +25,11 @@ class Text(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One query with its documents. Scores are normalised to [0, 1] where it is graded, empty otherwise.
+    """One query with its documents.
 
-    A record of raw text has its text as the query, and no documents.
+    Scores are gold ones, normalised to [0, 1], where the record is graded. Those of IR are a teacher's, of
+    any range and as the file has them, NaN for null. Each list is empty where the file has none. A record of
+    raw text has its text as the query, and no documents.
     """
 
     task: str
@@ -107,7 +111,7 @@ def parse_record(raw: bytes, score_range: tuple[float, float], unknown: Counter[
         positives = [Text("", text) for _, text in positives]
         negatives = [Text("", text) for _, text in negatives]
     record = Record(task, query, positives, negatives, positive_scores, negative_scores)
-    _check_consistent(record)
+    _check_consistent(record, graded=graded)
     return record
 
 
@@ -136,25 +140,24 @@ def _unless_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _check_consistent(record: Record) -> None:
-    """A text is not both positive and negative of one query, and has one score.
+def _check_consistent(record: Record, *, graded: bool) -> None:
+    """A text is not both positive and negative of one query, unless it is graded, and has one score.
 
-    Legitimate are a document that is the query's own text (a pair of equal sentences, positives by dropout)
-    and a text that stands twice on one side.
+    Legitimate are a document that is the query's own text (a pair of equal sentences, positives by dropout),
+    and a text that stands twice on one side, also with a score in one place only.
     """
-    sides = (("positives", record.positives), ("negatives", record.negatives))
-    places = [(side, i, text) for side, texts in sides for i, text in enumerate(texts)]
-    scores = [*record.positive_scores, *record.negative_scores]
-    graded = bool(scores)
-    first: dict[Text, int] = {}
-    for k, (side, i, text) in enumerate(places):
-        j = first.setdefault(text, k)
-        if graded and scores[j] != scores[k]:
-            raise Problem(f"{side}[{i}] and {places[j][0]}[{places[j][1]}] are one text with two scores")
-        if not graded and places[j][0] != side:
-            raise Problem(
-                f"{side}[{i}] is also {places[j][0]}[{places[j][1]}]: one text, both positive and negative"
-            )
+    sides = (
+        ("positives", record.positives, record.positive_scores),
+        ("negatives", record.negatives, record.negative_scores),
+    )
+    first: dict[Text, tuple[str, int, float]] = {}
+    for side, texts, scores in sides:
+        for i, (text, score) in enumerate(zip(texts, scores or repeat(math.nan))):  # noqa: B905  endless
+            other, j, other_score = first.setdefault(text, (side, i, score))
+            if not graded and other != side:
+                raise Problem(f"{side}[{i}] is also {other}[{j}]: one text, both positive and negative")
+            if abs(score - other_score) > 0:  # never so where one of them is NaN
+                raise Problem(f"{side}[{i}] and {other}[{j}] are one text with two scores")
 
 
 def _raw_text(fields: dict[str, Any]) -> Text:
@@ -196,7 +199,7 @@ def _text(value: Any, key: str) -> Text:  # noqa: ANN401  anything JSON can hold
 def _scores(
     fields: dict[str, Any], key: str, count: int, score_range: tuple[float, float] | None
 ) -> list[float]:
-    """Scores in [0, 1]; with `score_range` None (not a graded task) checked but not kept."""
+    """One score a text, in [0, 1]; with `score_range` None (not graded) a teacher's, where there are any."""
     values = fields.get(key)
     if values is None or values == []:
         if score_range is not None and count:
@@ -204,19 +207,26 @@ def _scores(
         return []
     if not isinstance(values, list) or len(values) != count:
         raise Problem(f"{key} must be a list of {count} numbers, one for each text")
-    for i, score in enumerate(values):
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not is_number or not -math.inf < score < math.inf:
-            raise Problem(f"{key}[{i}] is {score!r}, not a finite number")
-        if score_range is not None and not score_range[0] <= score <= score_range[1]:
-            raise Problem(
-                f"{key}[{i}] is {score}, outside the declared range {list(score_range)}; "
-                "declare the source's own range with score_range"
-            )
+    return [_score(score, f"{key}[{i}]", score_range) for i, score in enumerate(values)]
+
+
+def _score(score: Any, key: str, score_range: tuple[float, float] | None) -> float:  # noqa: ANN401  any JSON
+    if score is None and score_range is None:
+        return math.nan  # a teacher need not have seen every text
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not is_number or not -math.inf < score < math.inf:
+        raise Problem(f"{key} is {score!r}, not a finite number")
     if score_range is None:
-        return []
+        if abs(score) > _LARGEST_TEACHER_SCORE:
+            raise Problem(f"{key} is {score!s:.60}, beyond single precision, in which it is trained on")
+        return float(score)
     low, high = score_range
-    return [(score - low) / (high - low) for score in values]
+    if not low <= score <= high:
+        raise Problem(
+            f"{key} is {score}, outside the declared range {list(score_range)}; "
+            "declare the source's own range with score_range"
+        )
+    return (score - low) / (high - low)
 
 
 def _is_visible(character: str) -> bool:

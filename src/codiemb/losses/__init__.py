@@ -2,6 +2,7 @@
 
 from codiemb.losses.angle import AnglE
 from codiemb.losses.base import LossOutput
+from codiemb.losses.distillation import DistillKL, MarginMSE
 from codiemb.losses.graded import CoSENT, ListNet, Pearson, RankKL
 from codiemb.losses.info_nce import InfoNCE
 from codiemb.losses.lm import TokenPrediction
@@ -14,10 +15,12 @@ __all__ = [
     "PRO",
     "AnglE",
     "CoSENT",
+    "DistillKL",
     "Graded",
     "InfoNCE",
     "ListNet",
     "LossOutput",
+    "MarginMSE",
     "Matryoshka",
     "MidLayerInfoNCE",
     "Pearson",
