@@ -17,6 +17,7 @@ _PLACEHOLDER = re.compile(r"\$'|[A-Z<]{2,}|<|=N$|\||\.\.\.|\bmine\b|\bmy_|is_cau
 _CONTEXT = {  # what must hold for a key to exist
     "fuse": ("stage=fuse", "fuse.checkpoints=[a,b,c]", "fuse.base=d"),
     "sampler.weights": ("sampler=weights",),
+    "losses.ir.distill_kl": ("losses=distill",),
 }
 
 
