@@ -14,12 +14,14 @@ _SHARE = 0.5  # of a document's characters
 
 def is_boilerplate(text: str, pattern: re.Pattern[str]) -> bool:
     """Whether sentences that begin as the pattern says hold at least half of the text."""
-    found = total = 0
-    for sentence in sentences(text):
-        total += len(sentence)
-        if pattern.match(sentence):
-            found += len(sentence)
-    return found > 0 and found >= _SHARE * total
+    parts = sorted(sentences(text), key=len, reverse=True)
+    others = (1 - _SHARE) * sum(map(len, parts))  # characters that may lie in other sentences
+    for sentence in parts:
+        if not pattern.match(sentence):
+            others -= len(sentence)
+        if others < 0:  # after a third of the sentences, in most texts
+            return False
+    return bool(parts)
 
 
 def sentences(text: str) -> list[str]:

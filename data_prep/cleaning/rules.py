@@ -5,7 +5,7 @@ import unicodedata
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, UInt32
+from jaxtyping import Bool
 
 _LONGEST_RUN = 10  # of one character, that any text may have: a line under a heading
 
@@ -29,16 +29,22 @@ def shape_problem(text: str, *, min_letters: int, min_letter_share: float, max_r
         return "few_letters"
     if letters < min_letter_share * np.count_nonzero(~_is_blank()[codes_c]):
         return "symbols"
-    if _LONGEST_RUN < _longest_run(codes_c) > max_repeated * len(text):
+    if _has_run(text, max(_LONGEST_RUN, int(max_repeated * len(text)))):
         return "repeated_character"
     if "\n" in text and _repeated_lines(text) > max_repeated * len(text):
         return "repeated_lines"
     return None
 
 
-def _longest_run(codes_c: UInt32[np.ndarray, " c"]) -> int:
-    ends = np.flatnonzero(np.diff(codes_c, append=codes_c[-1:] + 1)) + 1
-    return int(np.diff(ends, prepend=0).max())
+def _has_run(text: str, length: int) -> bool:
+    """Whether one character stands more than `length` times in a row."""
+    for middle in range(length, len(text), length):  # a longer run lies over one of these places
+        character = text[middle]
+        before = middle - len(text[:middle].rstrip(character))
+        after = len(text) - middle - len(text[middle:].lstrip(character))
+        if before + after > length:
+            return True
+    return False
 
 
 def _repeated_lines(text: str) -> int:

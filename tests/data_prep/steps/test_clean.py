@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import unicodedata
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -108,6 +109,18 @@ def test_by_script_alone_english_is_latin_letters_and_nothing_else() -> None:
 )
 def test_the_shape_of_a_text(text: str, reason: str | None) -> None:
     assert shape_problem(text, min_letters=1, min_letter_share=0.3, max_repeated=0.5) == reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab "), st.integers(1, 40)), max_size=6),
+    st.sampled_from([0.3, 0.5, 1.0]),
+)
+def test_a_run_is_found_wherever_it_lies(runs: list[tuple[str, int]], max_repeated: float) -> None:
+    text = "x" + "".join(character * count for character, count in runs)
+    longest = max(len(list(group)) for _, group in groupby(text))
+    reason = shape_problem(text, min_letters=0, min_letter_share=0, max_repeated=max_repeated)
+    assert (reason == "repeated_character") is (longest > max(10, int(max_repeated * len(text))))
 
 
 @pytest.mark.parametrize(
