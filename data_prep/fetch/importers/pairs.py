@@ -1,0 +1,55 @@
+"""Columns as sentence-transformers trains on them: a pair, a triplet with any number of negatives, and a pair
+with a score or a label."""
+
+import re
+from collections.abc import Iterator
+
+from data_prep.fetch.fields import Fields
+from data_prep.fetch.problems import Problem
+from data_prep.fetch.raw import Converts
+from data_prep.fetch.recipe import Recipe
+from data_prep.fetch.rows import Item, Judged, Query, document_of, group, query_of
+
+
+def _row(fields: Fields, recipe: Recipe) -> Iterator[Item]:
+    """`score` makes the grade of an sts pair; a `label` that `labels` does not name leaves the row out."""
+    positive = document_of(fields.text("positive"))
+    if recipe.task == "sts":
+        judged = [Judged(positive, scaled(fields.number("score"), recipe.score_range))]
+    elif recipe.labels:
+        grade = recipe.labels.get(str(fields.value("label")))
+        judged = [] if grade is None else [Judged(positive, float(grade))]
+    else:
+        negatives = [document_of(text) for text in fields.texts("negatives")]
+        judged = [Judged(positive, 1.0), *(Judged(document, 0.0) for document in negatives)]
+    if judged:
+        yield from group(_query(fields.text("query"), recipe), judged, fields.origin, recipe.scorer)
+
+
+def _query(text: str, recipe: Recipe) -> Query:
+    """A query, parted from the instruction that it may carry."""
+    if recipe.query_pattern and (found := re.fullmatch(recipe.query_pattern, text, re.DOTALL)):
+        return query_of(found["text"], found["instruction"])
+    return query_of(text, recipe.instruction)
+
+
+def scaled(score: float, score_range: tuple[float, float]) -> float:
+    """A score of a declared range, in [0, 1].
+
+    Raises:
+        Problem: it is outside.
+    """
+    low, high = score_range
+    if not low <= score <= high:
+        raise Problem(f"score is {score:g}, outside [{low:g}, {high:g}]; declare the range: score_range")
+    return (score - low) / (high - low)
+
+
+_COLUMNS = {
+    "query": "anchor",
+    "positive": "positive",
+    "negatives": "negative*",
+    "score": "score",
+    "label": "label",
+}
+FILES: Converts = {"records": (_row, _COLUMNS)}

@@ -1,0 +1,267 @@
+"""Read raw files row by row: JSON lines, a JSON array, csv, tsv, Parquet, and what .gz and .zst hold.
+
+A row is a mapping from the file's own column names. Memory: one row, one block of a Parquet file, or one
+megabyte of a JSON array.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from fnmatch import fnmatchcase
+from json import JSONDecodeError, JSONDecoder
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codiemb.errors import UserError
+from data_prep.fetch.problems import Problem
+
+Row = tuple[int, Mapping[str, Any] | Problem]  # its number from 1, and its fields or what is wrong
+
+KINDS = ("jsonl", "json", "csv", "tsv", "words", "parquet")
+PACKED = (".gz", ".zst")
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+_BATCH = 1024  # rows of a Parquet file that are Python objects at once
+_CHUNK = 1 << 20
+_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)
+_BETWEEN = re.compile(r"[\s,]*")
+
+csv.field_size_limit(2**31 - 1)  # a passage may be longer than the module's 128 KiB
+
+
+def kind_of(path: Path) -> str:
+    """How a file is read, by its name.
+
+    Raises:
+        UserError: the name does not tell.
+    """
+    if not is_readable(path):
+        raise UserError(f"{path}: its name does not say what it is; give its kind: {', '.join(KINDS)}")
+    return _SUFFIXES[_suffix(path)]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a file's name says how it is read."""
+    return _suffix(path) in _SUFFIXES
+
+
+def _suffix(path: Path) -> str:
+    """The last one, but for that of a packed file."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in PACKED]
+    return suffixes[-1] if suffixes else ""
+
+
+def read_rows(
+    paths: Sequence[Path],
+    kind: str = "",
+    header: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    advance: Callable[[int], object] = int,
+) -> Iterator[Row]:
+    """The rows of one file, or of one that lies in several pieces, cut at any byte.
+
+    Args:
+        paths: the pieces, in order.
+        kind: one of KINDS; "" goes by the name. `words` are fields with any white space between (TREC).
+        header: the fields of a table whose first row is data already.
+        columns: patterns of the names to read of a Parquet file; none reads all.
+        advance: told how many bytes of the file have been read since it was told last.
+
+    Raises:
+        UserError: the file cannot be read to its end: cut off, damaged, another format; after which row.
+    """
+    kind = kind or kind_of(paths[0])
+    if kind == "parquet":
+        yield from _parquet(paths[0], columns, advance)
+        return
+    number = 0
+    try:
+        with _open(paths, advance) as file:
+            _refuse_pages(paths[0], file)
+            for number, row in _READERS[kind](file, header):
+                yield number, row
+    except (UnicodeDecodeError, *_BROKEN, JSONDecodeError, csv.Error) as error:
+        raise UserError(f"{paths[0]}: {_told(error)} after row {number}; fetch the file again") from error
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 ({error.reason})"
+    if isinstance(error, JSONDecodeError):
+        return f"no JSON ({error.msg})"
+    return f"cannot be read further ({str(error).partition(chr(10))[0] or type(error).__name__})"
+
+
+@contextmanager
+def _open(paths: Sequence[Path], advance: Callable[[int], object]) -> Iterator[BinaryIO]:
+    """The bytes of the pieces one after another, unpacked as their first bytes say."""
+    with ExitStack() as stack:
+        plain = io.BufferedReader(_Joined(paths, advance), _CHUNK)
+        stack.push(closing(plain))
+        head = plain.peek(4)[:4]
+        if head[:2] == b"\x1f\x8b":
+            yield stack.enter_context(cast(BinaryIO, gzip.GzipFile(fileobj=plain)))
+        elif head == b"\x28\xb5\x2f\xfd":
+            packed = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd"))
+            yield stack.enter_context(io.BufferedReader(packed))
+        else:
+            yield plain
+
+
+class _Joined(io.RawIOBase):
+    """Files read as one, and how much of them."""
+
+    def __init__(self, paths: Sequence[Path], advance: Callable[[int], object]) -> None:
+        self._advance, self._left = advance, list(paths)
+        self._file = self._left.pop(0).open("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
+        """Fill it, over the ends of files: who looks at the first bytes must see them, however they are cut."""
+        view, count = memoryview(buffer), 0
+        while count < len(view):
+            if read := self._file.readinto(view[count:]):
+                count += read
+            elif self._left:
+                self._file.close()
+                self._file = self._left.pop(0).open("rb", buffering=0)
+            else:
+                break
+        self._advance(count)
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _refuse_pages(path: Path, file: BinaryIO) -> None:
+    """What a failed download leaves under the name of a data file."""
+    head = cast(io.BufferedReader, file).peek(64)[:64].lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path}: a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path}: a page of HTML or XML (a failed download looks so); fetch the file again")
+
+
+def _lines(file: BinaryIO) -> Iterator[tuple[int, str | Problem]]:
+    for number, raw in enumerate(file, start=1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            yield number, Problem("not UTF-8 text; convert the file: iconv -t UTF-8")
+            continue
+        if line.strip():
+            yield number, line
+
+
+def _jsonl(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+    for number, line in _lines(file):
+        yield number, line if isinstance(line, Problem) else _object(line)
+
+
+def _object(line: str) -> Mapping[str, Any] | Problem:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Problem(f"not JSON ({getattr(error, 'msg', error)}); one JSON object a line")
+    return value if isinstance(value, dict) else Problem(f"{line[:40]!r} is no JSON object")
+
+
+def _json(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+    """An array of objects; a file of that name with an object a line is read as such."""
+    head = cast(io.BufferedReader, file).peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head[:1] != b"[":
+        yield from _jsonl(file, header)
+        return
+    for number, value in enumerate(_elements(file), start=1):
+        yield number, value if isinstance(value, dict) else Problem(f"{str(value)[:40]!r} is no JSON object")
+
+
+def _elements(file: BinaryIO) -> Iterator[Any]:
+    """The elements of an array, with no more text at hand than a chunk and one of them."""
+    decoder, text, size = JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")(), _CHUNK
+    rest, ended = text.decode(file.read(size)), False
+    at = rest.index("[") + 1
+    while True:
+        at = cast(re.Match[str], _BETWEEN.match(rest, at)).end()
+        if rest.startswith("]", at):
+            return
+        try:
+            value, at = decoder.raw_decode(rest, at)
+        except JSONDecodeError:
+            if ended:
+                raise
+            chunk, size = file.read(size), min(2 * size, 64 * _CHUNK)
+            rest, at, ended = rest[at:] + text.decode(chunk, final=not chunk), 0, not chunk
+            continue
+        yield value
+
+
+def _tsv(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+    """Fields with a tab between them, and no quoting: a quote is a character."""
+    rows = ((n, line if isinstance(line, Problem) else line.split("\t")) for n, line in _lines(file))
+    yield from _table(rows, header)
+
+
+def _words(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+    rows = ((n, line if isinstance(line, Problem) else line.split()) for n, line in _lines(file))
+    yield from _table(rows, header)
+
+
+def _csv(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+    lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    reader = csv.reader(lines, strict=True)
+    yield from _table(((reader.line_num, fields) for fields in reader if fields), header)
+
+
+def _table(rows: Iterator[tuple[int, list[str] | Problem]], header: Sequence[str]) -> Iterator[Row]:
+    """Name the fields of a table by its header, which is its first row unless it is given."""
+    names = list(header)
+    for number, fields in rows:
+        if isinstance(fields, Problem):
+            yield number, fields
+        elif not names:
+            names = [name.strip() for name in fields]
+        elif len(fields) != len(names):
+            yield number, Problem(f"{len(fields)} fields, not {len(names)} ({', '.join(names)})")
+        else:
+            yield number, dict(zip(names, fields, strict=True))
+
+
+def _parquet(path: Path, columns: Sequence[str], advance: Callable[[int], object]) -> Iterator[Row]:
+    number, size = 0, path.stat().st_size
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if not columns or _wanted(name, columns)]
+            for batch in file.iter_batches(_BATCH, columns=names or None):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+                advance(size * len(batch) // max(file.metadata.num_rows, 1))
+    except _BROKEN as error:
+        raise UserError(f"{path}: {_told(error)} after row {number}; fetch the file again") from error
+
+
+def _wanted(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_READERS = {"jsonl": _jsonl, "json": _json, "csv": _csv, "tsv": _tsv, "words": _words}
