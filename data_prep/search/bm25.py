@@ -17,9 +17,9 @@ _FREQUENT = 1 / 8  # of the documents: from here on a whole column is added fast
 class Bm25Index:
     """The BM25 scores of every token in every document (Lucene's variant).
 
-    Tokens are those of the evaluation's baseline: lower-case words, Chinese as characters and pairs. A document
-    costs 8 bytes for each of its tokens. Tokens in an eighth of the documents or more are kept as whole
-    columns as well, 4 bytes a document: at most 4 times the size of the postings that they double.
+    Tokens are those of the evaluation's baseline: lower-case words, Chinese as characters and pairs. A
+    document costs 8 bytes for each of its tokens. Tokens in an eighth of the documents or more are kept as
+    whole columns as well, 4 bytes a document: at most 4 times the size of the postings that they double.
 
     Args:
         documents: their texts, title included where it counts.
