@@ -75,8 +75,9 @@ class Ids(NamedTuple):
         return self._live(self.pairs(source / QRELS, "grade"), is_kept(source / QRELS))
 
     def candidates(self, path: Path) -> Pairs:
-        """The candidates that are kept, with their scores."""
-        return self._live(self.pairs(path, "score"), is_kept(path))
+        """The candidates that a search has found and that are kept, with their scores."""
+        found = np.asarray(pc.is_valid(column(path, "rank")).to_numpy(), dtype=bool)
+        return self._live(self.pairs(path, "score"), found & is_kept(path))
 
     def pairs(self, path: Path, value: str) -> Pairs:
         """All rows of a table of pairs, in its order.

@@ -43,6 +43,7 @@ class RecordMaker:
         texts: of its documents.
         task: "ir" or "sts".
         negatives: scorers whose kept candidates are negatives.
+        given: whether documents of grade 0 are, too.
         teacher: the scorer whose scores are written, "" for none.
         num_negatives: of a query, at most.
     """
@@ -55,6 +56,7 @@ class RecordMaker:
         *,
         negatives: Sequence[str],
         teacher: str,
+        given: bool,
         num_negatives: int | None,
     ) -> None:
         ids = Ids.read(source)
@@ -64,7 +66,8 @@ class RecordMaker:
         self._graded = task in GRADED_TASKS
         right = qrels if self._graded else qrels.where(qrels.value > 0)
         self._positives = Grouped.of(right, count)
-        self._negatives = Grouped.of(_negatives(source, ids, qrels, negatives), count)
+        wrong = qrels.where((qrels.value <= 0) & given)
+        self._negatives = Grouped.of(_negatives(source, ids, wrong, negatives), count)
         nothing = right.where(np.zeros(0, dtype=np.int64))
         scored = ids.pairs(source / CANDIDATES / f"{teacher}.parquet", "score") if teacher else nothing
         self._scores = Grouped.of(scored, count)
@@ -126,10 +129,10 @@ class RecordMaker:
         }
 
 
-def _negatives(source: Path, ids: Ids, qrels: Pairs, scorers: Sequence[str]) -> Pairs:
-    """Judged and wrong, then what mining has chosen; without what is known to be right."""
+def _negatives(source: Path, ids: Ids, wrong: Pairs, scorers: Sequence[str]) -> Pairs:
+    """Those that are wrong, then what mining has chosen; without what is known to be right."""
     chosen = [ids.candidates(source / CANDIDATES / f"{name}.parquet") for name in scorers]
-    pairs = Pairs.joined([qrels.where(qrels.value <= 0), *chosen])
+    pairs = Pairs.joined([wrong, *chosen])
     known = Known(source, ids).verdicts(pairs.query, pairs.document)
     return pairs.where(known == KEPT)
 

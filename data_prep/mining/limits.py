@@ -51,7 +51,7 @@ class Limits:
         """
         if not 1 <= self.min_rank <= self.max_rank:
             raise UserError(
-                f"min_rank={self.min_rank}, max_rank={self.max_rank}: ranks count from 1, the last is not below "
+                f"min_rank={self.min_rank}, max_rank={self.max_rank}: ranks count from 1, the last not below "
                 "the first"
             )
         if self.percent is not None and not 0 < self.percent <= 1:

@@ -64,7 +64,7 @@ def cross_encoder_scores(
     Raises:
         UserError: the folder holds other scores, the disk is full, or a score is not finite.
     """
-    record: Fingerprint = {"cross_encoder": _identity(model), "texts": texts_hash(pairs)}
+    record: Fingerprint = {"cross_encoder": cross_encoder_identity(model), "texts": texts_hash(pairs)}
     table = Table(len(pairs), (), "float32", record, rows_per_shard=rows_per_shard)
 
     def compute(start: int, end: int) -> np.ndarray:
@@ -76,7 +76,8 @@ def cross_encoder_scores(
     return kept_rows(folder, table, compute, progress=progress)
 
 
-def _identity(model: CrossEncoder) -> Fingerprint:
+def cross_encoder_identity(model: CrossEncoder) -> Fingerprint:
+    """All but texts that a score depends on."""
     return {
         "library": "sentence-transformers",
         **module_identity(model),

@@ -32,7 +32,8 @@ class Parameters:
     format: Format = option("jsonl", "jsonl, jsonl.gz, jsonl.zst or parquet; a file for each 16,384 queries")
     negatives: list[str] = option([], "scorers whose chosen candidates become negatives (default: all)")
     teacher: str = option("", "the scorer whose scores are written (default: the only one, if there is one)")
-    num_negatives: int | None = option(None, "of a query, at most: judged ones first, then by rank")
+    given: bool = option(True, "documents that came as negatives, or were judged wrong, are negatives, too")
+    num_negatives: int | None = option(None, "of a query, at most: given ones first, then by rank")
 
 
 Make = Callable[[int, pa.Table], Iterator[Record]]
@@ -78,6 +79,7 @@ def _maker(work: Work[Parameters], task: str) -> RecordMaker:
         task,
         negatives=options.negatives or scorers,
         teacher=options.teacher or (scorers[0] if len(scorers) == 1 else ""),
+        given=options.given,
         num_negatives=options.num_negatives,
     )
 

@@ -45,9 +45,9 @@ class FetchOptions:
         "", "read the raw files from this folder (or file) and not from the network", name="from"
     )
     importer: str = option("", "without a recipe: the layout of what lies at --from")
-    columns: list[str] = option([], "without a recipe: OURS=THEIRS, where columns have other names")  # noqa: RUF009
+    columns: list[str] = option([], "without a recipe: OURS=THEIRS, where columns have other names")
     task: Literal["ir", "sts"] = option("ir", "without a recipe: ir, or sts for graded pairs")
-    score_range: list[float] = option([0.0, 1.0], "without a recipe: lowest and highest score of sts pairs")  # noqa: RUF009
+    score_range: list[float] = option([0.0, 1.0], "without a recipe: lowest and highest score of sts pairs")
     instruction: str = option("", "without a recipe: of every query that has none of its own")
     language: str = option("mul", "without a recipe: of all texts; mul for several")
     split: str = option("train", "without a recipe: which of the qrels of a BEIR folder")
