@@ -119,13 +119,13 @@ class RecordMaker:
         return new
 
     def _scored(self, row: int, positives: Sequence[int], negatives: Sequence[int]) -> Record:
-        """The teacher's scores, if it has scored all."""
+        """The teacher's scores, null where it has not scored a document; nothing if it has scored none."""
         scores = dict(self._scores.of_query(row))
-        if not scores or any(document not in scores for document in (*positives, *negatives)):
+        if not any(document in scores for document in (*positives, *negatives)):
             return {}
         return {
-            "positive_scores": [scores[document] for document in positives],
-            "negative_scores": [scores[document] for document in negatives],
+            "positive_scores": [scores.get(document) for document in positives],
+            "negative_scores": [scores.get(document) for document in negatives],
         }
 
 

@@ -2,7 +2,7 @@
 
 Negatives are the documents that were judged and found wrong, and the candidates that mining has chosen; none
 that is known to be right, by its content or its cluster. A group is as long as it is: nothing is filled up.
-Scores are the teacher's, where it has scored every document of a record.
+Scores are the teacher's, null where it has not scored a document.
 """
 
 from collections.abc import Callable, Iterator

@@ -59,8 +59,9 @@ def page(title: str, paragraphs: Sequence[str], packages: Sequence[str]) -> str:
         rate {rates["fp32"]:.0f} GFLOP/s in fp32 and {rates["bf16"]:.0f} in bf16, load average
         {os.getloadavg()[0]:.1f}. {", ".join(f"{name} {version(name)}" for name in packages)}, Python
         {platform.python_version()}; {date.today().isoformat()}."""
-    script = Path(sys.argv[0]).stem
-    command = f"Run: `{' '.join([f'python -m experiments.benchmarks.{script}', *sys.argv[1:]])}`"
+    spec = sys.modules["__main__"].__spec__  # of `python -m MODULE`
+    module = spec.name if spec else Path(sys.argv[0]).stem
+    command = f"Run: `{' '.join([f'python -m {module}', *sys.argv[1:]])}`"
     return "\n\n".join([f"# {title}", *map(_wrap, (*paragraphs, machine, command))]) + "\n"
 
 

@@ -40,7 +40,7 @@ def export(tmp_path, source, **values):
     return [json.loads(line) for line in (tmp_path / "out" / "toy.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_groups_hold_what_is_kept_and_scores_where_the_teacher_has_scored_all(tmp_path):
+def test_groups_hold_what_is_kept_with_the_teachers_scores(tmp_path):
     source = make_source(tmp_path / "source", QUERIES, DOCUMENTS, QRELS, {"dense": MINED})
     first, second = export(tmp_path, source)
     assert first == {
@@ -54,9 +54,9 @@ def test_groups_hold_what_is_kept_and_scores_where_the_teacher_has_scored_all(tm
         "positive_ids": ["d1"],
         "negative_ids": ["d3", "d2"],
     }
-    # judged and wrong comes first; a copy of the positive is no negative; d5 has no score
+    # judged and wrong comes first, and has no score; a copy of the positive is no negative
     assert (second["negative_ids"], second["positive_ids"]) == (["d5", "d3"], ["d2"])
-    assert "positive_scores" not in second
+    assert (second["negative_scores"], second["positive_scores"]) == ([None, 0.7], [0.6])
 
 
 def test_training_reads_it_in_every_format(tmp_path):
