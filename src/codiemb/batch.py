@@ -38,10 +38,10 @@ class Groups(NamedTuple):
     score_N: Float[Tensor, " N"]  # gold score in [0, 1]; NaN where the record gives none
     query_hash_B: Int[Tensor, " B"]  # 64-bit hash of the normalised text, without its prompt
     document_hash_N: Int[Tensor, " N"]
-    in_batch: bool = True  # whether other queries' documents may be negatives; the same on all ranks
     # of any range, as the record has it, in fp32; NaN where it gives none. Apart from the gold score: what
     # asks whether a document is graded, or how well it fits, must not take a reranker's 7.3 for an answer
     teacher_score_N: Float[Tensor, " N"] | None = None
+    in_batch: bool = True  # whether other queries' documents may be negatives; the same on all ranks
 
     @staticmethod
     def joined(parts: Sequence["Groups"]) -> "Groups":

@@ -88,8 +88,9 @@ class MarginMSE(nn.Module):
     Example: `+losses.ir.margin._target_=codiemb.losses.MarginMSE +losses.ir.margin.weight=0.05`.
 
     Args:
-        temperature: divides similarities. Those of normalised embeddings differ by 2 at most, and in practice
-            by 0.5, where a cross-encoder's logits differ by 10: hence 0.05. Give 1 for a teacher's cosines.
+        temperature: divides similarities. Those of normalised embeddings differ by 2 at most, a
+            cross-encoder's logits by 10 and more: at 0.05 a gap of 0.5 is a margin of 10. Give 1 for a
+            teacher of cosines, whose margins are then the model's own.
     """
 
     def __init__(self, temperature: float | int = 0.05) -> None:
