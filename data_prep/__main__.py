@@ -35,12 +35,13 @@ def _step(name: str, arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if step.inputs != "none":
-        several = step.inputs == "many"
+        several = step.inputs == "many"  # or none: such a step may name files
         parser.add_argument(
             "--in",
             dest="folders",
             type=Path,
-            required=True,
+            required=not several,
+            default=[],
             metavar="DIR",
             nargs="+" if several else 1,
             help="read this",

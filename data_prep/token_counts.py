@@ -35,9 +35,9 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(load_tokenizer(name).backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def count_tokens(name: str, texts: Sequence[str]) -> list[int]:
-    """Tokens of each text, uncut, without the special tokens around it."""
+def count_tokens(name: str, texts: Sequence[str], *, special: bool = False) -> list[int]:
+    """Tokens of each text, uncut; with `special` also those that the tokenizer puts around it."""
     backend = load_tokenizer(name).backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    return [len(encoding) for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+    return [len(encoding) for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=special)]

@@ -1,0 +1,1 @@
+"""Count what is in training files, and what a plan makes of them."""
