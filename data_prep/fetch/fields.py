@@ -23,9 +23,14 @@ class Fields:
         self.origin = origin
         self._columns = columns
 
+    def column(self, name: str) -> str:
+        """Theirs of a name of ours; of several usual ones (`query|anchor`) that which the row has."""
+        usual = self._columns.get(name, name).split("|")
+        return next((column for column in usual if "*" in column or column in self.row), usual[0])
+
     def has(self, name: str) -> bool:
         """Whether the row has a value there that is not null."""
-        return self.row.get(self._columns.get(name, name)) is not None
+        return self.row.get(self.column(name)) is not None
 
     def value(self, name: str) -> Any:  # noqa: ANN401  whatever the file holds
         """What stands there, null included.
@@ -33,7 +38,7 @@ class Fields:
         Raises:
             Problem: there is no such column; those present are listed.
         """
-        column = self._columns.get(name, name)
+        column = self.column(name)
         if column not in self.row:
             raise Problem(
                 f"no column {column!r}; it has {', '.join(self.row)}; say which one holds {name}: columns"
@@ -46,7 +51,7 @@ class Fields:
         Raises:
             Problem: there is no such column, or it holds something else.
         """
-        return _text(self.value(name), self._columns.get(name, name))
+        return _text(self.value(name), self.column(name))
 
     def maybe(self, name: str) -> str:
         """A text, "" where there is none."""
@@ -60,8 +65,8 @@ class Fields:
         """
         value = self.value(name)
         value = str(value) if type(value) is int else value
-        if not (found := _text(value, self._columns.get(name, name)).strip()):
-            raise Problem(f"{self._columns.get(name, name)} is empty; every row needs an id")
+        if not (found := _text(value, self.column(name)).strip()):
+            raise Problem(f"{self.column(name)} is empty; every row needs an id")
         return found
 
     def texts(self, name: str) -> list[str]:
@@ -70,7 +75,7 @@ class Fields:
         Raises:
             Problem: something else is among them.
         """
-        column = self._columns.get(name, name)
+        column = self.column(name)
         if "*" in column:
             values = [self.row[key] for key in sorted(filter(matcher(column), self.row), key=_by_number)]
         else:
@@ -83,10 +88,10 @@ class Fields:
         Raises:
             Problem: it is something else.
         """
-        values = _as_list(self.row.get(self._columns.get(name, name)))
+        values = _as_list(self.row.get(self.column(name)))
         for value in values:
             if not isinstance(value, dict):
-                raise Problem(f"{self._columns.get(name, name)} must hold objects, not {kind(value)}")
+                raise Problem(f"{self.column(name)} must hold objects, not {kind(value)}")
         return values
 
     def number(self, name: str) -> float:
@@ -95,7 +100,7 @@ class Fields:
         Raises:
             Problem: it is something else.
         """
-        return _number(self.value(name), self._columns.get(name, name))
+        return _number(self.value(name), self.column(name))
 
     def numbers(self, name: str, count: int) -> list[float | None]:
         """A score for each of `count` texts; None for each where there are none.
@@ -105,7 +110,7 @@ class Fields:
         """
         if not self.has(name):
             return [None] * count
-        column = self._columns.get(name, name)
+        column = self.column(name)
         values = _as_list(self.row[column])
         if len(values) != count:
             raise Problem(f"{column} has {len(values)} scores for {count} texts")

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from codiemb.atomic import write_text
 from codiemb.errors import UserError
 from codiemb.hub import TIMEOUT_SECONDS, hub_is_reachable, is_unavailable
 from data_prep.fetch.raw import list_files
@@ -30,13 +31,16 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)
 
 
 def download(recipe: Recipe, folder: Path) -> None:
-    """The files of a recipe into a folder; those that are there already are not fetched again.
+    """The files of a recipe into a folder; a revision that is there whole is not asked for again.
 
     A token is taken from HF_TOKEN and from nowhere else, and is written nowhere.
 
     Raises:
         UserError: out of reach (after 5 seconds), no such repository or revision, no right, or no file fits.
     """
+    whole = folder / f".{recipe.revision}"
+    if whole.is_file():
+        return
     if recipe.repository.startswith(_GITHUB):
         # GitHub gives single files by their whole name only, and a list of names not without an account
         name = recipe.repository.removeprefix(_GITHUB).strip("/")
@@ -47,6 +51,7 @@ def download(recipe: Recipe, folder: Path) -> None:
         _save(recipe, recipe.repository, folder / _archive(recipe))
     else:
         _from_hub(recipe, folder)
+    write_text(whole, "fetched whole; remove this file to fetch it again\n")
 
 
 def unpacked(recipe: Recipe, folder: Path, scratch: Path) -> Path:
@@ -113,8 +118,6 @@ def _fitting(recipe: Recipe, present: Sequence[str]) -> list[str]:
 
 
 def _save(recipe: Recipe, address: str, path: Path) -> None:
-    if path.is_file():
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:

@@ -27,30 +27,34 @@ def own_recipe(
         importer: which layout.
         path: a file, or a folder with any number of them; for BEIR the folder with corpus.jsonl.
         columns: OURS=THEIRS.
-        about: other keys of the recipe.
+        about: other keys of the recipe; `labels` as LABEL=GRADE.
         split: of BEIR's qrels.
 
     Raises:
-        UserError: a layout that takes a recipe, or columns that are no pairs.
+        UserError: a layout that takes a recipe, or columns or labels that are no pairs.
     """
     if importer in ("tables", "triples", "labelled"):
         raise UserError(
             f"--importer {importer} needs a recipe that says which file holds what: copy one like it from "
             "data_prep/recipes and give it with --recipe FILE.yaml --from FOLDER"
         )
-    pairs = [column.partition("=") for column in columns]
-    if wrong := [
-        column for column, (ours, _, theirs) in zip(columns, pairs, strict=True) if not (ours and theirs)
-    ]:
-        raise UserError(f"--columns {wrong[0]}: must be OURS=THEIRS, as query=question")
     files: dict[str, Any]
     if importer == "beir":
         files = {name: {"path": f"{name}.jsonl*"} for name in ("corpus", "queries")}
         files["qrels"] = {"path": f"qrels/{split}.tsv*"}
     else:
-        files = {"records": {"path": _records(path), "columns": {ours: theirs for ours, _, theirs in pairs}}}
-    values = {"importer": importer, "files": files, "licence": OWN, **about}
+        named = _pairs("--columns", columns, "OURS=THEIRS, as query=question")
+        files = {"records": {"path": _records(path), "columns": named}}
+    labels = _pairs("--labels", about.pop("labels", []), "LABEL=GRADE, as entailment=1")
+    values = {"importer": importer, "files": files, "licence": OWN, "labels": labels, **about}
     return parse_recipe(path.name.partition(".")[0], values, f"--importer {importer}")
+
+
+def _pairs(option: str, given: Sequence[str], form: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    if wrong := ["".join(pair) for pair in pairs if not (pair[0] and pair[2])]:
+        raise UserError(f"{option} {wrong[0]}: must be {form}")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _records(path: Path) -> list[str]:

@@ -88,7 +88,8 @@ def read_items(
     files, (convert, usual) = recipe.files[file.role], converts[file.role]
     columns = {**usual, **files.columns}
     unseen = _Unseen(list(files.columns.values()))
-    for number, row in read_rows(file.paths, files.kind, files.header, list(columns.values()), advance):
+    wanted = [column for usual in columns.values() for column in usual.split("|")]
+    for number, row in read_rows(file.paths, files.kind, files.header, wanted, advance):
         where = f"{file.paths[0] if len(file.paths) == 1 else file.origin}:{number}"
         if isinstance(row, Problem):
             bad.add(where, str(row))

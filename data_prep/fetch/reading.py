@@ -134,7 +134,7 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
-        """Fill it, over the ends of files: who looks at the first bytes must see them, however they are cut."""
+        """Fill it, over the ends of files: who looks at the first bytes must see them, wherever the cuts."""
         view, count = memoryview(buffer), 0
         while count < len(view):
             if read := self._file.readinto(view[count:]):

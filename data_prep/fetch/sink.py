@@ -138,15 +138,18 @@ class Sink:
         for (where, _), verdict in zip(rows, verdicts, strict=True):
             if verdict:
                 self._bad.add(where, verdict)
-        new = [self._row(item) for (_, item), verdict in zip(rows, verdicts, strict=True) if verdict is None]
+        new = [item for (_, item), verdict in zip(rows, verdicts, strict=True) if verdict is None]
         if new:
-            schema = pa.schema([schema_of(name).field(column) for column in new[0]])
-            self._writers[name].write(pa.Table.from_pylist(new, schema=schema))
+            columns = self._columns(new)
+            schema = pa.schema([schema_of(name).field(column) for column in columns])
+            self._writers[name].write(pa.table(columns, schema=schema))
 
-    def _row(self, item: Item) -> dict[str, Any]:
-        row = item._asdict()
-        if isinstance(item, Query | Document):
-            row["lang"] = self._language
-        if isinstance(item, Document):
-            row["hash"] = content_hash(document_text(item.title, item.text))
-        return row
+    def _columns(self, items: Sequence[Item]) -> dict[str, Sequence[Any]]:
+        """Items of one kind as columns, with those that only the source as a whole can fill."""
+        columns: dict[str, Sequence[Any]] = dict(zip(items[0]._fields, zip(*items, strict=True), strict=True))
+        if isinstance(items[0], Query | Document):
+            columns["lang"] = [self._language] * len(items)
+        if isinstance(items[0], Document):
+            texts = zip(columns["title"], columns["text"], strict=True)
+            columns["hash"] = [content_hash(document_text(title, text)) for title, text in texts]
+        return columns

@@ -46,6 +46,9 @@ class FetchOptions:
     )
     importer: str = option("", "without a recipe: the layout of what lies at --from")
     columns: list[str] = option([], "without a recipe: OURS=THEIRS, where columns have other names")
+    labels: list[str] = option(
+        [], "without a recipe: LABEL=GRADE, where pairs have a label; others are left out"
+    )
     task: Literal["ir", "sts"] = option("ir", "without a recipe: ir, or sts for graded pairs")
     score_range: list[float] = option([0.0, 1.0], "without a recipe: lowest and highest score of sts pairs")
     instruction: str = option("", "without a recipe: of every query that has none of its own")
@@ -66,7 +69,9 @@ def _recipe(options: FetchOptions) -> Recipe:
     if not options.from_:
         raise UserError("fetch: --importer needs --from PATH, the file or folder to read")
     load_importer(options.importer)
-    about = {name: getattr(options, name) for name in ("task", "score_range", "instruction", "language")}
+    about = {
+        name: getattr(options, name) for name in ("task", "score_range", "instruction", "language", "labels")
+    }
     return own_recipe(options.importer, Path(options.from_), options.columns, about, options.split)
 
 

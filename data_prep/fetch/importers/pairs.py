@@ -20,10 +20,19 @@ def _row(fields: Fields, recipe: Recipe) -> Iterator[Item]:
         grade = recipe.labels.get(str(fields.value("label")))
         judged = [] if grade is None else [Judged(positive, float(grade))]
     else:
+        _refuse_graded(fields)
         negatives = [document_of(text) for text in fields.texts("negatives")]
         judged = [Judged(positive, 1.0), *(Judged(document, 0.0) for document in negatives)]
     if judged:
         yield from group(_query(fields.text("query"), recipe), judged, fields.origin, recipe.scorer)
+
+
+def _refuse_graded(fields: Fields) -> None:
+    """A pair whose score or label nobody reads would become a positive, whatever it says."""
+    if fields.has("score"):
+        raise Problem("there is a score, and the task is ir: --task sts, with the --score-range that it has")
+    if fields.has("label"):
+        raise Problem("there is a label, and nothing says what it means: --labels 1=1,0=0 (LABEL=GRADE)")
 
 
 def _query(text: str, recipe: Recipe) -> Query:
@@ -46,8 +55,8 @@ def scaled(score: float, score_range: tuple[float, float]) -> float:
 
 
 _COLUMNS = {
-    "query": "anchor",
-    "positive": "positive",
+    "query": "anchor|query|question|sentence1|premise",
+    "positive": "positive|answer|sentence2|hypothesis",
     "negatives": "negative*",
     "score": "score",
     "label": "label",

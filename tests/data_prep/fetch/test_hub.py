@@ -52,8 +52,10 @@ def test_the_files_of_a_revision_are_fetched_and_kept(tmp_path, fake_hub, monkey
     assert judged(out) == {("A man runs.", "Somebody moves.", 1), ("A man runs.", "He sleeps.", 0)}
     about = {"repo_type": "dataset", "revision": load_recipe("quora_triplets").revision, "token": False}
     assert fake.asked == [("sentence-transformers/quora-duplicates", about)]
-    kept = [path.name for path in (tmp_path / "raw/quora_triplets").rglob("*") if path.is_file()]
-    assert kept == ["train-00000-of-00001.parquet"]
+    kept = [path.name for path in (tmp_path / "raw/quora_triplets").rglob("*.*") if path.is_file()]
+    assert sorted(kept) == [f".{about['revision']}", "train-00000-of-00001.parquet"]
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: False)  # what is there whole needs no network
+    fetch(tmp_path / "again", recipe="quora_triplets", raw=tmp_path / "raw", accept_licence=True)
 
 
 def test_a_token_comes_from_the_environment(tmp_path, fake_hub, monkeypatch):

@@ -78,16 +78,26 @@ def test_pairs_with_a_score_in_any_file(name, tmp_path):
     table_rows = [["sentence1", "sentence2", "score"], ["he, runs", "he moves", "2.5"]]
     rows = [dict(zip(table_rows[0], ["he, runs", "he moves", 2.5], strict=True))]
     write_raw(tmp_path / name, table_rows if name[2:5] in ("csv", "tsv") else rows)
-    columns = ["query=sentence1", "positive=sentence2"]
     out = fetch(
         tmp_path / "out",
         importer="pairs",
         from_=tmp_path / name,
-        columns=columns,
         task="sts",
         score_range=[0, 5],
     )
     assert judged(out) == {("he, runs", "he moves", 0.5)}
+
+
+def test_pairs_with_a_label_need_its_meaning(tmp_path):
+    rows = [{"premise": "a", "hypothesis": f"b{n}", "label": n} for n in range(3)]
+    write_raw(tmp_path / "raw/a.jsonl", rows)
+    with pytest.raises(UserError, match=r"there is a label, and nothing says what it means: --labels"):
+        fetch(tmp_path / "out", importer="pairs", from_=tmp_path / "raw")
+    out = fetch(tmp_path / "out", importer="pairs", from_=tmp_path / "raw", labels=["0=1", "2=0"])
+    assert judged(out) == {("a", "b0", 1), ("a", "b2", 0)}
+    write_raw(tmp_path / "raw/a.jsonl", [{"sentence1": "a", "sentence2": "b", "score": 0.5}])
+    with pytest.raises(UserError, match=r"there is a score, and the task is ir: --task sts"):
+        fetch(tmp_path / "other", importer="pairs", from_=tmp_path / "raw")
 
 
 def test_beir_folders_read_one_split(tmp_path):
@@ -181,7 +191,7 @@ def test_a_bad_row_is_told_with_file_row_and_reason(importer, change, told, tmp_
 
 
 def test_a_column_of_another_name_is_told_with_those_that_are_there(tmp_path):
-    write_raw(tmp_path / "raw/a.parquet", [{"question": "q", "positive": "p"}])
+    write_raw(tmp_path / "raw/a.parquet", [{"asked": "q", "positive": "p"}])
     with pytest.raises(UserError, match=r"a\.parquet:1: no column 'anchor'; it has positive.*columns"):
         fetch(tmp_path / "out", importer="pairs", from_=tmp_path / "raw")
 
