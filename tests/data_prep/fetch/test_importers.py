@@ -29,6 +29,8 @@ def test_released_records_keep_their_instruction(tmp_path):
     assert judged(out) == {("about tea", "green", 1), ("about tea", "black", 1), ("about tea", "coffee", 0)}
     assert [row["instruction"] for row in table(out, "queries")] == ["Find"]
     assert {row["origin"] for row in table(out, "qrels")} == {"a.jsonl"}
+    scores = [(row["score"], row["scorer"]) for row in table(out, "candidates/given")]
+    assert scores == [(0.9, "given"), (0.8, "given"), (0.1, "given")]
 
 
 def test_released_sts_records_have_their_score_as_grade(tmp_path):
