@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 
@@ -19,7 +19,7 @@ class Shortlist:
         floor_b = self.score_bs.amin(dim=1)
         if start == 0:
             floor_b = torch.maximum(floor_b, _first_floor(score_bn, self.size))
-        flat_h = _nonzero(score_bn > floor_b[:, None])
+        flat_h = _above(score_bn, floor_b)
         row_h = flat_h // score_bn.shape[1]
         count_b = torch.bincount(row_h, minlength=len(score_bn))
         widest = int(count_b.max())
@@ -52,8 +52,11 @@ def _first_floor(score_bn: Float32[Tensor, "b n"], size: int) -> Float32[Tensor,
     return torch.nextafter(floor_b, torch.tensor(-torch.inf, device=floor_b.device))
 
 
-def _nonzero(mask_bn: Bool[Tensor, "b n"]) -> Int64[Tensor, " h"]:
-    """Flat places of what is true, ascending. On CPU numpy finds them in a tenth of torch's time."""
-    if mask_bn.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(mask_bn.numpy()))
-    return mask_bn.view(-1).nonzero()[:, 0]
+def _above(score_bn: Float32[Tensor, "b n"], floor_b: Float32[Tensor, " b"]) -> Int64[Tensor, " h"]:
+    """Flat places of the scores above their row's floor, ascending.
+
+    On CPU numpy compares in a third, and finds what is true in a tenth, of torch's time.
+    """
+    if score_bn.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(score_bn.numpy() > floor_b.numpy()[:, None]))
+    return (score_bn > floor_b[:, None]).view(-1).nonzero()[:, 0]
