@@ -3,9 +3,11 @@
 import json
 from typing import NamedTuple, TextIO
 
-from codiemb.data.records import MAX_REPORTED, Problem
+MAX_REPORTED = 20
 
-__all__ = ["MAX_REPORTED", "BadRow", "BadRows", "LoggedBadRows", "Problem"]
+
+class Problem(ValueError):
+    """Why one row is unusable; the caller adds file and row."""
 
 
 class BadRow(NamedTuple):

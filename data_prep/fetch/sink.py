@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from codiemb.data import content_hash
 from data_prep.blocks import TableWriter, blocks
 from data_prep.fetch.problems import BadRows
 from data_prep.fetch.raw import Located
@@ -150,6 +149,13 @@ class Sink:
         if isinstance(items[0], Query | Document):
             columns["lang"] = [self._language] * len(items)
         if isinstance(items[0], Document):
-            texts = zip(columns["title"], columns["text"], strict=True)
-            columns["hash"] = [content_hash(document_text(title, text)) for title, text in texts]
+            columns["hash"] = _hashes(columns["title"], columns["text"])
         return columns
+
+
+def _hashes(titles: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """Of documents, as the trainer compares them."""
+    # here, for it brings torch and transformers: 5 s that the error of a hub out of reach need not wait for
+    from codiemb.data import content_hash
+
+    return [content_hash(document_text(title, text)) for title, text in zip(titles, texts, strict=True)]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 
 from codiemb.data.records import KNOWN_TASKS, Record, parse_record
+from codiemb.data.records import Problem as NoRecord
 from data_prep.fetch.fields import Fields
 from data_prep.fetch.problems import Problem
 from data_prep.fetch.raw import Converts
@@ -19,7 +20,10 @@ def _record(fields: Fields, recipe: Recipe) -> Iterator[Item]:
         raise Problem(
             f"task_type is {task!r}, and the recipe's task {recipe.task!r}: one source has one task"
         )
-    record = parse_record(json.dumps(fields.row).encode(), recipe.score_range)
+    try:
+        record = parse_record(json.dumps(fields.row).encode(), recipe.score_range)
+    except NoRecord as error:
+        raise Problem(str(error)) from error
     query = query_of(record.query.text, record.query.instruction or recipe.instruction)
     yield from group(query, _judged(record), fields.origin, recipe.scorer)
 

@@ -1,6 +1,8 @@
 """Downloads: named files of a revision; out of reach is one error that names the way out."""
 
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -15,6 +17,7 @@ from data_prep.fetch import hub
 from data_prep.fetch.recipe import load_recipe, parse_recipe
 from tests.support.fetching import as_bytes, fetch, judged, table, write_all
 from tests.support.miniatures import MINIATURES
+from tests.support.paths import ROOT
 
 
 class FakeHub:
@@ -80,6 +83,11 @@ def test_a_hub_out_of_reach_is_one_error(tmp_path, monkeypatch):
     ):
         fetch(tmp_path / "out", recipe="rlhn", raw=tmp_path / "raw")
     assert not (tmp_path / "out").exists()
+
+
+def test_that_error_does_not_wait_for_torch():
+    code = "import sys, data_prep.steps.fetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_repository_without_access_is_told_with_what_to_do(tmp_path, fake_hub, monkeypatch):
