@@ -1,68 +1,17 @@
-"""Shared by all tests: tiny tokenizers, trained once, and no network."""
+"""What holds for all tests: their order, and the fixtures of tests/support/fixtures.py."""
 
-import warnings
-from collections.abc import Iterator
-from pathlib import Path
-
-import mteb  # noqa: F401  imported by codiemb it would be compiled anew, as the checked package is
 import pytest
-import torch
-from huggingface_hub import constants
 
-from data_prep.tokenizer import train_tokenizer
-from tests.support import tiny
-from tests.support.tiny_run import KNOWN_WARNINGS, TinyRun
+
+@pytest.hookimpl(tryfirst=True)  # before it starts the workers
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The process that only deals tests out to workers runs none: torch and mteb would take it 10 CPU s."""
+    plugins = session.config.pluginmanager
+    if not plugins.has_plugin("dsession"):
+        plugins.import_plugin("tests.support.fixtures")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: begun last, one of them would leave the other core idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def no_hub() -> Iterator[None]:
-    """As with HF_HUB_OFFLINE=1, which is read at import."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_OFFLINE", True)
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """On matrices as tiny as these, threads only wait for each other: 5 times the time on a busy machine."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tokenizer of the tiny models: byte-level BPE, no special tokens around a text."""
-    out = tmp_path_factory.mktemp("byte_level")
-    train_tokenizer(tiny.SENTENCES * 4, out, vocab_size=600)
-    return out
-
-
-@pytest.fixture(scope="session")
-def wordpiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.wordpiece(tmp_path_factory.mktemp("wordpiece"))
-
-
-@pytest.fixture(scope="session")
-def metaspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.metaspace(tmp_path_factory.mktemp("metaspace"))
-
-
-@pytest.fixture(scope="session")
-def qwen(byte_level: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.qwen(byte_level, tmp_path_factory.mktemp("qwen"))
-
-
-@pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny run that nothing stopped, for those that something did."""
-    folder = tmp_path_factory.mktemp("resume") / "whole"
-    with warnings.catch_warnings():
-        for message in KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        TinyRun(folder).fit()
-    return folder
