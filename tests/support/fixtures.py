@@ -23,9 +23,12 @@ def no_hub() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
     """On matrices as tiny as these, threads only wait for each other: 5 times the time on a busy machine."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
+        yield
 
 
 @pytest.fixture(scope="session")
