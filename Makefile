@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA := data/builtin/manifest.json
 
-.PHONY: help train test test-fast setup data data-all lint bench bench-gpu clean
+.PHONY: help train test test-fast setup data data-all data-pipeline lint bench bench-gpu clean
 .DEFAULT_GOAL := train
 
 train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
@@ -23,6 +23,9 @@ data: $(VENV)/installed $(DATA)  ## prepare the builtin data
 data-all: data         ## and what the stages pretrain and align, and data=builtin_all, train on
 	$(BIN)/python -m data_prep --out data/builtin --all
 
+data-pipeline: data    ## the road from files to records with mined negatives, on builtin docs, about two minutes
+	$(BIN)/python -m data_prep run data_prep/pipelines/docs.yaml
+
 lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,7 +40,7 @@ bench-gpu: data        ## a training step of youtu2b on one card
 	$(BIN)/python -m experiments.benchmarks.gpu_step
 
 help:                  ## this list
-	@awk -F':.*##' '/^[a-z-]+:.*##/ { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*##' '/^[a-z-]+:.*##/ { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean:                 ## remove .venv, the data and all results
 	rm -rf $(VENV) data outputs multirun

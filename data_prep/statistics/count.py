@@ -1,9 +1,11 @@
 """Count the records of a file: lengths, documents, languages, scores, different texts, tokens of an epoch."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
+
+import xxhash
 
 from codiemb.data import Record, TaskSpec, Text, content_hash
 from codiemb.data.collator import is_symmetric
@@ -14,6 +16,27 @@ from data_prep.statistics.counts import Counts
 from data_prep.token_counts import count_tokens
 
 _RECORDS = 512  # tokenised together
+_REMEMBERED = 2**20
+
+
+class KnownLengths:
+    """Lengths by text, so that a hard negative of many queries is tokenised once: of docs a tenth is left.
+
+    At most a million texts are remembered, some 100 MB; further ones are measured each time.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+
+    def of(self, texts: Sequence[str], measure: Callable[[Sequence[str]], list[int]]) -> list[int]:
+        """The length of each text; `measure` is asked for those that are new."""
+        keys = [xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) for text in texts]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        found = dict(zip(new, measure(list(new.values())), strict=True)) if new else {}
+        lengths = [found[key] if key in found else self._known[key] for key in keys]
+        if len(self._known) < _REMEMBERED:
+            self._known |= found
+        return lengths
 
 
 class Ruler(NamedTuple):
@@ -23,18 +46,20 @@ class Ruler(NamedTuple):
         tokenizer: folder or name; "" measures characters, without prompts.
         template: the prompts, which count as tokens.
         tasks: limits and numbers of documents of the plan, by task.
+        known: lengths of texts that were measured before.
     """
 
     tokenizer: str
     template: PromptTemplate
     tasks: Mapping[str, TaskSpec]
+    known: KnownLengths
 
     def __call__(self, texts: Sequence[tuple[Side, Text]]) -> list[int]:
         """The length of each text with its prompt and special tokens."""
         if not self.tokenizer:
             return [len(text.text) for _, text in texts]
         whole = [self.template.prompt(text.instruction, side) + text.text for side, text in texts]
-        return count_tokens(self.tokenizer, whole, special=True)
+        return self.known.of(whole, lambda new: count_tokens(self.tokenizer, new, special=True))
 
 
 def count_records(records: Iterable[Record], ruler: Ruler) -> dict[str, Counts]:

@@ -25,7 +25,7 @@ from data_prep.manifest import hash_file, read_manifest
 from data_prep.options import option
 from data_prep.pages.page import write_page
 from data_prep.progress import Progress
-from data_prep.statistics.count import Ruler, count_records
+from data_prep.statistics.count import KnownLengths, Ruler, count_records
 from data_prep.statistics.counts import Counts, load, save
 from data_prep.statistics.lineage import lineage
 from data_prep.statistics.mixture import CountedSource, Mixture, numbers
@@ -108,7 +108,7 @@ def _ruler(options: Parameters, plan: TrainingPlan | None) -> Ruler:
     if plan is not None and not options.tokenizer:
         raise UserError("stats: --plan needs --tokenizer FOLDER: its limits are in tokens")
     template = PromptTemplate(options.query_prompt, options.document_prompt)
-    return Ruler(options.tokenizer, template, plan.tasks if plan else {})
+    return Ruler(options.tokenizer, template, plan.tasks if plan else {}, KnownLengths())
 
 
 def _count(work: Work[Parameters], files: list[_File], ruler: Ruler) -> list[CountedSource]:

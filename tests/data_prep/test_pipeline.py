@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import yaml
 
 from codiemb.errors import UserError
 from data_prep.__main__ import main
+from data_prep.fetch.recipe import load_recipe
 from data_prep.pipeline import plan
 from tests.support.paths import ROOT
 
@@ -39,7 +41,7 @@ def test_the_plan_is_printed_first_and_only_what_has_changed_is_done(pipeline, c
     main(["run", str(pipeline), "--dry-run"])
     printed = capsys.readouterr().out
     assert states(printed) == ["to do"] * 4
-    assert "road/own/mine-2  [to do] search=bm25 max_rank=1 name=second" in printed
+    assert "road/own/mine-2  [to do] search=bm25 name=second max_rank=1" in printed
     assert not (pipeline.parent / "road").exists()
     main(["run", str(pipeline)])
     capsys.readouterr()
@@ -78,6 +80,20 @@ def test_a_slip_in_the_file_is_one_error_before_anything_runs(pipeline, old, new
     with pytest.raises(UserError, match=words):
         main(["run", str(pipeline)])
     assert not (pipeline.parent / "road").exists()
+
+
+@pytest.mark.parametrize("name", ["cmteb", "weak_pairs"])
+def test_the_data_configs_name_what_their_pipelines_write(name):
+    steps = plan(ROOT / f"data_prep/pipelines/{name}.yaml")
+    exports = {step.out.parent.name: step for step in steps if step.name == "export"}
+    sources = yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text("utf-8"))["sources"]
+    assert {key: source["path"] for key, source in sources.items()} == {
+        key: f"{step.out}/*.{step.options.format}" for key, step in exports.items()
+    }
+    for key, source in sources.items():
+        recipe = load_recipe(key)
+        assert ("score_range" in source) == (recipe.task == "sts")
+        assert source.get("in_batch", True) == (recipe.importer != "labelled")
 
 
 @pytest.mark.parametrize(

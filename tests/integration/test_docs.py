@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.__main__ import main as prepare
 from tests.support.harness import TWO_RANKS, UNEVALUATED, Run
 from tests.support.pages import blocks, commands, modules
 from tests.support.paths import ROOT
@@ -72,7 +73,24 @@ def test_the_command_on_two_ranks_is_the_one_of_test_train() -> None:
     assert ON_TWO_RANKS in BASH
 
 
-@pytest.mark.parametrize("command", params({c: page for c, page in BASH.items() if c != ON_TWO_RANKS}))
+PREPARE = {c: page for c, page in BASH.items() if c.startswith("python -m data_prep ")}
+
+
+@pytest.mark.parametrize("command", params(PREPARE))
+def test_the_step_runs(
+    command: str, world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (world / "data_prep").mkdir(exist_ok=True)
+    if not (world / "data_prep/pipelines").exists():
+        (world / "data_prep/pipelines").symlink_to(ROOT / "data_prep/pipelines")
+    monkeypatch.chdir(world)
+    prepare(shlex.split(command)[3:])
+    assert "data/own" in capsys.readouterr().out or "--dry-run" in command
+
+
+@pytest.mark.parametrize(
+    "command", params({c: page for c, page in BASH.items() if c != ON_TWO_RANKS and c not in PREPARE})
+)
 def test_the_command_runs(command: str, run: Run, world: Path, users_files: None) -> None:
     python, script, *overrides = shlex.split(command)
     assert python == "python"
