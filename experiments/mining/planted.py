@@ -1,8 +1,8 @@
 """A planted set: how many true answers does each way of mining hand over as hard negatives?
 
-A tenth of the known positives of builtin docs is taken out of the judgements before mining: second positives of
-their queries, so that every query keeps one. Whatever then takes one of them for a negative has taken a right
-answer. Ours and sentence-transformers' `mine_hard_negatives` mine the same texts with the same model, and
+A tenth of the known positives of builtin docs is taken out of the judgements before mining: second positives
+of their queries, so that every query keeps one. Whatever then takes one of them for a negative has taken a
+right answer. Ours and sentence-transformers' `mine_hard_negatives` mine the same texts with the same model, and
 both are asked for four negatives a query.
 
     python -m data_prep minilm
@@ -126,7 +126,7 @@ def ours(source: Path, label: str, values: dict[str, Any]) -> set[Pair]:
     """The negatives of one setting."""
     out = WORK / "ours" / "".join(c if c.isalnum() else "_" for c in label)
     values = {"max_rank": 50, "num_negatives": NUM_NEGATIVES, "name": "mined", "encoder": str(MODEL)} | values
-    _step("mine", [source], out, library="sentence_transformers", **values)
+    _step("mine", [source], out, **values)
     return {
         (row["query"], row["document"])
         for block in blocks(out / CANDIDATES / "mined.parquet", ["query", "document", "dropped_by"])
@@ -195,9 +195,9 @@ def report(planted: Planted, found: Sequence[Found]) -> str:
         "% of the hidden",
         "% of the negatives",
     )
-    about = f"""{len(planted.hidden):,} right answers of {num_queries:,} queries were hidden: a tenth of all positives,
-        one each of queries that have two. The model is all-MiniLM-L6-v2. Fewer is better, at equal numbers of
-        negatives. A random document is a hidden answer with a chance of about 1 in {_chance(planted):,}."""
+    about = f"""{len(planted.hidden):,} right answers of {num_queries:,} queries were hidden: a tenth of all
+        positives, one each of queries that have two. The model is all-MiniLM-L6-v2. Fewer is better at equal
+        numbers. A random document is a hidden answer with a chance of 1 in {_chance(planted):,}."""
     return page("A planted set", [about, pipe_table([header, *rows])], PACKAGES)
 
 
