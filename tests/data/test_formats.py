@@ -8,9 +8,11 @@ import lzma
 import os
 import re
 import subprocess
+import tarfile
 import zipfile
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from codiemb.data import SourceFile, convert, open_sources, read_records
@@ -24,6 +26,12 @@ WESTERN = LINES.replace("东京在哪里？", "Gefälschte Größe").replace("�
 FRAME = pd.DataFrame({"query": ["a", "b"], "text": ["c", "d"]})
 
 
+def _tar() -> bytes:
+    with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("ir.jsonl"))
+    return buffer.getvalue()
+
+
 def _zip() -> bytes:
     with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
         archive.writestr("ir.jsonl", LINES)
@@ -31,13 +39,26 @@ def _zip() -> bytes:
 
 
 OTHERS = {
-    "gzip": (gzip.compress(LINES.encode()), r"gzip data.*gunzip -c \S*ir\.data"),
     "bzip2": (bz2.compress(LINES.encode()), "bzip2 data.*bunzip2"),
     "xz": (lzma.compress(LINES.encode()), "xz data.*unxz"),
-    "zstd": (b"\x28\xb5\x2f\xfd" + os.urandom(99), "Zstandard data.*unzstd"),
     "zip": (_zip(), "zip archive"),
-    "parquet": (FRAME.to_parquet(), r"Parquet file.*read_parquet\('\S*ir\.data'\)\.to_json\('\S*ir\.jsonl'"),
-    "feather": (b"ARROW1\0\0" + bytes(99), "Arrow .*read_feather"),
+    "feather": (b"ARROW1\0\0" + bytes(99), r"Arrow .*read_feather\('\S*ir\.data'\)\.to_json\('\S*ir\.jsonl'"),
+    "encrypted Parquet": (b"PARE" + bytes(99), "an encrypted Parquet file"),
+    "gzip in gzip": (
+        gzip.compress(gzip.compress(LINES.encode())),
+        r"gzip data, as gzip.*gunzip -c \S*ir\.data \| gunzip -c > \S*ir\.jsonl",
+    ),
+    "Parquet in gzip": (gzip.compress(FRAME.to_parquet()), r"Parquet file, as gzip.*gunzip -c \S* > \S*"),
+    "array in gzip": (
+        gzip.compress(json.dumps([RECORD] * 3).encode()),
+        r"gunzip -c \S* \| jq -c '\.\[\]' > ",
+    ),
+    "GBK in zstd": (pa.compress(LINES.encode("gbk"), "zstd", asbytes=True), r"unzstd -c \S* \| iconv -f GB"),
+    "csv in gzip": (
+        gzip.compress(FRAME.to_csv(index=False).encode()),
+        r"read_csv\('\S*ir\.data', compression='gzip'\)",
+    ),
+    "tar in gzip": (_tar(), "a tar archive, as gzip.*tar -xf"),
     "sqlite": (b"SQLite format 3\0" + bytes(99), "SQLite database"),
     "git lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
@@ -80,14 +101,14 @@ def test_a_file_of_another_format_is_named_with_what_to_do(tmp_path, kind):
     for skip_bad in (False, True):
         with pytest.raises(UserError, match=f"^{re.escape(str(path))}: this is .*({expected})") as error:
             convert([SourceFile("ir", path)], tmp_path / "cache", skip_bad=skip_bad)
-        assert "a training file is JSON lines in UTF-8. " in str(error.value)
+        assert "a training file is JSON lines in UTF-8 (.gz and .zst too) or Parquet. " in str(error.value)
         assert len(str(error.value).splitlines()) == 1
 
 
 def test_the_command_to_type_is_right_for_any_name(tmp_path):
     path = tmp_path / "my data" / "it's.jsonl.gz"
     path.parent.mkdir()
-    path.write_bytes(gzip.compress(LINES.encode()))
+    path.write_bytes(gzip.compress(LINES.encode("utf-16-le")))
     with pytest.raises(UserError, match="gunzip") as error:
         list(read_records(path))
     command = "gunzip" + str(error.value).rpartition("gunzip")[2]
@@ -136,7 +157,10 @@ def test_a_path_that_is_no_readable_file_is_named(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     for path, message in (
         (loop, "a symbolic link that leads back to itself"),
-        (tmp_path / "folder", r"a folder, not a file; name the JSON-lines files in it \(ir\.jsonl, \.\.\.\)"),
+        (
+            tmp_path / "folder",
+            r"a folder, not a file; name the files in it \(ir\.jsonl, \.\.\.\), or all .*/\*\.jsonl'",
+        ),
         (tmp_path / "pipe", "no regular file"),
         (tmp_path / ("x" * 300), "cannot be read .*at most 255 bytes"),
         (tmp_path / "folder" / "ir.jsonl" / "x", "cannot be read .*is a file, not a folder"),

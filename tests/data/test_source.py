@@ -13,7 +13,7 @@ import pyarrow.ipc
 import pytest
 from torch.utils.data import DataLoader
 
-from codiemb.data import Source, SourceFile, arrow, conversion, convert, open_sources, read_records
+from codiemb.data import Source, SourceFile, arrow, conversion, convert, one_file, open_sources, read_records
 from codiemb.errors import UserError
 
 
@@ -206,7 +206,7 @@ def test_no_rejects_file_without_bad_lines(write_lines, cache, tmp_path):
 def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, error, at):
     files = [SourceFile("docs", write_lines([ir(i) for i in range(3_000)]))]
 
-    class Crashes(conversion.Scan):
+    class Crashes(one_file.Scan):
         def __iter__(self):
             for number, record in enumerate(super().__iter__()):
                 if number == at:
@@ -214,7 +214,7 @@ def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, e
                 yield record
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "Scan", Crashes)
+        patch.setattr(one_file, "Scan", Crashes)
         with pytest.raises(error):
             convert(files, cache, skip_bad=False)
     assert list(cache.iterdir()) == []
@@ -223,15 +223,15 @@ def test_a_crash_in_the_middle_leaves_nothing(write_lines, cache, monkeypatch, e
 
 def test_two_runs_that_convert_the_same_file_at_once_both_succeed(write_lines, cache, monkeypatch):
     files = [SourceFile("docs", write_lines([ir(0), ir(1)]))]
-    write_arrow = conversion._write_arrow
+    write_arrow = one_file._write_arrow
 
-    def overtaken(file, folder):
+    def overtaken(scan, folder, report):
         with monkeypatch.context() as patch:
-            patch.setattr(conversion, "_write_arrow", write_arrow)
+            patch.setattr(one_file, "_write_arrow", write_arrow)
             convert(files, cache, skip_bad=False)  # the other run finishes first
-        return write_arrow(file, folder)
+        return write_arrow(scan, folder, report)
 
-    monkeypatch.setattr(conversion, "_write_arrow", overtaken)
+    monkeypatch.setattr(one_file, "_write_arrow", overtaken)
     convert(files, cache, skip_bad=False)
     assert len(open_sources(files, cache)[0]) == 2
     assert len(list(cache.iterdir())) == 1

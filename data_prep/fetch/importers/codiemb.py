@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 
-from codiemb.data.records import KNOWN_TASKS, Record, parse_record
+from codiemb.data.records import KNOWN_TASKS, Record, parse_record, read_fields
 from codiemb.data.records import Problem as NoRecord
 from data_prep.fetch.fields import Fields
 from data_prep.fetch.problems import Problem
@@ -21,7 +21,7 @@ def _record(fields: Fields, recipe: Recipe) -> Iterator[Item]:
             f"task_type is {task!r}, and the recipe's task {recipe.task!r}: one source has one task"
         )
     try:
-        record = parse_record(json.dumps(fields.row).encode(), recipe.score_range)
+        record = parse_record(read_fields(json.dumps(fields.row).encode()), recipe.score_range)
     except NoRecord as error:
         raise Problem(str(error)) from error
     query = query_of(record.query.text, record.query.instruction or recipe.instruction)

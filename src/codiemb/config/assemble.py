@@ -66,6 +66,7 @@ def assemble(
         cache=Path(cfg.data.cache),
         skip_bad=cfg.data.on_error == "skip",
         rejects=Path(cfg.run_dir) / "rejects.jsonl",
+        num_converters=cfg.data.num_converters,
         num_workers=cfg.data.num_workers,
         prefetch=cfg.data.prefetch,
         epochs=cfg.epochs,

@@ -30,7 +30,16 @@ FIELDS = {  # by place: those of a dataclass; * is any name
     "model.prompt": ("query", "document", "instruction"),
     "model.lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
     "task": ("name", "data", "split", "tasks", "instructions", "baseline"),
-    "data": ("sources", "files", "score_range", "on_error", "cache", "num_workers", "prefetch"),
+    "data": (
+        "sources",
+        "files",
+        "score_range",
+        "on_error",
+        "cache",
+        "num_converters",
+        "num_workers",
+        "prefetch",
+    ),
     "encoder": ("max_tokens_per_chunk", "train_only"),
     "tasks.*": (
         "global_batch_size",

@@ -94,6 +94,7 @@ def _check_numbers(cfg: TrainConfig) -> None:
     if cfg.head_learning_rate is not None and not 0 < cfg.head_learning_rate < math.inf:
         raise UserError(f"head_learning_rate={cfg.head_learning_rate} must be a finite number above 0")
     _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)
+    _at_least("data.num_converters", cfg.data.num_converters, 1)
     _at_least("data.num_workers", cfg.data.num_workers, 0)
     _at_least("data.prefetch", cfg.data.prefetch, 1)
     least = {

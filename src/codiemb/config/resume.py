@@ -40,6 +40,7 @@ _MAY_CHANGE = (
     "export",
     "encoder.max_tokens_per_chunk",
     "data.cache",
+    "data.num_converters",
     "data.num_workers",
     "data.prefetch",
     "trainer",

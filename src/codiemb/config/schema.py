@@ -15,16 +15,17 @@ from codiemb.fusion.method import FusionSpec
 
 @dataclass
 class SourceConfig:
-    """One training file.
+    """One source of training data.
 
     Attributes:
-        path: JSON lines.
+        path: JSON lines (.gz and .zst too) or Parquet; or a pattern (`train-*.parquet`), or a list of paths
+            and patterns: the shards of the source, in this order (those of a pattern sorted).
         score_range: the lowest and highest gold score it uses.
         in_batch: false where another record's documents may be right as well (labels, lists to rank): InfoNCE
             then takes a record's own negatives only.
     """
 
-    path: str = MISSING
+    path: Any = MISSING
     score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     in_batch: bool = True
 
@@ -35,10 +36,13 @@ class DataConfig:
 
     Attributes:
         sources: files by name, each a SourceConfig (untyped here: OmegaConf could not add typed entries).
-        files: shorter: a list of paths, named after their files, with `score_range` for all.
+        files: shorter: a list of paths and patterns, each a source named after its file (a pattern: after
+            what stands before its first wildcard), with `score_range` for all.
         score_range: the lowest and highest gold score of `files`.
         on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
         cache: folder of the converted Arrow files.
+        num_converters: processes that convert files side by side, at most; null: one a CPU, at most 8, where
+            the files that are not converted yet have 256 MiB or more, else none besides the run's own.
         num_workers: processes that tokenise ahead of training.
         prefetch: batches that each worker keeps ready.
     """
@@ -48,6 +52,7 @@ class DataConfig:
     score_range: list[float] = field(default_factory=lambda: [0.0, 1.0])
     on_error: str = "raise"
     cache: str = "data/cache"
+    num_converters: int | None = None
     num_workers: int = 1
     prefetch: int = 4
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from codiemb.config.nodes import check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.config.script import explain
+from codiemb.data.shards import files_of, refuse_twice, source_name
 from codiemb.data.source import SourceFile
 from codiemb.errors import UserError
 
@@ -42,26 +42,34 @@ def typed_eval(cfg: DictConfig) -> EvalConfig:
 
 
 def source_files(data: DataConfig) -> list[SourceFile]:
-    """All training files with their names; `data.files` are named after their files.
+    """All training files with the names of their sources; `data.files` are named after their files.
 
     Raises:
-        UserError: nothing to train on, or two files of one name.
+        UserError: nothing to train on, two sources of one name, a pattern of no file, or a file named twice.
     """
-    files = [
-        SourceFile(
-            name, Path(source.path), _range(f"data.sources.{name}", source.score_range), source.in_batch
-        )
-        for name, source in data.sources.items()
-    ]
     score_range = _range("data", data.score_range)
-    files += [SourceFile(Path(path).stem, Path(path), score_range) for path in data.files]
-    if not files:
+    named = [(source_name(entry), entry) for entry in data.files]
+    names = [*data.sources, *(name for name, _ in named)]
+    if not names:
         raise UserError("no training file: set data.files=[a.jsonl,b.jsonl] or data=builtin")
-    names = [file.name for file in files]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two training files are named {name!r}; use +data.sources.NAME.path=FILE")
-    return files
+    files = [file for name, source in data.sources.items() for file in _files_of_source(name, source)]
+    listed = [
+        SourceFile(name, path, score_range)
+        for name, entry in named
+        for path in files_of("data.files", [entry])
+    ]
+    refuse_twice("data.files", [file.path for file in listed])
+    return files + listed
+
+
+def _files_of_source(name: str, source: SourceConfig) -> list[SourceFile]:
+    key = f"data.sources.{name}"
+    score_range = _range(key, source.score_range)
+    paths = [source.path] if isinstance(source.path, str) else source.path
+    return [SourceFile(name, path, score_range, source.in_batch) for path in files_of(f"{key}.path", paths)]
 
 
 def _source(name: str, node: object) -> SourceConfig:
@@ -70,9 +78,13 @@ def _source(name: str, node: object) -> SourceConfig:
         raise UserError(f"{key}={node} must be {{path: FILE}}; ~{key} takes a source out")
     check_keys(key, node, [field.name for field in fields(SourceConfig)])
     try:
-        return cast(SourceConfig, OmegaConf.to_object(OmegaConf.merge(SourceConfig, dict(node))))
+        source = cast(SourceConfig, OmegaConf.to_object(OmegaConf.merge(SourceConfig, dict(node))))
     except OmegaConfBaseException as error:
         raise UserError(f"{key}: {error}") from error
+    paths = source.path if isinstance(source.path, list) else [source.path]
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise UserError(f"{key}.path={source.path} must be a path, or a list of paths")
+    return source
 
 
 def _range(key: str, values: list[float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Write one task's records to an Arrow file, in blocks, and count what a run must know of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from codiemb.data.records import Record, Text
 
 _ROWS_PER_WRITE = 2_000
 _CHARACTERS_PER_WRITE = 2**25  # a column of a block may hold 2 GiB
+_SUMS = ("records", "with_negatives", "scored_lists", "scored_pairs")
 _NUM_LONGEST = 8  # instructions remembered of each side of a task
 _PAIR = pa.list_(pa.string())  # [instruction, text]
 _SCHEMA = pa.schema(
@@ -69,7 +70,7 @@ class TaskWriter:
             "scores": [self._lowest, self._highest] if self._lowest <= self._highest else None,
             "scored_lists": self._scored_lists,
             "scored_pairs": self._scored_pairs,
-            "longest_instructions": [sorted(texts, key=len, reverse=True) for texts in self._longest],
+            "longest_instructions": [sorted(texts, key=_length, reverse=True) for texts in self._longest],
         }
 
     def close(self) -> None:
@@ -99,4 +100,25 @@ def _keep_longest(longest: set[str], texts: Sequence[Text]) -> None:
         if instruction not in longest:
             longest.add(instruction)
             if len(longest) > _NUM_LONGEST:
-                longest.remove(min(longest, key=len))
+                longest.remove(min(longest, key=_length))
+
+
+def _length(text: str) -> tuple[int, str]:
+    """Of two texts of one length the same one is longer in every process; a set has no order."""
+    return len(text), text
+
+
+def added(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The counts (`TaskWriter.about`) of several files as of one."""
+    scores = [score for about in abouts for score in about["scores"] or ()]
+    longest = [
+        set[str]().union(*texts) for texts in zip(*(a["longest_instructions"] for a in abouts), strict=True)
+    ]
+    return {
+        **{key: sum(about[key] for about in abouts) for key in _SUMS},
+        "most_documents": max(about["most_documents"] for about in abouts),
+        "scores": [min(scores), max(scores)] if scores else None,
+        "longest_instructions": [
+            sorted(texts, key=_length, reverse=True)[:_NUM_LONGEST] for texts in longest
+        ],
+    }

@@ -1,4 +1,4 @@
-"""The unified JSON-lines format (docs/method.md section 1): one line as a record, or why it is none."""
+"""The unified format (docs/method.md section 1): the fields of a row as a record, or why they are none."""
 
 import json
 import math
@@ -81,13 +81,14 @@ class Problem(ValueError):
     """Why one record is unusable; the caller adds file and line."""
 
 
-def parse_record(raw: bytes, score_range: tuple[float, float], unknown: Counter[str] | None = None) -> Record:
-    """One line. Keys that no record of its task has are counted in `unknown`.
+def parse_record(
+    fields: dict[str, Any], score_range: tuple[float, float], unknown: Counter[str] | None = None
+) -> Record:
+    """One row's fields, as JSON gives them. Keys that no record of its task has are counted in `unknown`.
 
     Raises:
-        Problem: why the line is no record.
+        Problem: why the row is no record.
     """
-    fields = _object(raw)
     task = fields.get("task_type")
     if not isinstance(task, str) or task not in KNOWN_TASKS:
         known = ", ".join(sorted(KNOWN_TASKS))
@@ -115,7 +116,12 @@ def parse_record(raw: bytes, score_range: tuple[float, float], unknown: Counter[
     return record
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def read_fields(raw: bytes) -> dict[str, Any]:
+    """The fields of one line of JSON.
+
+    Raises:
+        Problem: why the line is no JSON object.
+    """
     try:
         fields = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unless_twice)
     except UnicodeDecodeError:

@@ -1,16 +1,23 @@
-"""Read a file of records line by line: each a record or a bad line; and watch that it stays as it is."""
+"""Read a file of records row by row: each a record or a bad line; and watch that it stays as it is."""
 
 import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import xxhash
-
-from codiemb.data.formats import check_file, read_head, refuse_other_formats
+from codiemb.data.formats import (
+    HEAD,
+    PARQUET,
+    FileState,
+    check_file,
+    packing_of,
+    read_head,
+    refuse_other_formats,
+)
+from codiemb.data.lines import JsonLines, Rows, unpacked_head
+from codiemb.data.parquet import ParquetRows
 from codiemb.data.records import BadLine, BadLines, Problem, Record, parse_record
 from codiemb.errors import UserError
-from codiemb.json_files import numbered_lines
 
 _MAX_KEYS = 1_000  # unknown ones that are counted; a file of random keys must not fill the memory
 
@@ -19,13 +26,12 @@ class Scan:
     """Iterate over a file's records and bad lines, once; blank lines are skipped.
 
     Attributes:
-        num_bytes: read so far.
         state: of the file when it was opened.
         unknown: in how many records a key stands that none of their task has.
 
     Raises:
-        UserError: the file is missing, unreadable, empty or no JSON lines at all, it changes meanwhile, or
-            the score range is not a range.
+        UserError: the file is missing, unreadable, empty, damaged or of another format, it changes meanwhile,
+            or the score range is not a range.
     """
 
     def __init__(self, path: str | Path, score_range: tuple[float, float]) -> None:
@@ -36,53 +42,66 @@ class Scan:
             )
         self.path = Path(path)
         self.score_range = (low, high)
-        self.num_bytes = 0
         self.unknown: Counter[str] = Counter()
         self.state = check_file(self.path)
-        refuse_other_formats(self.path, read_head(self.path))
-        self._digest = xxhash.xxh3_128()
+        self._rows = _open_rows(self.path, self.state)
 
     def __iter__(self) -> Iterator[Record | BadLine]:
-        empty = True
-        for number, raw in self._lines():
-            if not raw.strip():
-                continue
-            empty = False
-            counted = self.unknown if len(self.unknown) < _MAX_KEYS else None
-            try:
-                yield parse_record(raw, self.score_range, counted)
-            except Problem as problem:
-                line = raw.decode("utf-8", "replace").rstrip("\n")
-                yield BadLine(f"{self.path}:{number}", str(problem), line)
-        if empty:
-            raise UserError(f"{self.path}: the file is empty; every line must be one JSON record")
+        try:
+            for row in self._rows:
+                counted = self.unknown if len(self.unknown) < _MAX_KEYS else None
+                try:
+                    yield parse_record(row.fields(), self.score_range, counted)
+                except Problem as problem:
+                    yield BadLine(f"{self.path}:{row.place}", str(problem), row.text())
+        except UserError:
+            self._check_state()  # the likelier reason
+            raise
+        self.unknown.update(self._rows.unread())
+        self._check_state()
+        if self.num_bytes != self.state.size:
+            raise UserError(f"{self.path}: {self.num_bytes:,} of {self.state.size:,} bytes could be read")
 
     @property
-    def digest(self) -> str:
-        """xxh3 of the bytes read: the file's, at the end."""
-        return self._digest.hexdigest()
+    def num_bytes(self) -> int:
+        """Of the file, read so far."""
+        return self._rows.num_bytes
 
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        try:
-            for number, raw in numbered_lines(self.path):
-                self.num_bytes += len(raw)
-                self._digest.update(raw)
-                yield number, raw
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read to its end ({error.strerror or error})") from error
+    @property
+    def share(self) -> float:
+        """Of the file, read so far."""
+        return self.num_bytes / max(self.state.size, 1)
+
+    def digest(self) -> str:
+        """xxh3 of the file, once it was read to its end."""
+        digest = self._rows.digest()
+        self._check_state()
+        return digest
+
+    def _check_state(self) -> None:
         now = check_file(self.path)
-        if now != self.state or self.num_bytes != now.size:
+        if now != self.state:
             raise UserError(
                 f"{self.path}: changed while it was read ({self.state.size:,} bytes at the start, "
                 f"{now.size:,} at the end): start again when it is written whole"
             )
 
 
+def _open_rows(path: Path, state: FileState) -> Rows:
+    """What reads a file of this content, whatever it is called."""
+    head = read_head(path)
+    if head.startswith(PARQUET):
+        return ParquetRows(path, state.size)
+    packing = packing_of(head)
+    refuse_other_formats(path, unpacked_head(path, packing, HEAD) if packing else head, packing)
+    return JsonLines(path, packing)
+
+
 def read_records(path: str | Path, *, score_range: tuple[float, float] = (0.0, 1.0)) -> Iterator[Record]:
-    """Yield the records of a JSON-lines file; after the last line, raise if any line was bad.
+    """Yield the records of a training file; after the last one, raise if any line or row was bad.
 
     Args:
-        path: one JSON object a line, as the released trainer reads them.
+        path: JSON lines, as the released trainer reads them, also as gzip or Zstandard; or Parquet.
         score_range: lowest and highest gold score of this source; scores are mapped to [0, 1].
 
     Raises:

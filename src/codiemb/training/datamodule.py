@@ -39,6 +39,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         cache: folder of the Arrow files.
         skip_bad: go on without bad records (they go to `rejects`).
         rejects: where skipped lines are written.
+        num_converters: processes that convert files side by side, at most; None: see `useful_processes`.
         num_workers: processes that tokenise ahead of training.
         prefetch: batches that each worker keeps ready.
         epochs: length of the run in passes over the sources.
@@ -56,6 +57,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         cache: Path,
         skip_bad: bool = False,
         rejects: Path | None = None,
+        num_converters: int | None = None,
         num_workers: int = 0,
         prefetch: int = 4,
         epochs: float = 1.0,
@@ -70,6 +72,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.cache = cache
         self.skip_bad = skip_bad
         self.rejects = rejects
+        self.num_converters = num_converters
         self.num_workers = num_workers
         self.prefetch = prefetch
         self.epochs = epochs
@@ -83,7 +86,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Validate and convert the files, on one process only; reads and hashes what was converted before."""
         if not self._is_prepared:  # the trainer asks a second time
-            convert(self.files, self.cache, skip_bad=self.skip_bad, rejects=self.rejects)
+            convert(
+                self.files,
+                self.cache,
+                skip_bad=self.skip_bad,
+                rejects=self.rejects,
+                num_processes=self.num_converters,
+            )
             self._is_prepared = True
 
     @override

@@ -1,0 +1,92 @@
+"""From an entry of the config (a path, a pattern) to the files that it means and their source's name."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from codiemb.data.formats import NO_FILE_HINT, files_in
+from codiemb.errors import UserError
+
+_WILD = re.compile(r"[*?[]")
+_PACKED = re.compile(r"\.(gz|zst|zstd)$")
+_DATA = re.compile(r"\.(jsonl|json|ndjson|jl|parquet|pq|txt)$")
+_BETWEEN = " -_.,+"  # what stands between a name and a shard's number
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path is a pattern of several; a file that is there may have any name."""
+    return bool(_WILD.search(path)) and not os.path.lexists(path)
+
+
+def files_of(key: str, entries: Sequence[str]) -> list[Path]:
+    """The files that paths and patterns mean: entries in their order, the files of a pattern sorted.
+
+    A pattern is `*`, `?`, `[a-z]`, and `**` for folders of any depth; it means files only, and none whose
+    name begins with a dot.
+
+    Raises:
+        UserError: a pattern matches no file, or a file is named twice.
+    """
+    files: list[Path] = []
+    for entry in entries:
+        files += _matches(key, entry) if is_pattern(entry) else [Path(entry)]
+    refuse_twice(key, files)
+    return files
+
+
+def refuse_twice(key: str, files: Sequence[Path]) -> None:
+    """Each record once.
+
+    Raises:
+        UserError: a file stands twice among them.
+    """
+    seen: set[str] = set()
+    for file in files:
+        name = os.path.abspath(file)
+        if name in seen:
+            raise UserError(f"{key}: {file} is named twice (a pattern may mean it, too); name it once")
+        seen.add(name)
+
+
+def source_name(entry: str) -> str:
+    """Of a file its name without endings; of a pattern what stands before its first wildcard.
+
+    `a.jsonl.gz` is `a`, `train-*.parquet` is `train`, `b/*.parquet` is `b`. It does not depend on which files
+    there are: a new shard does not rename the source.
+    """
+    if not is_pattern(entry):
+        return _stem(os.path.basename(entry.rstrip("/")))
+    return next(_fixed_parts(entry), "")
+
+
+def _fixed_parts(pattern: str) -> Iterator[str]:
+    """What is fixed of the pattern's parts, the last one first."""
+    folder, file = os.path.split(os.path.abspath(pattern))
+    for part in (file if _WILD.search(file) else _stem(file), *reversed(folder.split(os.sep))):
+        if name := _WILD.split(part)[0].strip(_BETWEEN):
+            yield name
+
+
+def _stem(name: str) -> str:
+    unpacked = _PACKED.sub("", name)
+    if unpacked != name:  # x.gz, or x.jsonl.gz
+        return _DATA.sub("", unpacked)
+    return Path(name).stem
+
+
+def _matches(key: str, pattern: str) -> list[Path]:
+    found = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+    if not found:
+        raise UserError(f"{key}: no file matches {pattern}; {_nearby(pattern)}")
+    return [Path(path) for path in found]
+
+
+def _nearby(pattern: str) -> str:
+    """What lies in the folder that the pattern begins with."""
+    folder = Path(_WILD.split(pattern)[0] + "x").parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    inside = files_in(folder)[:3]
+    return f"{folder} has {', '.join(inside)}, ..." if inside else NO_FILE_HINT
