@@ -21,8 +21,8 @@ _KINDS = {  # of a column, and what it must be
 }
 _EXPECTED = (
     "a training file has the columns task_type, query and positives, and may have negatives, positive_scores "
-    "and negative_scores (one of raw texts: task_type and text). Other layouts are taken by python -m data_prep fetch --importer "
-    "NAME (docs/data_prep.md)"
+    "and negative_scores (one of raw texts: task_type and text). Other layouts are taken by "
+    "python -m data_prep fetch --importer NAME (docs/data_prep.md)"
 )
 
 
