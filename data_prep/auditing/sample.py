@@ -55,7 +55,8 @@ def sample_sections(
     }
     texts = _texts(source, {document.document for documents in shown.values() for document in documents})
     heads = _queries(source, set(queries))
-    return [
+    note = f"Drawn with seed {sample.seed}; of each query at most {sample.num_negatives} negatives."
+    return [Section("Sample", note)] + [
         Section(
             heads[query][1],
             heads[query][0],
@@ -111,6 +112,7 @@ def _said(judge: Verdicts, shown: _Shown) -> str:
 
 
 def _short(text: str) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS].rstrip()} …"
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from codiemb.report.axes import Axis, fit_axis, short
 
 WIDTH, HEIGHT = 330, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 14, 36
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 36
 
 
 class Outline(NamedTuple):
@@ -47,7 +47,7 @@ def outlines(
     y = fit_axis([0.0, top], HEIGHT - BOTTOM, TOP, num_ticks=4, loose=True)
     body = [_grid(y), _ticks(x, ticks, x_label)]
     body += [_outline(share, kind.colour, x, y) for share, kind in zip(shares, drawn, strict=True)]
-    body += [_limit(x, mark) for mark in limits if mark.place <= num_bins]
+    body += [_limit(x, mark) for mark in limits]
     legend = [(kind.label, kind.colour) for kind in drawn] + [(m.label, m.colour) for m in limits]
     return _figure(title, Markup("").join(body), legend)
 

@@ -1,5 +1,6 @@
 """Count the records of a file: lengths, documents, languages, scores, different texts, tokens of an epoch."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -99,8 +100,8 @@ def _add(counts: Counts, record: Record, lengths: Sequence[int], spec: TaskSpec 
     if not raw:
         counts.documents["positive"][len(record.positives)] += 1
         counts.documents["negative"][len(record.negatives)] += 1
-    counts.scores["positive"].update(round(score, 2) for score in record.positive_scores)
-    counts.scores["negative"].update(round(score, 2) for score in record.negative_scores)
+    for kind, scores in (("positive", record.positive_scores), ("negative", record.negative_scores)):
+        counts.scores[kind].update(round(score, 2) for score in scores if not math.isnan(score))
     if spec is not None:
         counts.epoch_tokens += sum(_expected(record, lengths, spec))
 

@@ -93,8 +93,13 @@ def _limit(plan: TrainingPlan | None, task: str, side: str) -> int | None:
 
 
 def _length_chart(source: CountedSource, mixture: Mixture) -> Markup:
-    longest = max((max(counter, default=1) for counter in source.counts.lengths.values()), default=1)
-    num_bins = _bin(longest) + 1
+    limits = {
+        side: limit
+        for side in SIDES
+        if source.counts.lengths[side] and (limit := _limit(mixture.plan, source.task, side))
+    }
+    longest = max(max(counter, default=1) for counter in source.counts.lengths.values())
+    num_bins = _bin(max(longest, *limits.values(), 1)) + 1
     kinds = []
     for side in SIDES:
         bins = [0] * num_bins
@@ -103,12 +108,11 @@ def _length_chart(source: CountedSource, mixture: Mixture) -> Markup:
         kinds.append(Outline("queries" if side == "query" else "documents", _COLOURS[side], bins))
     octaves = range(0, num_bins // _PER_OCTAVE + 1, 1 + num_bins // (6 * _PER_OCTAVE))
     ticks = [Mark(octave * _PER_OCTAVE, short(2**octave)) for octave in octaves]
-    limits = [
+    marks = [
         Mark(math.log2(limit) * _PER_OCTAVE, f"limit of {side} {limit:,}", _COLOURS[side])
-        for side in SIDES
-        if (limit := _limit(mixture.plan, source.task, side)) and source.counts.lengths[side]
+        for side, limit in limits.items()
     ]
-    return outlines(f"{source.name}: lengths", kinds, ticks, f"{mixture.unit} (logarithmic)", limits)
+    return outlines(f"{source.name}: lengths", kinds, ticks, f"{mixture.unit} (logarithmic)", marks)
 
 
 def _bin(length: int) -> int:
