@@ -109,7 +109,7 @@ def _length_chart(source: CountedSource, mixture: Mixture) -> Markup:
     octaves = range(0, num_bins // _PER_OCTAVE + 1, 1 + num_bins // (6 * _PER_OCTAVE))
     ticks = [Mark(octave * _PER_OCTAVE, short(2**octave)) for octave in octaves]
     marks = [
-        Mark(math.log2(limit) * _PER_OCTAVE, f"limit of {side} {limit:,}", _COLOURS[side])
+        Mark(math.log2(limit) * _PER_OCTAVE, f"{side} limit {limit:,}", _COLOURS[side])
         for side, limit in limits.items()
     ]
     return outlines(f"{source.name}: lengths", kinds, ticks, f"{mixture.unit} (logarithmic)", marks)

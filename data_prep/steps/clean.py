@@ -69,7 +69,7 @@ class Parameters:
         [], "drop texts in others: zh,en (by script alone, en is all Latin letters)"
     )
     language_detector: Literal["script", "lingua"] = option(
-        "script", "script, or lingua: slow, tells en from fr"
+        "script", "script, or lingua: slower, 1.6 GiB, and tells en from fr"
     )
     keep_layout: bool = option(False, "leave blanks and empty lines inside a text as they are: of code")
 

@@ -3,7 +3,7 @@
 Reads folders that export wrote (--in), and other training files (--files). Records and lengths by source and
 task, what the plan's limits cut off, documents of a query, equal texts within sources and between them,
 languages, scores, licences and lineage; and under --plan the steps and tokens of an epoch, by the trainer's
-own plan. Memory: 8 bytes for each different query and document of the mixture (64-bit hashes).
+own plan. Memory: 8 bytes for each different query and document (their 64-bit hashes), 24 at times.
 
 --plan FILE is a training run's config.yaml, or YAML with the same keys; a pipeline may hold them itself:
 

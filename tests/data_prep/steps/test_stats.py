@@ -29,6 +29,7 @@ from codiemb.errors import UserError
 from data_prep import step as step_module
 from data_prep.__main__ import main
 from data_prep.runner import run_step
+from data_prep.statistics import distinct
 from data_prep.statistics.counts import Counter, quantile, share_above
 from data_prep.statistics.distinct import Distinct
 from data_prep.statistics.planned import TrainingPlan, read_plan
@@ -205,9 +206,11 @@ def test_quantiles_are_numpys(values: list[int], share: float) -> None:
 @given(st.lists(st.lists(st.integers(-5, 5))), st.lists(st.integers(-5, 5)))
 def test_different_texts_are_those_of_a_set(parts: list[list[int]], others: list[int]) -> None:
     ours, theirs = Distinct(), Distinct()
-    theirs.add(others)
-    for part in parts:
-        ours.add(part)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distinct, "_WAITING", 3)  # so that some are packed, and some are sorted in
+        theirs.add(others)
+        for part in parts:
+            ours.add(part)
     flat = [value for part in parts for value in part]
     assert ours.values.tolist() == sorted(set(flat))
     assert ours.repeated == len(flat) - len(set(flat))
