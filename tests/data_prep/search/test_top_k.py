@@ -1,5 +1,7 @@
 """Exact top-k: the ids and scores of brute force, whatever the blocks, the ties and the device."""
 
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis.extra import numpy as npst
 
 from codiemb.errors import UserError
 from data_prep.search import Blocks, pair_scores, refuse_unfit, top_k, top_k_blocks
-from data_prep.search.top_k import _Search
+from data_prep.search.products import Product, greatest
 
 
 def brute_force(query_QD, document_ND, k):
@@ -30,6 +32,24 @@ def ids(candidates):
     return [documents.tolist() for documents, _ in candidates.rows()]
 
 
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def product(request):
+    return Product(request.param)
+
+
+@pytest.fixture
+def numbers(product, monkeypatch):
+    """The first pass in these numbers, whatever the machine would choose."""
+    monkeypatch.setattr(module, "products", lambda device: list(dict.fromkeys([product, FLOAT32])))
+    return product
+
+
+FLOAT32 = Product(torch.float32)
+module = importlib.import_module("data_prep.search.top_k")  # the package has a function of that name
+
 # few small whole numbers: many documents are equal, and many more have equal scores; every product is exact
 WHOLE = st.sampled_from([-1.0, 0.0, 1.0, 0.5])
 
@@ -42,11 +62,14 @@ def test_ids_are_those_of_brute_force_with_ties_by_id(data):
     queries = data.draw(npst.arrays(np.float32, (data.draw(st.integers(1, 7)), width), elements=WHOLE))
     k = data.draw(st.integers(1, len(documents)))
     blocks = Blocks(data.draw(st.integers(1, 8)), data.draw(st.integers(1, 100)))
-    assert ids(top_k(queries, documents, k, blocks=blocks)) == brute_force(queries, documents, k)
+    first = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "products", lambda device: [Product(first), FLOAT32])
+        assert ids(top_k(queries, documents, k, blocks=blocks)) == brute_force(queries, documents, k)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_scores_and_ids_are_exact_for_any_numbers_and_do_not_depend_on_blocks(dtype):
+def test_scores_and_ids_are_exact_for_any_numbers_and_do_not_depend_on_blocks(dtype, numbers):
     rng = np.random.default_rng(0)
     queries, documents = unit(rng, 40).astype(dtype), unit(rng, 3_000).astype(dtype)
     expected = brute_force(queries, documents, 50)
@@ -57,7 +80,7 @@ def test_scores_and_ids_are_exact_for_any_numbers_and_do_not_depend_on_blocks(dt
         np.testing.assert_array_equal(found.score_C, exact.astype(np.float32))
 
 
-def test_copies_of_a_document_are_one_tie_and_come_by_id():
+def test_copies_of_a_document_are_one_tie_and_come_by_id(numbers):
     rng = np.random.default_rng(1)
     few = unit(rng, 30)
     documents = few[rng.integers(0, 30, 4_000)]  # 133 copies of each, and k ends among some
@@ -68,7 +91,7 @@ def test_copies_of_a_document_are_one_tie_and_come_by_id():
     assert all(len(set(scores.tolist())) == 1 for _, scores in found.rows())
 
 
-def test_nearly_equal_documents_are_told_apart():
+def test_nearly_equal_documents_are_told_apart(numbers):
     """Neighbours closer than the rounding of a float32 product: its order is wrong, and ours is not."""
     rng = np.random.default_rng(2)
     documents = np.repeat(unit(rng, 1, 384), 2_000, axis=0)
@@ -79,7 +102,7 @@ def test_nearly_equal_documents_are_told_apart():
     assert rounded.topk(40, dim=1).indices.tolist() != brute_force(query, documents, 40)
 
 
-def test_a_sorted_corpus_where_every_document_beats_those_before():
+def test_a_sorted_corpus_where_every_document_beats_those_before(numbers):
     documents = np.linspace(0.1, 1, 5_000, dtype=np.float32)[:, None] * np.float32([[0.6, 0.8]])
     query = np.float32([[0.6, 0.8], [1, 0]])
     assert ids(top_k(query, documents, 5, blocks=Blocks(2, 500))) == brute_force(query, documents, 5)
@@ -117,11 +140,28 @@ def test_given_pairs_have_the_scores_and_ranks_of_the_search_bit_by_bit():
     assert found.ranks_of(np.array([99]), np.array([0])).tolist() == [-1]
 
 
-def test_no_shortlist_is_trusted_that_is_too_short(monkeypatch):
-    monkeypatch.setattr(_Search, "_shortlist_size", lambda self: self.k)
+def test_no_shortlist_is_trusted_that_is_too_short(monkeypatch, numbers):
+    monkeypatch.setattr(Product, "room", lambda self, k: k)
     rng = np.random.default_rng(6)
     queries, documents = unit(rng, 6), unit(rng, 200)
     assert ids(top_k(queries, documents, 9)) == brute_force(queries, documents, 9)
+
+
+def test_no_computed_score_is_further_from_the_exact_one_than_the_floor_allows(product):
+    """Whatever is left out below a floor is in truth below the k-th, with the vectors that round worst."""
+    rng = np.random.default_rng(9)
+    documents = unit(rng, 600, 384) * np.float32(rng.uniform(0.5, 2, (600, 1)))
+    queries = np.concatenate([unit(rng, 20, 384), documents[:20]])
+    exact = (queries.astype(float) @ documents.astype(float).T).astype(np.float32)
+    ((_, computed),) = product.scores(queries, documents, 600, CPU)
+    computed = computed.float().numpy()
+    for k in (1, 10, 100):
+        kth = -np.sort(-computed, axis=1)[:, k - 1]
+        extent, longest = product.extent(queries), greatest(product, documents, 100)
+        left_out = computed < product.floor(kth, extent, longest, 384)[:, None]
+        true_kth = -np.sort(-exact, axis=1)[:, k - 1]
+        assert left_out.any()
+        assert not (left_out & (exact >= true_kth[:, None])).any()
 
 
 def test_a_faster_setting_for_matrix_products_changes_nothing():
