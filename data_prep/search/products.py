@@ -23,6 +23,7 @@ from codiemb.errors import UserError
 from data_prep.search.scores import Embeddings, lengths
 
 _UNIT = 2.0**-24  # rounding of float32
+_LONGEST = 2.0**60  # a product of two is still a number in float32
 _RESULT_PLACES = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}  # of a result, beyond that of the sum
 
 
@@ -75,7 +76,8 @@ class Product:
         """
         rounded_query, rounded_document = query.length + query.rounding, longest.length + longest.rounding
         sums = width * _UNIT / (1 - width * _UNIT) * rounded_query * rounded_document
-        error_b = query.rounding * rounded_document + query.length * longest.rounding + sums
+        tiny = width * 2.0**-126  # what bf16 instructions take for 0
+        error_b = query.rounding * rounded_document + query.length * longest.rounding + sums + tiny
         last_b = 2 * _UNIT * query.length * longest.length  # two exact scores are rounded to float32 as well
         kth_b = kth_b.astype(np.float64)
         place = 2.1 * _RESULT_PLACES[self.dtype]
@@ -122,11 +124,11 @@ def finite(extent: Extent, start: int, what: str) -> Extent:
     """The same.
 
     Raises:
-        UserError: an embedding is not finite; `start` is the number of the first.
+        UserError: an embedding is not finite, or too long for a product; `start` is the number of the first.
     """
-    if bad := [start + int(i) for i in np.flatnonzero(~np.isfinite(extent.length))[:20]]:
+    if bad := [start + int(i) for i in np.flatnonzero(~(extent.length < _LONGEST))[:20]]:
         raise UserError(
-            f"the {what} embeddings in rows {', '.join(map(str, bad))} hold NaN or infinity; "
+            f"the {what} embeddings in rows {', '.join(map(str, bad))} hold NaN, infinity or huge numbers; "
             "check the weights (did training diverge?) and the precision, and encode again"
         )
     return extent

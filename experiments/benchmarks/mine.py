@@ -92,14 +92,14 @@ def write_embeddings(folder: Path, queries: int, documents: int) -> None:
         np.save(folder / f"{name}.npy", values / np.linalg.norm(values, axis=1, keepdims=True))
 
 
-def measure_search(name: str, folder: Path) -> dict[str, float]:
+def measure_search(name: str, folder: Path, rate_size: int = 2_048) -> dict[str, float]:
     """One search in this process. Extra memory: the peak over what was there, less the mapped files."""
     search = SEARCHES[name]
     rng = np.random.default_rng(1)
     search(*(rng.standard_normal((rows, WIDTH), dtype=np.float32) for rows in (70, 900)))  # warm-up
     # copy-on-write: nobody writes, and torch takes a read-only array for a danger
     query_QD, document_ND = (np.load(folder / f"{n}.npy", mmap_mode="c") for n in ("queries", "documents"))
-    _, rate = matmul_rate()
+    _, rate = matmul_rate(size=rate_size)
     before = memory_mib("VmRSS")
     reset_peak_memory()
     started = time.process_time()
@@ -173,7 +173,12 @@ def _compare(args: argparse.Namespace, folder: Path) -> dict[str, list[dict[str,
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     plan = [name for _ in range(args.rounds) for name in names]
     for name in tqdm(plan, desc="searches"):
-        measured[name].append(_in_own_process("--search", name, "--folder", str(folder)))
+        run = (
+            measure_search(name, folder, rate_size=64)
+            if args.quick
+            else _in_own_process("--search", name, "--folder", str(folder))
+        )
+        measured[name].append(run)
     return measured
 
 
@@ -200,7 +205,12 @@ def _bm25_table(args: argparse.Namespace) -> str:
     runs: dict[str, list[float]] = {"codiemb": [], "bm25s.retrieve": []}
     for name in tqdm([name for _ in range(args.rounds) for name in runs], desc="BM25"):
         sizes = ("--documents", str(args.documents), "--queries", str(args.bm25_queries))
-        runs[name].append(_in_own_process("--bm25", name, *sizes)["queries_per_second"])
+        run = (
+            measure_bm25(name, args.documents, args.bm25_queries)
+            if args.quick
+            else _in_own_process("--bm25", name, *sizes)
+        )
+        runs[name].append(run["queries_per_second"])
     header = ("BM25", "queries a CPU second")
     return pipe_table([header, *([name, f"{statistics.median(rates):,.0f}"] for name, rates in runs.items())])
 
@@ -230,7 +240,8 @@ def _report(args: argparse.Namespace) -> str:
         others: {", ".join(f"{count:,} of {name}" for name, count in different.items())}. mine_hard_negatives
         is the whole call with range_max={TOP - 1} and a model that has its embeddings ready; its search alone
         are its lines that score and sort. FAISS's wheel brings an OpenBLAS that knows no CPU newer than
-        itself and takes SSE3 kernels there: it was told better ({_known_kernels() or "not needed"})."""
+        itself and takes SSE3 kernels there, so it runs with
+        {" ".join(f"{key}={value}" for key, value in _known_kernels().items()) or "its own choice"}."""
     third = f"""BM25: {args.bm25_queries:,} queries of 10 words, {args.documents:,} documents of 80, drawn by
         Zipf's law; tokens included, the index not."""
     parts = [first, _search_table(measured), second, third, _bm25_table(args)]
@@ -248,7 +259,9 @@ def main() -> None:
     parser.add_argument("--bm25-queries", type=int, default=5_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", action="store_true", help="also 100,000 x 100,000, ours alone, once")
-    parser.add_argument("--quick", action="store_true", help="tiny, one round, numbers without meaning")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny, one round, one process, numbers without meaning"
+    )
     parser.add_argument("--search", choices=list(SEARCHES), help=argparse.SUPPRESS)
     parser.add_argument("--bm25", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -164,6 +164,13 @@ def test_no_computed_score_is_further_from_the_exact_one_than_the_floor_allows(p
         assert not (left_out & (exact >= true_kth[:, None])).any()
 
 
+def test_numbers_that_a_product_takes_for_zero_change_nothing(numbers):
+    rng = np.random.default_rng(10)
+    documents = unit(rng, 300, 64) * np.float32(10.0) ** rng.integers(-42, 1, (300, 1)).astype(np.float32)
+    queries = unit(rng, 5, 64) * np.float32([[1e-30], [1e-20], [1], [1e-38], [1e-44]])
+    assert ids(top_k(queries, documents, 20)) == brute_force(queries, documents, 20)
+
+
 def test_a_faster_setting_for_matrix_products_changes_nothing():
     rng = np.random.default_rng(7)
     queries, documents = unit(rng, 8, 384), unit(rng, 2_000, 384)
@@ -199,6 +206,7 @@ def broken(row):
         (np.eye(3), np.eye(4), 1, r"shape \(3, 3\) do not fit document embeddings of shape \(4, 4\)"),
         (np.eye(4), broken([np.nan, 0, 0, 0]), 1, r"document embeddings in rows 2 hold NaN"),
         (broken([np.inf, 0, 0, 0]), np.eye(4), 1, r"query embeddings in rows 2 hold NaN"),
+        (np.eye(4), broken([1e30, 0, 0, 0]), 1, r"document embeddings in rows 2 hold NaN, infinity or huge"),
     ],
 )
 def test_what_cannot_be_searched_is_one_error(query, document, k, message):
