@@ -16,6 +16,7 @@ SCRIPTS = {
     "gpu_step": (["--model", "youtu_tiny", "--device", "cpu"], "| LoRA | ragged |"),
     "encode_speed": (["--threads", "1"], "| Encoder.encode, bf16 |"),
     "train_speed": (["--threads", "1"], "| quick | codiemb, bf16, chunked |"),
+    "mine": ([], "| its search alone |"),
 }
 
 
