@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from codiemb.errors import UserError
 from data_prep.blocks import blocks, column
+from data_prep.languages import is_wanted, unknown_languages
 from data_prep.layout import CANDIDATES, CORPUS, QRELS, QUERIES
 from data_prep.mining.choose import pair_key
 from data_prep.options import option
@@ -39,8 +40,8 @@ def run(work: Work[Parameters]) -> None:
         path = candidates_of(work.source, options.scorer)
         work.rewrite(QRELS, _by_scorer(Ids.read(work.source), path, options))
     if options.languages:
+        _check_languages(work.source, options.languages)
         for name in (QUERIES, CORPUS):
-            _refuse_unknown(work.source / name)
             work.rewrite(name, _by_language(options.languages))
 
 
@@ -100,16 +101,20 @@ def _reason(options: Parameters, rank: int, score: float) -> str | None:
 
 def _by_language(languages: list[str]) -> Callable[[pa.Table], pa.Table]:
     def change(block: pa.Table) -> pa.Table:
-        return mark(
-            block, "filter", [None if lang in languages else "language" for lang in block["lang"].to_pylist()]
-        )
+        langs = block["lang"].to_pylist()
+        return mark(block, "filter", [None if is_wanted(lang, languages) else "language" for lang in langs])
 
     return change
 
 
-def _refuse_unknown(path: Path) -> None:
-    if all(block["lang"].null_count == len(block) for block in blocks(path, ["lang"])):
-        raise UserError(f"{path}: no row has a language; `python -m data_prep clean` finds them")
+def _check_languages(source: Path, languages: list[str]) -> None:
+    if unknown := unknown_languages(languages):
+        raise UserError(
+            f"languages={','.join(languages)}: {unknown[0]!r} is none that a text can have (zh, en)"
+        )
+    for path in (source / QUERIES, source / CORPUS):
+        if all(block["lang"].null_count == len(block) for block in blocks(path, ["lang"])):
+            raise UserError(f"{path}: no row has a language; `python -m data_prep clean` finds them")
 
 
 STEP = Step(Parameters, run)

@@ -68,9 +68,9 @@ def _mining(name: str, model: str, steps: int, *overrides: str) -> Question:
     """Do mined negatives train a better retriever than those that the data comes with?"""
     return Question(
         name,
-        f"Do mined hard negatives train a better retriever than those that builtin docs come with (documents "
-        f"of the same module, nearest by BM25)? The model is {model}; one negative a query in {steps} steps of "
-        "32, IR alone, scored on the dev side.",
+        "Do mined hard negatives train a better retriever than those that builtin docs come with, documents "
+        f"of the same module that BM25 finds? The model is {model}; one negative a query in {steps} steps "
+        "of 32, IR alone, scored on the dev side.",
         ("docs_no_negatives", "docs_siblings", "docs_mined_bm25", "docs_mined_dense"),
         (
             less("docs_siblings", "docs_no_negatives"),

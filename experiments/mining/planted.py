@@ -2,8 +2,8 @@
 
 A tenth of the known positives of builtin docs is taken out of the judgements before mining: second positives
 of their queries, so that every query keeps one. Whatever then takes one of them for a negative has taken a
-right answer. Ours and sentence-transformers' `mine_hard_negatives` mine the same texts with the same model, and
-both are asked for four negatives a query.
+right answer. Ours and `mine_hard_negatives` of sentence-transformers mine the same texts with the same model,
+and both are asked for four negatives a query.
 
     python -m data_prep minilm
     python -m experiments.mining.planted
