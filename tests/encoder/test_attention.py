@@ -1,4 +1,4 @@
-"""Which attention runs where, and what it is handed. The CUDA kernel is a fake: no card was at hand."""
+"""Which attention runs where, and what it is handed. The CUDA kernel is a fake; test_cuda.py has the real."""
 
 import inspect
 
@@ -31,24 +31,26 @@ class VarlenOnCPU:
 
     def __init__(self):
         self.calls = []
+        self.signature = inspect.signature(varlen_attn)
 
     def __call__(self, *args, **kwargs):
-        bound = inspect.signature(varlen_attn).bind(*args, **kwargs)  # the installed torch must take them
+        bound = self.signature.bind(*args, **kwargs)  # the installed torch must take them
         bound.apply_defaults()
         call = bound.arguments
         self.calls.append(call)
         query, key, value = call["query"], call["key"], call["value"]
         assert query.shape[2] == key.shape[2] == value.shape[2], "the kernel has one head width"
         assert all(x.stride(-1) == 1 for x in (query, key, value)), "the kernel reads rows of a head at once"
-        assert call["enable_gqa"] or query.shape[1] == key.shape[1]
+        grouped = query.shape[1] != key.shape[1]
+        assert call.get("enable_gqa", grouped) == grouped, "it is told of groups, if it has a word for them"
         spans = torch.stack([call["cu_seq_q"][:-1], call["cu_seq_q"][1:]], dim=1).tolist()
-        return torch.cat([self._attend(call, slice(*span)) for span in spans])
+        return torch.cat([self._attend(call, slice(*span), grouped) for span in spans])
 
-    def _attend(self, call, span):
+    def _attend(self, call, span, grouped):
         query, key, value = (call[name][span].transpose(0, 1) for name in ("query", "key", "value"))
         causal = call["window_size"] == (-1, 0)
         out = F.scaled_dot_product_attention(
-            query, key, value, is_causal=causal, scale=call["scale"], enable_gqa=call["enable_gqa"]
+            query, key, value, is_causal=causal, scale=call["scale"], enable_gqa=grouped
         )
         return out.transpose(0, 1)
 
@@ -82,6 +84,18 @@ def test_the_varlen_kernel_gives_the_embeddings_and_gradients_of_the_runs(
     torch.testing.assert_close(rows, expected, atol=1e-6, rtol=0)
     for gradient, other in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, other, atol=1e-5, rtol=1e-4)
+
+
+def test_the_kernel_of_torch_2_11_has_grouped_heads_but_no_word_for_them(byte_level, kernel, monkeypatch):
+    encoder = tiny.tiny_encoder("qwen3", byte_level)
+    texts = pack_texts(encoder.tokenizer(TEXTS, 64))
+    expected = encoder(texts).last_SD
+    kernel.calls.clear()
+    parameters = kernel.signature.parameters.values()
+    kernel.signature = inspect.Signature([each for each in parameters if each.name != "enable_gqa"])
+    monkeypatch.setattr(attention, "_NAMES_GROUPS", False)
+    torch.testing.assert_close(encoder(texts).last_SD, expected, atol=0, rtol=0)
+    assert kernel.calls[0]["query"].shape[1] > kernel.calls[0]["key"].shape[1]
 
 
 def test_the_kernel_is_told_borders_longest_sequence_direction_and_scale(byte_level, kernel):
@@ -163,6 +177,21 @@ def test_dropout_drops_probabilities(dtype):
     dropped = torch.stack([attend(dtype, dropout=0.5)[0] for _ in range(400)])
     assert dropped.std(dim=0).mean() > 0.1
     torch.testing.assert_close(dropped.mean(dim=0), without, atol=0.3, rtol=0)
+
+
+def test_on_a_card_no_run_has_cudnn_plan_a_kernel_for_its_shape(monkeypatch):
+    on_a_card, attend_dense, allowed = attention._no_plan_a_shape("cuda"), F.scaled_dot_product_attention, []
+
+    def recorded(*args, **kwargs):
+        allowed.append((torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()))
+        return attend_dense(*args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recorded)
+    before, _ = torch.backends.cuda.cudnn_sdp_enabled(), attend(torch.float32)
+    monkeypatch.setattr(attention, "_no_plan_a_shape", lambda _: on_a_card)
+    attend(torch.float32)
+    assert allowed == [(before, True)] * 2 + [(False, True)] * 2
+    assert torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
 def test_under_autocast_heads_of_two_dtypes_are_cast_as_linear_layers_are():

@@ -6,6 +6,8 @@ Tokens of all sequences lie in one row (1, H, T, d), and no score between two se
   is one call per distinct length and layer; the collator sorts a batch by length to make runs long.
 """
 
+import inspect
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any
@@ -14,12 +16,15 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
 PACKED_ATTENTION = "codiemb_packed"
 _VARIANTS = ("sliding_window", "softcap", "position_bias", "s_aux")  # keywords that change the result
 _MAX_PLAIN_TOKENS = 1_024
+# torch 2.11's kernel takes fewer key heads than query heads without a word; later ones want to be told
+_NAMES_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 @dataclass
@@ -110,6 +115,7 @@ def _varlen(
     query_THd, key_TKd, value_TKd = (
         F.pad(x, [0, width - x.shape[-1]]).transpose(0, 1) for x in (query, key, value)
     )
+    grouped = {"enable_gqa": query.shape[0] != key.shape[0]} if _NAMES_GROUPS else {}
     out: Any = varlen_attn(  # a tuple only if asked for more
         query_THd,
         key_TKd,
@@ -120,7 +126,7 @@ def _varlen(
         packing.longest,
         scale=scale,
         window_size=(-1, 0) if packing.causal else (-1, -1),
-        enable_gqa=query.shape[0] != key.shape[0],
+        **grouped,
     )
     return out[..., : value.shape[-1]]
 
@@ -141,12 +147,23 @@ def _by_runs(
     sizes = [count * length for count, length in packing.runs]
     streams = [x.split(sizes, dim=1) for x in (query, key, value)]
     outputs = []
-    for (count, length), q, k, v in zip(packing.runs, *streams, strict=True):
-        attend = _plain if _flash_is_slow(query, length, dropout) else F.scaled_dot_product_attention
-        q, k, v = (_as_batch(x, count) for x in (q, k, v))
-        out = attend(q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scale)
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
+    with _no_plan_a_shape(query.device.type):
+        for (count, length), q, k, v in zip(packing.runs, *streams, strict=True):
+            attend = _plain if _flash_is_slow(query, length, dropout) else F.scaled_dot_product_attention
+            q, k, v = (_as_batch(x, count) for x in (q, k, v))
+            out = attend(q, k, v, dropout_p=dropout, is_causal=packing.causal, scale=scale)
+            outputs.append(out.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
+
+
+def _no_plan_a_shape(device_type: str) -> AbstractContextManager[None]:
+    """SDPA without cuDNN, on Hopper its first choice in half precision from some torch on.
+
+    cuDNN builds a plan for every new shape, for tens of milliseconds, and every run has a shape of its own.
+    """
+    if device_type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def _as_batch(rows: Float[Tensor, "H nL d"], count: int) -> Float[Tensor, "n H L d"]:
