@@ -5,12 +5,13 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-import bm25s
 import mteb
 import numpy as np
 from mteb.abstasks import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.types import CorpusDatasetType, QueryDatasetType, RetrievalOutputType, TopRankedDocumentsType
+
+from codiemb.evaluation.without_jax import bm25s
 
 TASK_TYPES = ("Retrieval", "Reranking")  # the types that BM25 can be scored on
 
