@@ -1,11 +1,12 @@
 """How fast is a training step of a 2B model on one card, against the card's own matmul rate?
 
-    python -m experiments.benchmarks.gpu_step      # CUDA with 80 GB, a few minutes; not yet run on a card
+    python -m experiments.benchmarks.gpu_step      # CUDA with 80 GB, a few minutes
     python -m experiments.benchmarks.gpu_step --model youtu_tiny --device cpu --quick   # does it run at all?
 
 Random weights and random tokens: full fine-tuning (fp32 weights, bf16 autocast: trainer.precision=bf16-mixed)
-and LoRA (bf16 weights, fp32 adapters), texts of exactly 1,024 tokens and ragged ones of at most as many. No
-data loading, no trainer, no network. Writes gpu_step.md.
+and LoRA (bf16 weights, fp32 adapters), texts of exactly 1,024 tokens and ragged ones of at most as many,
+these also in chunks (encoder.max_tokens_per_chunk) and padded, with transformers' own attention. No data
+loading, no trainer, no network. Writes gpu_step.md.
 """
 
 import argparse
@@ -37,6 +38,8 @@ class Run:
 
     training: str  # "full" or "LoRA"
     texts: str  # "1,024 tokens" or "ragged"
+    way: str  # "packed", "chunked" or "padded"
+    times: int = 1  # as many tokens as the others
     tokens: int = 0
     flops: float = 0.0
     seconds: list[float] = field(default_factory=list)
@@ -53,7 +56,6 @@ def _build(args: argparse.Namespace, rank: int) -> Encoder:
     spec = replace(spec, tokenizer=tokenizer, weights="random", dtype=dtype, middle_layer=None)
     torch.manual_seed(0)
     encoder = load_encoder(replace(spec, lora=LoraSpec(r=rank)))
-    encoder.max_tokens_per_chunk = args.chunk
     return encoder.to(args.device).train()
 
 
@@ -109,8 +111,21 @@ def _flops(encoder: Encoder, lengths: list[int]) -> float:
     return products * sum(lengths) + 6.0 * heads * sum(_head_widths(config)) * sum(n * n for n in lengths)
 
 
+def _measure(encoder: Encoder, run: Run, args: argparse.Namespace, bar: tqdm) -> None:
+    """Train some steps; a run that does not fit the card has no seconds."""
+    encoder.packed = run.way != "padded"
+    encoder.max_tokens_per_chunk = args.chunk if run.way == "chunked" else None
+    try:
+        _train(encoder, run, args, bar)
+    except torch.OutOfMemoryError:
+        run.seconds.clear()
+    encoder.zero_grad()
+    if args.device == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _train(encoder: Encoder, run: Run, args: argparse.Namespace, bar: tqdm) -> None:
-    lengths = _lengths(run.texts, args.tokens, args.longest)
+    lengths = _lengths(run.texts, args.tokens * run.times, args.longest)
     run.tokens, run.flops = sum(lengths), _flops(encoder, lengths)
     if args.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -137,23 +152,27 @@ def _train(encoder: Encoder, run: Run, args: argparse.Namespace, bar: tqdm) -> N
 
 
 def _cells(run: Run, rate: float) -> list[str]:
+    cells = [run.training, run.texts, run.way, f"{run.tokens:,}"]
+    if not run.seconds:
+        return [*cells, "out of memory", "", "", ""]
     seconds = statistics.median(run.seconds)
-    cells = [run.training, run.texts, f"{run.tokens:,}", f"{1000 * seconds:,.0f} ms"]
+    cells.append(f"{1000 * seconds:,.0f} ms")
     cells += [f"{run.tokens / seconds:,.0f}", f"{run.flops / seconds / rate:.0%}"]
     return [*cells, f"{run.peak_gib:.1f} GiB" if run.peak_gib else ""]
 
 
 def _report(args: argparse.Namespace, line: str, kernel: bool, runs: list[Run], rate: float) -> str:
     device = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    chunks = f"chunks of {args.chunk:,} tokens" if args.chunk else "no chunks"
     attention = "one variable-length kernel" if kernel else "one call per run of equal lengths"
     product = "bf16" if args.device == "cuda" else "fp32"
-    text = f"""{line}. Random weights, {chunks}, InfoNCE, clipping, fused AdamW. {device}, matmul rate
-        {rate / 1e12:.3g} TFLOP/s (square product in {product}). Attention: {attention}. Medians of
-        {args.steps} steps. Model flops: 6 per trained and 4 per frozen parameter and token, and attention's
-        scores and values threefold."""
-    header = ("training", "texts", "tokens a step", "step", "tokens/s", "of the matmul rate", "peak memory")
-    table = pipe_table([header, *(_cells(run, rate) for run in runs)], 2)
+    text = f"""{line}. Random weights, InfoNCE, clipping, fused AdamW. {device}, matmul rate
+        {rate / 1e12:.3g} TFLOP/s (square product in {product}). Attention: {attention}; `padded` is
+        transformers' own. `chunked`: encoder.max_tokens_per_chunk={args.chunk}. Medians of {args.steps}
+        steps. Tokens are those of texts, without padding. Model flops: 6 per trained and 4 per frozen
+        parameter and token, and attention's scores and values threefold; recomputation and padding do not
+        count."""
+    header = ("training", "texts", "encoding", "tokens a step", "step", "tokens/s", "of the matmul rate")
+    table = pipe_table([(*header, "peak memory"), *(_cells(run, rate) for run in runs)], 3)
     return page("A training step on one card", (text, table), ("torch", "transformers", "peft"))
 
 
@@ -163,7 +182,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tokens", type=int, default=8_192, help="tokens a step, about")
     parser.add_argument("--longest", type=int, default=1_024, help="tokens of the longest text")
-    parser.add_argument("--chunk", type=int, help="encoder.max_tokens_per_chunk")
+    parser.add_argument("--training", nargs="+", choices=("full", "LoRA"), default=("full", "LoRA"))
+    parser.add_argument("--chunk", type=int, default=4_096, help="encoder.max_tokens_per_chunk of `chunked`")
     parser.add_argument("--rank", type=int, default=16, help="of LoRA")
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
@@ -171,30 +191,38 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     if args.quick:
-        args.tokens, args.longest, args.warmup, args.steps = 128, 48, 0, 1
+        args.tokens, args.longest, args.chunk, args.warmup, args.steps = 128, 48, 48, 0, 1
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device; --device cpu --model youtu_tiny --quick shows that the script runs")
     return args
 
 
+def _lines(longest: int) -> list[tuple[str, str, int]]:
+    """Texts, encoding and times the tokens of each line."""
+    same = f"{longest:,} tokens"
+    ways = (("packed", 1), ("padded", 1), ("chunked", 1), ("chunked", 4))
+    return [(same, "packed", 1), *(("ragged", *way) for way in ways)]
+
+
 def main() -> None:
     """Measure, print the table, write the page."""
     args = _arguments()
-    runs = []
-    with tqdm(total=4 * (args.warmup + args.steps), unit="step") as bar:
-        for training, rank in (("full", 0), ("LoRA", args.rank)):
-            encoder = _build(args, rank)
-            for texts in (f"{args.longest:,} tokens", "ragged"):
-                run = Run(training, texts)
-                _train(encoder, run, args, bar)
-                runs.append(run)
+    runs: list[Run] = []
+    lines = _lines(args.longest)
+    with tqdm(total=len(args.training) * len(lines) * (args.warmup + args.steps), unit="step") as bar:
+        for training in args.training:
+            encoder = _build(args, args.rank if training == "LoRA" else 0)
+            for line in lines:
+                runs.append(Run(training, *line))
+                _measure(encoder, runs[-1], args, bar)
+            described, widths = encoder.describe(), _head_widths(encoder.backbone.config)
+            del encoder  # the next one needs its room
     size = 8_192 if args.device == "cuda" else 1_024
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     rate, _ = matmul_rate(dtype, size, device=args.device)
-    widths = _head_widths(encoder.backbone.config)
     query, value = (torch.empty(1, 1, 1, width, dtype=dtype, device=args.device) for width in widths)
     kernel = has_varlen_kernel(query, value, 0.0)
-    args.out.write_text(_report(args, encoder.describe(), kernel, runs, rate), "utf-8")
+    args.out.write_text(_report(args, described, kernel, runs, rate), "utf-8")
     print(args.out.read_text("utf-8"))
 
 

@@ -3,9 +3,12 @@
     python -m experiments.benchmarks.train_speed                  # all rows, about 8 minutes on 2 cores
     python -m experiments.benchmarks.train_speed --rows passages  # one row only
     python -m experiments.benchmarks.train_speed --quick          # does it run at all?
+    python -m experiments.benchmarks.train_speed --device cuda --hidden-size 768 --num-layers 12 --scale 8
+                                                                  # BERT base in bf16 on a card
 
 All contenders of a row train the same BERT from the same random weights on the same batches with the same
-loss, optimizer and clipping, each in a process of its own, taking turns. Writes train_speed.md.
+loss, optimizer and clipping, each in a process of its own, taking turns. Writes train_speed.md; on a card,
+where all contenders compute in bf16, train_speed_cuda.md.
 """
 
 import argparse
@@ -16,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -129,7 +132,8 @@ def measure(job: Job, contenders: list[Contender], rounds: int, bar: tqdm) -> Ro
 
 def _round(row: Row, sides: list[Side], step: int, bar: tqdm) -> None:
     """One turn of each side on the same step; who begins changes from round to round."""
-    rate, cpu_rate = matmul_rate()
+    on_card = row.job.device == "cuda"
+    rate, cpu_rate = matmul_rate(torch.bfloat16, 8_192, device="cuda") if on_card else matmul_rate()
     row.matmul_flops.append(rate)
     row.matmul_flops_cpu.append(cpu_rate)
     row.steps.append(step)
@@ -165,11 +169,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--hidden-size", type=int, default=320)
     parser.add_argument("--num-layers", type=int, default=7)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--scale", type=int, default=1, help="times as many texts a step")
     parser.add_argument(
         "--quick", action="store_true", help="one tiny row and round, numbers without meaning"
     )
-    parser.add_argument("--out", type=Path, default=_HERE / "train_speed.md")
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    args.out = args.out or _HERE / ("train_speed_cuda.md" if args.device == "cuda" else "train_speed.md")
+    return args
+
+
+def _rows(args: argparse.Namespace) -> list[tuple[dict[str, Any], list[Contender]]]:
+    """Settings of the jobs, and who takes part in each."""
+    size = {"hidden_size": args.hidden_size, "num_layers": args.num_layers, "device": args.device}
+    if args.quick:
+        return [(size | _QUICK, [_PEER, Contender("codiemb", bf16=True, chunked=True)])]
+    rows = []
+    for settings, others in (_ROWS[name] for name in args.rows):
+        contenders = [_PEER, _OURS, *others]
+        if args.device == "cuda":  # in bf16, as everybody trains there; malloc is no matter
+            halves = (replace(each, bf16=True) for each in contenders if not each.keeps_memory)
+            contenders = list(dict.fromkeys(halves))
+        rows.append((size | settings | {"pairs": settings["pairs"] * args.scale}, contenders))
+    return rows
 
 
 def main() -> None:
@@ -177,10 +200,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)  # for the contenders
-    size = {"hidden_size": args.hidden_size, "num_layers": args.num_layers}
-    rows = [(size | _ROWS[name][0], [_PEER, _OURS, *_ROWS[name][1]]) for name in args.rows]
-    if args.quick:
-        rows, args.rounds = [(_QUICK, [_PEER, Contender("codiemb", bf16=True, chunked=True)])], 1
+    rows, args.rounds = _rows(args), 1 if args.quick else args.rounds
     measured: list[Row] = []
     with tqdm(total=len(rows) * (WARM_UP + args.rounds), unit="round") as bar:
         for settings, contenders in rows:

@@ -4,6 +4,8 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import torch
+
 from codiemb.tables import pipe_table
 from experiments.benchmarks.machine import page
 from experiments.benchmarks.train_speed_sides import Contender
@@ -47,7 +49,9 @@ class Row:
 
 def table(rows: list[Row]) -> str:
     """The result as a Markdown table, one line for each row and contender."""
-    header = ("work", "trainer", "useful tokens/s", "ratio", "ratio of CPU times", "of fp32 matmul rate")
+    product = "bf16" if rows[0].job.device == "cuda" else "fp32"
+    header = ("work", "trainer", "useful tokens/s", "ratio", "ratio of CPU times")
+    header += (f"of {product} matmul rate",)
     header += ("of it in CPU time", "time / own plain run", "CPU time / own plain run")
     header += ("peak memory (growth)",)
     return pipe_table([header, *(_cells(row, contender) for row in rows for contender in row.contenders)], 2)
@@ -84,10 +88,12 @@ def report(rows: list[Row], rounds: int) -> str:
         "flops padded / useful",
     )
     texts = pipe_table([header, *map(_texts_cells, rows)], 2)
+    on_card = job.device == "cuda"
+    product = f"8192 x 8192 in bf16 on {torch.cuda.get_device_name()}" if on_card else "2048 x 2048 in fp32"
     method = f"""Medians of {rounds} rounds of one step, after a warm-up. `chunked` is gradient caching:
         chunks of 4 texts a column (sentence-transformers), or of 4 x the longest text in tokens. Flops: 6 per
         parameter and useful token, plus 12 x length^2 x width per sequence and layer; recomputation does not
-        count. The matmul rate is that of 2048 x 2048 in fp32, measured in every round. CPU time leaves out
+        count. The matmul rate is that of {product}, measured in every round. CPU time leaves out
         what other programs on the machine took, and is exact with one thread; with more, idle threads may
         spin. Growth: over the memory before model and data were loaded. Ratios are medians of the rounds'
         ratios. codiemb has malloc keep freed memory, as all its runs do by default; sentence-transformers

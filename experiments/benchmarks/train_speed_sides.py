@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from codiemb.callbacks.cpu import keep_freed_memory
-from experiments.benchmarks.machine import memory_mib
+from experiments.benchmarks.machine import memory_mib, synchronise
 from experiments.benchmarks.workload import SCALE, Job, read_folder
 
 CHUNK_TEXTS = 4
@@ -49,12 +49,13 @@ class Contender:
 class Pacer:
     """Stops a training loop between steps, and times the steps in between, batch preparation included."""
 
-    def __init__(self, channel: TextIO) -> None:
+    def __init__(self, channel: TextIO, device: str) -> None:
         self.channel = channel
+        self.device = device
         self.losses: list[Tensor] = []
         self.left = 0
         self.started = self.cpu_started = 0.0
-        self.memory_before = memory_mib("VmRSS")
+        self.memory_before = memory_mib("VmRSS") if device == "cpu" else 0.0
 
     def watch(self, loss: nn.Module) -> None:
         """Keep every loss of this module; reading the numbers waits until the clock is stopped."""
@@ -73,11 +74,13 @@ class Pacer:
         self.left -= 1
         if self.left > 0:
             return
+        synchronise(self.device)
         seconds = time.perf_counter() - self.started
         cpu_seconds = time.process_time() - self.cpu_started
         losses = [loss.item() for loss in self.losses]
         self.losses.clear()
-        peak = memory_mib("VmHWM")
+        on_card = self.device == "cuda"
+        peak = torch.cuda.max_memory_allocated() / 2**20 if on_card else memory_mib("VmHWM")
         self._report(seconds=seconds, cpu_seconds=cpu_seconds, losses=losses, peak_memory_mib=peak)
         self._wait()
 
@@ -120,7 +123,7 @@ def run_peer(contender: Contender, job: Job, rows: list[list[str]], folder: Path
         return DefaultBatchSampler(SequentialSampler(dataset), **kwargs)
 
     transformer = Transformer(str(folder / "model"), max_seq_length=job.max_tokens)
-    model = SentenceTransformer(modules=[transformer, Pooling(job.hidden_size, "mean")], device="cpu")
+    model = SentenceTransformer(modules=[transformer, Pooling(job.hidden_size, "mean")], device=job.device)
     loss = MultipleNegativesRankingLoss(model, scale=SCALE)
     if contender.chunked:
         loss = CachedMultipleNegativesRankingLoss(model, scale=SCALE, mini_batch_size=CHUNK_TEXTS)
@@ -140,7 +143,7 @@ def run_peer(contender: Contender, job: Job, rows: list[list[str]], folder: Path
             optim="adamw_torch_fused",
             batch_sampler=in_order,
             bf16=contender.bf16,
-            use_cpu=True,
+            use_cpu=job.device == "cpu",
             seed=job.seed,
             save_strategy="no",
             logging_strategy="no",
@@ -162,6 +165,7 @@ def run_peer(contender: Contender, job: Job, rows: list[list[str]], folder: Path
 def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path, pacer: Pacer) -> None:
     """This repository: Lightning, EmbeddingModule, InfoNCE on packed batches from the collator."""
     import pytorch_lightning as pl
+    from lightning_fabric.utilities import move_data_to_device
     from torch.optim import AdamW
     from torch.optim.lr_scheduler import LambdaLR
     from torch.utils.data import DataLoader
@@ -203,12 +207,12 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
         encoder, {"ir": loss}, optimizer, lambda optimizer, _steps: LambdaLR(optimizer, lambda _step: 1.0)
     )
     pacer.watch(loss)
-    encoder.eval()
+    encoder.to(job.device).eval()
     with torch.no_grad():
-        loss(encoder.embed(collate(records[: job.pairs])))
+        loss(encoder.embed(move_data_to_device(collate(records[: job.pairs]), torch.device(job.device))))
     encoder.train()
     trainer = pl.Trainer(
-        accelerator="cpu",
+        accelerator=job.device,
         precision="bf16-mixed" if contender.bf16 else "32-true",
         max_steps=job.steps,
         gradient_clip_val=1.0,
@@ -231,7 +235,7 @@ def main() -> None:
     if contender.keeps_memory:
         keep_freed_memory()
     run = {"codiemb": run_ours, "sentence-transformers": run_peer}[contender.trainer]
-    run(contender, job, rows, folder, Pacer(channel))
+    run(contender, job, rows, folder, Pacer(channel, job.device))
 
 
 if __name__ == "__main__":

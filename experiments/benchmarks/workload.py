@@ -47,6 +47,7 @@ class Job:
     hidden_dropout: float = 0.0
     learning_rate: float = 5e-5
     seed: int = 0
+    device: str = "cpu"
 
     @property
     def texts(self) -> int:

@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 SCRIPTS = {
     "info_nce": (["--threads", "1"], "| 700 | codiemb |"),
-    "gpu_step": (["--model", "youtu_tiny", "--device", "cpu"], "| LoRA | ragged |"),
+    "gpu_step": (["--model", "youtu_tiny", "--device", "cpu"], "| LoRA | ragged | padded |"),
     "encode_speed": (["--threads", "1"], "| Encoder.encode, bf16 |"),
     "train_speed": (["--threads", "1"], "| quick | codiemb, bf16, chunked |"),
     "mine": ([], "| its search alone |"),
