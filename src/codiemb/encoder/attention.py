@@ -115,7 +115,7 @@ def _varlen(
     query_THd, key_TKd, value_TKd = (
         F.pad(x, [0, width - x.shape[-1]]).transpose(0, 1) for x in (query, key, value)
     )
-    grouped = {"enable_gqa": query.shape[0] != key.shape[0]} if _NAMES_GROUPS else {}
+    grouped: dict[str, Any] = {"enable_gqa": query.shape[0] != key.shape[0]} if _NAMES_GROUPS else {}
     out: Any = varlen_attn(  # a tuple only if asked for more
         query_THd,
         key_TKd,
