@@ -29,6 +29,7 @@ LAYERS = [
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],
+    ["codiemb.lexical"],
     ["codiemb.data"],
     ["codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.report"],
     ["codiemb.training"],

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from codiemb.errors import UserError
-from codiemb.evaluation.bm25 import bm25_tokens
-from codiemb.evaluation.without_jax import bm25s
+from codiemb.lexical.without_jax import bm25s
+from codiemb.lexical.words import bm25_tokens
 from data_prep.search.candidates import Candidates, best_first
 
 K1, B = 1.5, 0.75  # as the baseline of codiemb.evaluation has them

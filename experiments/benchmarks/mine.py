@@ -29,8 +29,11 @@ from datasets import Dataset
 from sentence_transformers.util import cos_sim, mine_hard_negatives, pairwise_cos_sim
 from tqdm import tqdm
 
+from codiemb.lexical.without_jax import bm25s
+from codiemb.lexical.words import bm25_tokens
 from codiemb.tables import pipe_table
 from data_prep.search import top_k_blocks
+from data_prep.search.bm25 import Bm25Index
 from experiments.benchmarks.machine import matmul_rate, memory_mib, page, reset_peak_memory
 
 WIDTH = 384
@@ -127,11 +130,6 @@ def texts(documents: int, queries: int) -> tuple[list[str], list[str]]:
 
 def measure_bm25(name: str, documents: int, queries: int) -> dict[str, float]:
     """Queries a CPU second, of texts, tokens included; the index is not."""
-    import bm25s  # here: with mteb behind it, 10 s that the searches need not wait for
-
-    from codiemb.evaluation.bm25 import bm25_tokens
-    from data_prep.search.bm25 import Bm25Index
-
     corpus, asked = texts(documents, queries)
     if name == "codiemb":
         index = Bm25Index(corpus)

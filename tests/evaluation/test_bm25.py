@@ -7,7 +7,8 @@ import pytest
 from datasets import Dataset
 
 from codiemb.evaluation import bm25_score, builtin_tasks, evaluate
-from codiemb.evaluation.bm25 import BM25, bm25_tokens
+from codiemb.evaluation.bm25 import BM25
+from codiemb.lexical.words import bm25_tokens
 from tests.support.evaluation_fakes import BagOfWords
 
 

@@ -1,7 +1,5 @@
 """BM25 as an mteb model: the lexical baseline beside every retrieval and reranking score."""
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,21 +9,10 @@ from mteb.abstasks import AbsTask
 from mteb.models.model_meta import ModelMeta
 from mteb.types import CorpusDatasetType, QueryDatasetType, RetrievalOutputType, TopRankedDocumentsType
 
-from codiemb.evaluation.without_jax import bm25s
+from codiemb.lexical.without_jax import bm25s
+from codiemb.lexical.words import bm25_tokens
 
 TASK_TYPES = ("Retrieval", "Reranking")  # the types that BM25 can be scored on
-
-# a run of Han or kana (written without spaces), or a word of any other script; underscores separate
-_RUNS = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)|([^\W_]+)")
-
-
-def bm25_tokens(text: str) -> list[str]:
-    """Lower-case words; Chinese as characters and pairs of neighbours. No stop words, no stemming."""
-    tokens: list[str] = []
-    # Han first gets spaces around it, so that "GPU显存" is one word and one run
-    for han, word in _RUNS.findall(_separated(unicodedata.normalize("NFKC", text).lower())):
-        tokens += [word] if word else [*han, *(han[i : i + 2] for i in range(len(han) - 1))]
-    return tokens
 
 
 def bm25_score(task: AbsTask) -> float:
@@ -87,7 +74,3 @@ class BM25:
 def _top(scores_N: np.ndarray, k: int) -> Sequence[int]:
     k = min(k, len(scores_N))
     return np.argpartition(-scores_N, k - 1)[:k].tolist()
-
-
-def _separated(text: str) -> str:
-    return re.sub(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+)", r" \1 ", text)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codiemb.errors import UserError
-from codiemb.evaluation.bm25 import bm25_tokens
+from codiemb.lexical.words import bm25_tokens
 from data_prep.search.bm25 import Bm25Index
 
 TEXTS = st.lists(

@@ -3,7 +3,7 @@
 import sys
 from types import ModuleType
 
-from codiemb.evaluation.without_jax import import_bm25s
+from codiemb.lexical.without_jax import import_bm25s
 
 
 def test_bm25s_does_not_start_an_installed_jax(monkeypatch):
