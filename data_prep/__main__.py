@@ -1,21 +1,21 @@
 """Prepare data: `python -m data_prep` makes the builtin data, `python -m data_prep STEP` takes one step."""
 
 import argparse
+import ast
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from codiemb.errors import UserError
-from data_prep import builtin, minilm
+from data_prep import builtin, minilm, pipeline
 from data_prep.options import add_options, build, given, read_yaml
-from data_prep.pipeline import run_pipeline
 from data_prep.runner import STEPS, load_step, run_step
 
 
 def main(arguments: list[str]) -> None:
     """Take the step that the first argument names."""
-    if not arguments or arguments[0].startswith("--"):
-        builtin.main(arguments)
+    if not arguments or arguments[0].startswith("-"):
+        builtin.main(arguments, epilog=_overview())
     elif arguments[0] == "minilm":
         minilm.main(arguments[1:])
     elif arguments[0] == "run":
@@ -24,6 +24,15 @@ def main(arguments: list[str]) -> None:
         _step(arguments[0], arguments[1:])
     else:
         raise UserError(f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, run and minilm")
+
+
+def _overview() -> str:
+    """A line for each step, read and not imported: with torch behind them that would take seconds."""
+    files = {name: Path(__file__).parent / "steps" / f"{name}.py" for name in STEPS}
+    files |= {"run": Path(pipeline.__file__), "minilm": Path(minilm.__file__)}
+    docs = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for name, path in files.items()}
+    lines = [f"  {name:<8}{doc.partition(chr(10))[0]}" for name, doc in docs.items()]
+    return "\n".join(["steps (`python -m data_prep STEP --help`; docs/data_prep.md):", *lines])
 
 
 def _step(name: str, arguments: list[str]) -> None:
@@ -59,11 +68,14 @@ def _step(name: str, arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m data_prep run", description=run_pipeline.__doc__)
+    about = pipeline.run_pipeline.__doc__
+    parser = argparse.ArgumentParser(prog="python -m data_prep run", description=about)
+        prog="python -m data_prep run", description=pipeline.run_pipeline.__doc__
+    )
     parser.add_argument("pipeline", type=Path, help="a YAML file: docs/data_prep.md")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
     parsed = parser.parse_args(arguments)
-    run_pipeline(parsed.pipeline, dry_run=parsed.dry_run)
+    pipeline.run_pipeline(parsed.pipeline, dry_run=parsed.dry_run)
 
 
 if __name__ == "__main__":

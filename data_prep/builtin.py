@@ -23,9 +23,14 @@ MANIFEST = "manifest.json"
 EXTRA_MANIFEST = "manifest_extra.json"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Build what is not there yet."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+def main(arguments: Sequence[str], epilog: str = "") -> None:
+    """Build what is not there yet; `epilog` ends the help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep",
+        description=__doc__,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, default=Path("data/builtin"))
     parser.add_argument(
         "--force",

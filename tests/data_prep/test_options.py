@@ -1,10 +1,13 @@
 """Options of a step: the same from a file and from the command line, typed, and no unknown one."""
 
+import re
+
 import pytest
 
 from codiemb.errors import UserError
 from data_prep.__main__ import main
 from data_prep.options import as_values, build
+from data_prep.runner import STEPS
 from data_prep.steps.filter import Parameters
 from tests.support.sources import make_source
 
@@ -50,9 +53,15 @@ def test_the_command_line_wins_over_the_file_and_a_files_errors_name_it(tmp_path
         main(command)
 
 
-def test_every_step_has_help_that_names_its_options(capsys):
-    from data_prep.runner import STEPS
+def test_the_help_names_every_step(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for name in (*STEPS, "run", "minilm"):
+        assert re.search(rf"^  {name} +[A-Z].+[.;,:]", shown, flags=re.MULTILINE), name
 
+
+def test_every_step_has_help_that_names_its_options(capsys):
     for name in STEPS:
         with pytest.raises(SystemExit) as caught:
             main([name, "--help"])
