@@ -1,5 +1,10 @@
 """Evaluate an export, a Hugging Face or a sentence-transformers folder: `python run_eval.py task=cmteb`."""
 
+from codiemb.stop import at_once
+
+if __name__ == "__main__":
+    at_once.listen()
+
 from codiemb.config.command_line import check_command_line
 from codiemb.config.home import find_home
 

@@ -1,5 +1,12 @@
 """Train an embedding model: `python run_train.py stage=finetune model=youtu_tiny data=builtin`."""
 
+from codiemb.start_watch import parent_watch
+from codiemb.stop import at_once
+
+if __name__ == "__main__":
+    at_once.listen()
+    parent_watch.start()  # in a rank that another has started
+
 from codiemb.config.command_line import check_command_line
 from codiemb.config.home import find_home
 

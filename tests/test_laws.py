@@ -19,6 +19,8 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 LAYERS = [
     [
         "codiemb.errors",
+        "codiemb.stop",
+        "codiemb.start_watch",
         "codiemb.atomic",
         "codiemb.hub",
         "codiemb.json_files",

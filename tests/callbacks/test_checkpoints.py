@@ -15,8 +15,8 @@ from codiemb.callbacks.looks import DevMetrics, ProbeSources
 from codiemb.callbacks.nonfinite import NonFiniteSteps
 from codiemb.callbacks.statistics import EmbeddingStatistics
 from codiemb.data.batches import PlannedBatches
+from codiemb.stop import Stopped
 from codiemb.training.checkpoint_files import committed, last_good
-from codiemb.training.signals import Stopped
 from tests.support.resumed import Killed, StopBefore, assert_same_run, lines, state
 from tests.support.tiny_run import DDP, KNOWN_WARNINGS, TinyRun, two_ranks
 

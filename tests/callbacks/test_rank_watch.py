@@ -5,13 +5,12 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from codiemb.callbacks.lines import Line, answer, listen
 from codiemb.callbacks.rank_watch import RankWatch, accept, call
-from codiemb.callbacks.stop_together import StopTogether
+from codiemb.stop import last_words
 from tests.support.forks import fork, hang, wait_for
 
 FROZEN = 2.0  # seconds
@@ -24,6 +23,7 @@ def watch_and_hang(rank: int, door: socket.socket, port: int) -> None:
     else:
         door.close()
         watch = call(port, rank, 20.0, "open", FROZEN)
+    last_words.prepare("the same command")
     watch._timeout = 0.3  # to leave; the lines may take longer on a busy machine
     os.write(2, b"watching\n")
     hang()
@@ -59,6 +59,7 @@ def test_a_frozen_rank_is_named_and_the_others_end(world, frozen):
 
 @pytest.mark.parametrize("falling", [0, 1])
 def test_ranks_that_hang_when_another_dies_are_ended_and_name_it(world, falling):
+    """And one of them says how to go on: rank 0, or in its place rank 1."""
     processes, files = world
     processes[falling].kill()
     for rank in {0, 1, 2} - {falling}:
@@ -67,6 +68,7 @@ def test_ranks_that_hang_when_another_dies_are_ended_and_name_it(world, falling)
         said = files[rank].read_text("utf-8")
         assert f"rank {falling} (host" in said
         assert f"process {processes[falling].pid}) died" in said
+        assert said.count("continue with: the same command\n") == (rank == 1 - falling)
 
 
 def test_a_job_that_was_frozen_as_a_whole_goes_on(world):
@@ -201,41 +203,3 @@ def test_a_message_has_a_limit():
     assert line.receive() is None
     line.close()
     there.close()
-
-
-# Ranks whose parent dies
-
-
-def start_and_fall(tmp_path) -> None:
-    os.environ["LOCAL_RANK"] = "0"
-    StopTogether()
-    fork(wait_for_rank_0, output=tmp_path / "child")
-    wait_for(tmp_path / "child", "waiting")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def wait_for_rank_0() -> None:
-    os.environ.pop("TORCHELASTIC_RUN_ID", None)
-    os.environ["LOCAL_RANK"] = "1"
-    StopTogether()
-    os.write(2, f"waiting {os.getpid()} ".encode())
-    hang()
-
-
-def test_a_rank_that_waits_for_the_rendezvous_ends_with_the_one_that_started_it(tmp_path):
-    parent = fork(start_and_fall, tmp_path, output=tmp_path / "parent")
-    parent.join(20)
-    said = wait_for(tmp_path / "child", "is gone\n", seconds=10)
-    assert f"rank 1 stops: process {parent.pid}, which started it, is gone" in said
-    child = int(said.split()[1])
-    deadline = time.monotonic() + 10
-    while _exists(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def _exists(process: int) -> bool:
-    try:
-        return "zombie" not in Path(f"/proc/{process}/status").read_text("utf-8")
-    except OSError:
-        return False

@@ -10,8 +10,8 @@ import torch
 
 from codiemb.data import SourceFile
 from codiemb.errors import UserError
+from codiemb.stop import Stopped
 from codiemb.training.checkpoint_files import committed, last_good
-from codiemb.training.signals import Stopped
 from tests.support.resumed import Killed, StopBefore, assert_same_run, state
 from tests.support.tiny_run import DDP, GOLDEN, KNOWN_WARNINGS, TinyRun, two_ranks
 
@@ -49,10 +49,10 @@ def test_a_signal_to_one_rank_stops_all_ranks_after_the_same_step(tmp_path):
                 super().on_before_backward(trainer, pl_module, loss)
 
     def run() -> None:
-        TinyRun(tmp_path / "ranks", Rank1Only(2, signal.SIGTERM), steps=6, **DDP).fit()
+        TinyRun(tmp_path / "ranks", Rank1Only(2, signal.SIGINT), steps=6, **DDP).fit()
 
     for raised in two_ranks(run, tmp_path):
-        assert raised.startswith("Stopped: stopped by SIGTERM after step 3")
+        assert raised.startswith("Stopped: stopped by SIGINT after step 3")
     assert [saved.step for saved in committed(tmp_path / "ranks" / "checkpoints")] == [3]
 
 

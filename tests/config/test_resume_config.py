@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from codiemb.config import assemble, resume, run_folder
 from codiemb.config.typed import typed_train
 from codiemb.errors import UserError
+from codiemb.stop import Stopped
 from codiemb.training.checkpoint_files import commit
-from codiemb.training.signals import Stopped
 
 
 def started(run_dir: Path, cfg, *, step: int | None = 4, age: float = 0) -> Path:
@@ -181,6 +181,13 @@ def test_the_command_to_continue_keeps_the_overrides(tmp_path, monkeypatch):
     assert resume.command(tmp_path) == (
         f"python run_train.py 'model.lora={{r: 8}}' seed=1 hydra.run.dir={tmp_path} resume=true"
     )
+    # a rank that Lightning has started, and that speaks for a dead rank 0
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(
+        sys, "argv", [*sys.argv, "hydra.job.name=train_ddp_process_1", "hydra.output_subdir=null"]
+    )
+    assert "process_1" not in resume.command(tmp_path)
+    assert "output_subdir" not in resume.command(tmp_path)
 
 
 @given(

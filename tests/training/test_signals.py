@@ -1,12 +1,16 @@
 """What is promised to whoever presses Ctrl-C holds where no handler of Python can run."""
 
+import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
-from codiemb.training.signals import Stopped, StopRequest, last_words
+from codiemb.stop import Stopped, last_words
+from codiemb.training.signals import StopRequest, end_workers, serve_the_trainer
 from tests.support.forks import fork, hang, wait_for
 
 AGAIN = "python run_train.py hydra.run.dir=x resume=true"
@@ -100,3 +104,50 @@ def test_a_main_thread_that_can_leaves_by_itself(monkeypatch):
         for signum, handler in before.items():
             signal.signal(signum, handler)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def read_and_fall(batches: list[str]) -> None:
+    loader = DataLoader(batches, batch_size=None, num_workers=1, worker_init_fn=serve_the_trainer)
+    iterator = iter(loader)
+    next(iterator)
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text("utf-8")
+    os.write(2, f"worker: {children}\n".encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_loader_s_worker_ends_with_its_trainer_also_where_nobody_takes_its_batches(tmp_path):
+    trainer = fork(read_and_fall, ["x" * (1 << 20)] * 4, output=tmp_path / "said")
+    worker = int(wait_for(tmp_path / "said", "\n").split()[1])
+    trainer.join(20)
+    deadline = time.monotonic() + 15
+    while is_alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = is_alive(worker)
+    if left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+def read_and_leave() -> None:
+    loader = DataLoader(range(9), num_workers=1, worker_init_fn=serve_the_trainer)
+    iterator = iter(loader)
+    next(iterator)
+    end_workers()
+    for worker in multiprocessing.active_children():  # as Python does at exit
+        worker.terminate()
+        worker.join()
+
+
+def test_a_trainer_that_leaves_in_the_middle_does_not_wait_for_deaf_workers(tmp_path):
+    trainer = fork(read_and_leave, output=tmp_path / "said")
+    trainer.join(20)
+    trainer.kill()
+    assert trainer.exitcode == 0
+    assert (tmp_path / "said").read_text("utf-8") == ""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{process}/status").read_text("utf-8")
+    except OSError:
+        return False

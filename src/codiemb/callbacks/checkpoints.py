@@ -13,10 +13,11 @@ from typing_extensions import override
 
 from codiemb.callbacks.stop_together import StopTogether
 from codiemb.errors import UserError
+from codiemb.stop import Stopped
 from codiemb.training import checkpoint_files as files
 from codiemb.training.due import is_due, is_logged
 from codiemb.training.metrics_file import JsonlLogger
-from codiemb.training.signals import Stopped, StopRequest
+from codiemb.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -160,11 +161,13 @@ class Checkpoints(Checkpoint):
         if (due or stop) and step > self._saved_step:
             self._save(trainer, step)
         if stop:
-            name = signal.Signals(self._stop.signum or signal.SIGTERM).name
+            interrupted = self._stop.signum == signal.SIGINT  # perhaps on another rank only
+            interrupted = trainer.strategy.reduce_boolean_decision(interrupted, all=False)
+            signum = signal.SIGINT if interrupted else signal.SIGTERM
             state = (
                 f"saved {files.checkpoint_path(_folder(trainer), step)}" if step else "nothing to save yet"
             )
-            raise Stopped(f"stopped by {name} after step {step}: {state}", self._stop.signum)
+            raise Stopped(f"stopped by {signum.name} after step {step}: {state}", signum)
 
     def _save(self, trainer: pl.Trainer, step: int) -> None:
         """Write; where all ranks have written, commit and thin out. All succeed or raise together.

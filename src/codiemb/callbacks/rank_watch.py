@@ -22,15 +22,17 @@ from selectors import EVENT_READ, DefaultSelector
 
 from codiemb.callbacks import lines as tcp
 from codiemb.callbacks.lines import Line
-from codiemb.training.signals import INTERRUPTED, is_first_here, last_words
+from codiemb.stop import INTERRUPTED, is_first_here, last_words
 
 log = logging.getLogger(__name__)
 
 _DONE = "done"
 _ALIVE = "alive"
 _STOPPED = "stopped "  # and who, and why
+_DIED = " died"
 _SECONDS_TO_HEAR = 2.0  # a death is known in milliseconds; whoever hears of none by then is the cause itself
 _SECONDS_TO_LEAVE = 2.0  # after a second Ctrl-C elsewhere
+_SECONDS_TO_NOTICE = 5.0  # for a collective to fail; some do not
 
 
 class RankWatch:
@@ -54,6 +56,7 @@ class RankWatch:
         self._frozen_timeout = frozen_timeout
         self._left = threading.Event()
         self._heard = threading.Event()
+        self._noticed = threading.Event()
         self._verdict: str | None = None
         self.stopped: str | None = None  # who has left at once on a user's request, and why
         self.before_ending: Callable[[], None] = lambda: None
@@ -76,6 +79,7 @@ class RankWatch:
 
     def blame(self, error: BaseException) -> str | None:
         """The death behind this rank's error; None if it is its own fault, of which the others then hear."""
+        self._noticed.set()
         if self._heard.wait(_SECONDS_TO_HEAR):
             return self._verdict
         self._left.set()
@@ -122,8 +126,14 @@ class RankWatch:
         else:
             self._verdict = f"{verdict}. Its own output may say why; {self._name} stops"
             log.error("%s", self._verdict)
+            last_words.say("", rank_0_is_dead=verdict.startswith("rank 0 ") and verdict.endswith(_DIED))
         self._heard.set()
-        time.sleep(_SECONDS_TO_LEAVE if self.stopped else self._timeout)
+        if self.stopped:
+            time.sleep(_SECONDS_TO_LEAVE)
+        else:
+            at_once = min(_SECONDS_TO_NOTICE, self._timeout)
+            if self._noticed.wait(at_once):  # then loggers have something to send
+                time.sleep(self._timeout - at_once)
         last_words.say(self._verdict)
         self.before_ending()
         os._exit(self._exit_code())  # the main thread hangs in a collective, where no exception reaches it
@@ -194,7 +204,7 @@ def call(
 
 def _verdict(line: Line, messages: list[str] | None) -> str | None:
     if messages is None:
-        return f"{line.other} died"
+        return f"{line.other}{_DIED}"
     return next((message for message in messages if message != _ALIVE), None)
 
 

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
-from codiemb.callbacks import DevMetrics
+from codiemb.callbacks import DevMetrics, StopTogether
 from codiemb.config.loggers import build_loggers
 from codiemb.config.losses import check_teachers, check_widths
 from codiemb.config.nodes import build_node, target_of
@@ -149,6 +149,9 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer or strategy: {error}") from error
     check_devices(cfg, trainer)
+    for callback in callbacks:
+        if isinstance(callback, StopTogether):
+            callback.expect(trainer.strategy.launcher)
     return trainer
 
 

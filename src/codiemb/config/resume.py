@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from codiemb.config.nodes import target_of
-from codiemb.config.ranks import in_sweep
+from codiemb.config.ranks import in_sweep, is_main_process
 from codiemb.config.result import has_result
 from codiemb.config.run_lock import new_folder
 from codiemb.config.secrets import recorded, with_environment
@@ -114,7 +114,8 @@ def has_finished(cfg: DictConfig, run_dir: Path) -> bool:
 def command(run_dir: Path) -> str:
     """What to type to continue this run: its overrides, its folder, and resume=true."""
     key, folder = ("hydra.sweep.dir", run_dir.parent) if in_sweep() else ("hydra.run.dir", run_dir)
-    chosen = ("hydra.run.dir", "hydra.sweep.dir", "resume")
+    of_a_rank = ("hydra.job.name", "hydra.output_subdir") if not is_main_process() else ()
+    chosen = ("hydra.run.dir", "hydra.sweep.dir", "resume", *of_a_rank)
     kept = [argument for argument in sys.argv[1:] if argument.lstrip("+").partition("=")[0] not in chosen]
     return shlex.join(["python", sys.argv[0], *kept, override(key, str(folder)), "resume=true"])
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.atomic import write_text
-from codiemb.config import resume
-from codiemb.config.out_of_memory import advice
+from codiemb.config import out_of_memory, resume
 from codiemb.config.ranks import in_sweep, is_main_process, rank_name
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.secrets import masked, recorded
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
+from codiemb.stop import INTERRUPTED, RankLost, Stopped, at_once, last_words
 from codiemb.training.checkpoint_files import FULL, describe_disk_error
-from codiemb.training.signals import INTERRUPTED, Stopped, last_words
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _PACKAGES = (
@@ -106,33 +105,37 @@ def user_errors_without_traceback(
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> float | None:
-        can_go_on = is_main_process() and "resume" in cfg
-        last_words.prepare(resume.command(Path(cfg.run_dir)) if can_go_on else "")
+        last_words.prepare(resume.command(Path(cfg.run_dir)) if "resume" in cfg else "")
         try:
-            return main(cfg)
-        except Stopped as stop:
-            if not is_main_process():
-                sys.exit(0)
-            last_words.say(stop.message)
-            raise
-        except KeyboardInterrupt:
-            last_words.say("stopped by SIGINT")
-            sys.exit(INTERRUPTED if is_main_process() else 0)
+            with at_once.in_job():
+                return main(cfg)
+        except (Stopped, KeyboardInterrupt) as stop:
+            message = stop.message if isinstance(stop, Stopped) else "stopped by SIGINT"
+            last_words.say(message)
+            sys.exit(getattr(stop, "code", INTERRUPTED) if is_main_process() else 0)
         except Exception as error:
-            message = _for_users(error, cfg)
-            if message is None:
-                if not in_sweep():
-                    raise
-                traceback.print_exc()
-            elif is_main_process():
-                sys.stderr.write(f"\nerror: {message}\n")
-            else:  # in short: all ranks may have the same to say, or this one something of its own
-                sys.stderr.write(f"error on {rank_name()}: {message.splitlines()[0]}\n")
+            code = _tell(error, cfg)
             if not in_sweep():
-                sys.exit(2)
+                sys.exit(code)
         return None
 
     return wrapped
+
+
+def _tell(error: Exception, cfg: DictConfig) -> int:
+    """Say what the user can mend, and return the exit code; raise any other error, outside of a sweep."""
+    if isinstance(error, RankLost):  # the watch has said so
+        return 1
+    message = _for_users(error, cfg)
+    if message is None:
+        if not in_sweep():
+            raise error
+        traceback.print_exc()
+    elif is_main_process():
+        sys.stderr.write(f"\nerror: {message}\n")
+    else:  # in short: all ranks may have the same to say, or this one something of its own
+        sys.stderr.write(f"error on {rank_name()}: {message.splitlines()[0]}\n")
+    return 2
 
 
 def _for_users(error: Exception, cfg: DictConfig) -> str | None:
@@ -147,7 +150,7 @@ def _for_users(error: Exception, cfg: DictConfig) -> str | None:
             if Path(str(error.filename)).absolute().is_relative_to(Path(cfg.run_dir).absolute())
             else "its rights do not allow what the run needs"
         )
-    return advice(error, training="encoder" in cfg)
+    return out_of_memory.advice(error, training="encoder" in cfg)
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,5 +1,6 @@
 """The Lightning data module: convert files once, plan the run, serve this rank's single-task batches."""
 
+import atexit
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from codiemb.data.source import Source, SourceFile, open_sources
 from codiemb.data.teaching import check_predictable, check_teaches
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError
-from codiemb.training.signals import leave_signals_to_the_trainer
+from codiemb.training.signals import end_workers, serve_the_trainer
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +195,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
             num_ranks=trainer.world_size,
             accumulation=trainer.accumulate_grad_batches,
         )
+        atexit.register(end_workers)
         return PlannedLoader(
             batches,
             batch_size=None,
             collate_fn=_as_it_is,
             sampler=_From(trainer.global_step * trainer.accumulate_grad_batches, len(batches)),
-            worker_init_fn=leave_signals_to_the_trainer,
+            worker_init_fn=serve_the_trainer,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch if self.num_workers else None,
             persistent_workers=self.num_workers > 0,

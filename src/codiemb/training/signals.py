@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C as requests to stop, read by the training loop between two steps."""
 
 import _thread
+import multiprocessing
 import os
 import signal
 import socket
@@ -9,55 +10,18 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-INTERRUPTED = 130  # what a shell reports for Ctrl-C
-_TERMINATED = 143  # and for SIGTERM
+from codiemb.stop import INTERRUPTED, SIGNALS, TERMINATED, Ears, Stopped, is_first_here, last_words
+
 _SECONDS_TO_LEAVE = 2.0  # for the main thread, after a second Ctrl-C
+_SECONDS_BETWEEN_LOOKS = 0.5
 _PROMISE = "saving after this step; Ctrl-C again stops at once"
 AT_ONCE = "stopped at once by a second Ctrl-C, without saving"
-
-
-class Stopped(SystemExit):
-    """Training ended on request: exit code 0 after SIGTERM, 130 after Ctrl-C.
-
-    Attributes:
-        message: what happened, for the user.
-        alone: this rank leaves at once, whatever the others do; otherwise all have agreed, and saved.
-    """
-
-    def __init__(self, message: str, signum: int, *, alone: bool = False) -> None:
-        super().__init__(INTERRUPTED if signum == signal.SIGINT else 0)
-        self.message = message
-        self.alone = alone
-
-
-class LastWords:
-    """What the main process says at its end, once: its main thread, or another if that one hangs."""
-
-    def __init__(self) -> None:
-        self._how_to_go_on = ""
-        self._said = threading.Lock()
-
-    def prepare(self, how_to_go_on: str) -> None:
-        """For a run that begins, and whose command line is known: what to type to continue it, or nothing."""
-        self._how_to_go_on = how_to_go_on
-        self._said = threading.Lock()
-
-    def say(self, message: str) -> None:
-        """Write the message and how to go on, past whatever buffers a hanging thread may have locked."""
-        if is_first_here() and self._said.acquire(blocking=False):
-            go_on = f"continue with: {self._how_to_go_on}\n" if self._how_to_go_on else ""
-            os.write(2, f"\n{message}\n{go_on}".encode())
-
-
-last_words = LastWords()
 
 
 class StopRequest:
     """Remembers the first signal; a second Ctrl-C stops at once, for a save or a wait that takes too long.
 
-    A handler of Python runs in the main thread, between two calls into C: never, where that thread waits for
-    a rank that hangs. So a thread of its own hears of signals too, and ends the process where the main
-    thread cannot.
+    A thread hears of signals too, and ends the process where the main thread cannot.
 
     Args:
         stuck_after: seconds without a sign of life of rank 0's main thread after which a stop that was asked
@@ -69,8 +33,7 @@ class StopRequest:
         self._stuck_after = stuck_after
         self._alive_at = 0.0
         self._before_leaving: Callable[[str], None] = lambda reason: None
-        self._ears: socket.socket | None = None
-        self._bell: socket.socket | None = None
+        self._ears: Ears | None = None
 
     def listen(self, before_leaving: Callable[[str], None] | None = None) -> None:
         """Take over SIGTERM and SIGINT; Python allows that in the main thread only.
@@ -82,20 +45,15 @@ class StopRequest:
             return
         self.close()
         self._before_leaving = before_leaving or self._before_leaving
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in SIGNALS:
             signal.signal(signum, self._note)
-        self._ears, self._bell = socket.socketpair()
-        self._bell.setblocking(False)
-        signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._hear, args=(self._ears,), name="signals", daemon=True).start()
+        self._ears = Ears(self._hear)
 
     def close(self) -> None:
         """Stop hearing. The handlers stay: Lightning puts the old ones back."""
-        if self._bell is not None:
-            signal.set_wakeup_fd(-1)
-            self._bell.shutdown(socket.SHUT_RDWR)  # a forked worker may hold a copy
-            self._bell.close()  # the thread reads the end of its line
-            self._ears = self._bell = None
+        if self._ears is not None:
+            self._ears.close()
+            self._ears = None
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         """The handler: in the main thread, if that is not in a call into C."""
@@ -139,7 +97,7 @@ class StopRequest:
         silent = time.monotonic() - self._alive_at
         if self._stuck_after is None or silent < self._stuck_after or not is_first_here():
             return
-        name, code = ("SIGINT", INTERRUPTED) if interrupts else ("SIGTERM", _TERMINATED)
+        name, code = ("SIGINT", INTERRUPTED) if interrupts else ("SIGTERM", TERMINATED)
         self._end(f"stopped by {name} without saving: this step has been stuck for {silent:.0f} s", code)
 
     def _end(self, message: str, code: int) -> None:
@@ -151,13 +109,30 @@ class StopRequest:
         os._exit(code if is_first_here() else 0)
 
 
-def is_first_here() -> bool:
-    """Whether this process is the one of its host that speaks for all."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+def serve_the_trainer(worker: int) -> None:
+    """For loader workers: a signal to the whole process group must not cut the trainer off from its data.
 
-
-def leave_signals_to_the_trainer(worker: int) -> None:
-    """For loader workers: a signal to the whole process group must not cut the trainer off from its data."""
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    And one whose trainer is dead ends: torch's would stay, with batches in a pipe that nobody empties, and
+    hold copies of its rank's sockets, so that collectives of the other ranks would wait on.
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
     signal.set_wakeup_fd(-1)  # the trainer's, if this is a fork of it
+
+
+def end_workers() -> None:
+    """At the exit of a trainer that an exception has torn out of its loop.
+
+    Python would end them with SIGTERM, to which they are deaf, and wait for ever.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
