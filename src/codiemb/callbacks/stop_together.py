@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from secrets import token_hex
+from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed
@@ -17,7 +18,7 @@ from codiemb.callbacks.lines import listen
 from codiemb.callbacks.rank_watch import RankWatch, accept, call
 from codiemb.errors import UserError
 from codiemb.start_watch import ChildWatch, parent_watch
-from codiemb.stop import RankLost, Stopped, at_once, is_first_here, last_words
+from codiemb.stop import RankLost, Stopped, at_once, last_words
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,12 @@ class StopTogether(pl.Callback):
         self._child_watch: ChildWatch | None = None
         self._children: Callable[[], Sequence[subprocess.Popen]] = tuple
 
-    def expect(self, launcher: object) -> None:
+    def expect(self, launcher: Any) -> None:  # noqa: ANN401  Lightning's, whose class is private
         """Watch ranks that Lightning's launcher is about to start, until they can talk."""
-        if hasattr(launcher, "procs") and is_first_here():
-            self._children = lambda: launcher.procs
-            self._child_watch = ChildWatch(self._children, self.frozen_timeout, self._end)
-            at_once.before_leaving = self._kill_children
-            atexit.register(self._kill_children, _SECONDS_TO_END)
+        self._children = lambda: launcher.procs
+        self._child_watch = ChildWatch(self._children, self.frozen_timeout, self._end)
+        at_once.before_leaving = self._kill_children
+        atexit.register(self._kill_children, _SECONDS_TO_END)
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -17,7 +17,7 @@ from codiemb.config.nodes import build_node, target_of
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.schema import TrainConfig
-from codiemb.config.strategy import build_strategy, check_devices
+from codiemb.config.strategy import build_strategy, check_devices, starts_ranks
 from codiemb.config.task import Evaluations
 from codiemb.data.records import RAW_TASKS
 from codiemb.encoder import Encoder, ModelSpec, TextTokenizer, load_encoder, load_head, load_tokenizer
@@ -150,7 +150,7 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
         raise UserError(f"trainer or strategy: {error}") from error
     check_devices(cfg, trainer)
     for callback in callbacks:
-        if isinstance(callback, StopTogether):
+        if isinstance(callback, StopTogether) and starts_ranks(trainer):
             callback.expect(trainer.strategy.launcher)
     return trainer
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from codiemb.atomic import write_text
-from codiemb.config import out_of_memory, resume
+from codiemb.config import out_of_memory, rendezvous, resume
 from codiemb.config.ranks import in_sweep, is_main_process, rank_name
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.secrets import masked, recorded
@@ -150,7 +150,7 @@ def _for_users(error: Exception, cfg: DictConfig) -> str | None:
             if Path(str(error.filename)).absolute().is_relative_to(Path(cfg.run_dir).absolute())
             else "its rights do not allow what the run needs"
         )
-    return out_of_memory.advice(error, training="encoder" in cfg)
+    return out_of_memory.advice(error, training="encoder" in cfg) or rendezvous.advice(error)
 
 
 def _git(*arguments: str) -> str | None:

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CUDAAccelerator
 
 from codiemb.config.nodes import build_node, check_keys, check_node, target_of
+from codiemb.config.rendezvous import check_port
 from codiemb.config.schema import TrainConfig
 from codiemb.errors import UserError
 from codiemb.training.strategies import Kind, kind_of
@@ -71,17 +72,26 @@ def build_strategy(strategy: dict[str, Any]) -> Any:  # noqa: ANN401  "auto", or
     return build_node("strategy", arguments, partial=True)(**given)
 
 
+def starts_ranks(trainer: pl.Trainer) -> bool:
+    """Whether Lightning will start the other ranks as children of this one: not under torchrun or Slurm."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return trainer.world_size > 1 and not getattr(environment, "creates_processes_externally", True)
+
+
 def check_devices(cfg: TrainConfig, trainer: pl.Trainer) -> None:
     """Refuse a strategy on devices that it cannot use.
 
     Raises:
-        UserError: several devices without a strategy; DeepSpeed without CUDA, or on weights it would refuse.
+        UserError: several devices without a strategy; a port that is taken; DeepSpeed without CUDA, or on
+            weights it would refuse.
     """
     if trainer.world_size > 1 and "_target_" not in cfg.strategy:
         raise UserError(
             f"{trainer.world_size} devices need to know how they share the work: strategy=ddp, fsdp, "
             "deepspeed_zero1, deepspeed_zero2 or deepspeed_zero3 (trainer.devices=1 for one)"
         )
+    if starts_ranks(trainer):
+        check_port()
     if kind_of(target_of(cfg.strategy)) is not Kind.DEEPSPEED:
         return
     if not isinstance(trainer.accelerator, CUDAAccelerator):
