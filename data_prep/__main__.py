@@ -70,8 +70,6 @@ def _step(name: str, arguments: list[str]) -> None:
 def _run(arguments: list[str]) -> None:
     about = pipeline.run_pipeline.__doc__
     parser = argparse.ArgumentParser(prog="python -m data_prep run", description=about)
-        prog="python -m data_prep run", description=pipeline.run_pipeline.__doc__
-    )
     parser.add_argument("pipeline", type=Path, help="a YAML file: docs/data_prep.md")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
     parsed = parser.parse_args(arguments)
