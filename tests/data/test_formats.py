@@ -73,6 +73,10 @@ OTHERS = {
     "indented objects": (json.dumps(RECORD, indent=2).encode() * 2, r"JSON spread over lines.*jq -c \."),
     "python": (repr(RECORD).encode() + b"\n" + repr(RECORD).encode(), "a Python dictionary a line"),
     "csv": (FRAME.to_csv(index=False).encode(), r"a table with commas \(CSV\).*read_csv"),
+    "csv with semicolons": (
+        FRAME.to_csv(index=False, sep=";").encode(),
+        r"a table with semicolons \(CSV\).*read_csv\('\S*ir\.data', sep=';'\)",
+    ),
     "tsv": (FRAME.to_csv(index=False, sep="\t").encode(), r"a table with tabs \(TSV\).*read_table"),
     "html": (b"<!DOCTYPE html>\n<html><body>404, not found</body></html>\n", "HTML or XML"),
     "UTF-16": (LINES.encode("utf-16"), "UTF-16 text.*iconv -f UTF-16 -t UTF-8"),

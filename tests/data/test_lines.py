@@ -140,7 +140,7 @@ def test_a_packed_file_that_changes_while_it_is_read_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [gzip.compress(b""), gzip.compress(b"\n \n"), zst(b""), b"\n"],
-    ids=["gzip of nothing", "gzip of blank lines", "zst of nothing", "a blank line"],  # gzip's bytes hold the time
+    ids=["gzip of nothing", "gzip of blank lines", "zst of nothing", "a blank line"],  # gzip holds the time
 )
 def test_a_file_of_nothing_is_empty_packed_or_not(tmp_path, content):
     path = tmp_path / "ir.jsonl"

@@ -17,6 +17,11 @@ PARQUET = b"PAR1"
 _PANDAS = (
     "pandas.read_{reader}({path!r}{how}).to_json({out!r}, orient='records', lines=True, force_ascii=False)"
 )
+_TABLES = {  # a mark in the first line, what it tells, and how to read it
+    "\t": ("a table with tabs (TSV)", "tsv"),
+    ";": ("a table with semicolons (CSV)", "csv2"),
+    ",": ("a table with commas (CSV)", "csv"),
+}
 _EXPECTED = "a training file is JSON lines in UTF-8 (.gz and .zst too) or Parquet."
 _ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 _MAGIC = [  # the first bytes, what begins with them, what to do
@@ -191,9 +196,9 @@ def _other_text(text: str, num_lines: int) -> tuple[str, str] | None:
             "a page of HTML or XML (a download that failed looks so too)",
             "write its records as JSON lines",
         )
-    for mark, kind in (("\t", "a table with tabs (TSV)"), (",", "a table with commas (CSV)")):
+    for mark, (kind, key) in _TABLES.items():
         if mark in first and num_lines > 1 and '"task_type":' not in first:
-            return kind, "write one JSON object a line: {" + ("tsv" if mark == "\t" else "csv") + "}"
+            return kind, f"write one JSON object a line: {{{key}}}"
     if text.startswith(("---", "- ")) or first.rstrip().endswith(":"):
         return "YAML", "write one JSON object a line"
     return None
@@ -217,6 +222,7 @@ def _wrong(path: Path, kind: str, remedy: str, code: str = "", packing: Packing 
         key: _PANDAS.format(reader=reader, path=name, how=how, out=out)
         for key, reader in (("feather", "feather"), ("orc", "orc"), ("csv", "csv"), ("tsv", "table"))
     }
+    pandas["csv2"] = _PANDAS.format(reader="csv", path=name, how=f", sep=';'{how}", out=out)
     source = f"{packing.unpack} {in_shell} | " if packing else ""
     target = f"> {out_in_shell}" if packing else f"{in_shell} > {out_in_shell}"
     pipes = {
