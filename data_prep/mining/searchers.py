@@ -1,20 +1,26 @@
 """How a source is searched: by embeddings, by BM25, or by both; with a score for any pair beside it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import xxhash
 
 from data_prep.search.bm25 import Bm25Index
 from data_prep.search.candidates import Candidates
+from data_prep.search.embeddings import embeddings, fingerprint
 from data_prep.search.encoders import (
     CodiembEncoder,
+    Row,
     RowEncoder,
     SentenceTransformersEncoder,
     load_codiemb,
     load_sentence_transformers,
 )
+from data_prep.search.fingerprint import Fingerprint
 from data_prep.search.fusion import reciprocal_rank_fusion
 from data_prep.search.scores import pair_scores
 from data_prep.search.top_k import top_k_blocks
@@ -86,6 +92,15 @@ class Fused:
     def scores(self, query_P: np.ndarray, document_P: np.ndarray) -> np.ndarray:
         """See `Searcher`."""
         return self.dense.scores(query_P, document_P)
+
+
+def kept_embeddings(
+    cache: Path, side: str, rows: Sequence[Row], encoder: RowEncoder
+) -> tuple[np.ndarray, Fingerprint]:
+    """Embeddings of rows and what they depend on, kept in a cache in a folder named by its hash."""
+    about = fingerprint(rows, encoder)
+    key = xxhash.xxh3_64_hexdigest(json.dumps(about, sort_keys=True).encode())
+    return embeddings(cache / f"{side}-{key}", rows, encoder, progress=f"encoding: {side}"), about
 
 
 def load_sides(

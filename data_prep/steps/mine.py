@@ -7,7 +7,6 @@ chosen. Rows without a verdict are the negatives. A query has as many as it has:
 other limits the step runs again on what was encoded before.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from codiemb.data.cache import hash_file
 from codiemb.errors import UserError
@@ -28,12 +26,20 @@ from data_prep.mining.known import Known
 from data_prep.mining.limits import Limits
 from data_prep.mining.rows import Judge, Reference, ScorePairs, Taking
 from data_prep.mining.scored_by import CrossEncoderScores, DocumentRows, SearchScores, query_rows
-from data_prep.mining.searchers import QUERIES_PER_BLOCK, Dense, Fused, Lexical, Library, Searcher, load_sides
+from data_prep.mining.searchers import (
+    QUERIES_PER_BLOCK,
+    Dense,
+    Fused,
+    Lexical,
+    Library,
+    Searcher,
+    kept_embeddings,
+    load_sides,
+)
 from data_prep.options import option
 from data_prep.progress import Progress
 from data_prep.relations import Ids
 from data_prep.search.bm25 import Bm25Index
-from data_prep.search.embeddings import embeddings, fingerprint
 from data_prep.search.encoders import Row
 from data_prep.search.pair_scorer import cross_encoder_identity, load_cross_encoder
 from data_prep.step import Step, Work, join
@@ -133,12 +139,10 @@ def _searcher(
         options.library, options.encoder, max_tokens=options.max_tokens, device=options.device
     )
     cache = Path(options.cache)
-    vectors, about = list[np.ndarray](), dict[str, Any]()
-    for side, rows, encoder in (("query", queries, query_side), ("document", documents, document_side)):
-        about[side] = fingerprint(rows, encoder)
-        key = xxhash.xxh3_64_hexdigest(json.dumps(about[side], sort_keys=True).encode())
-        vectors.append(embeddings(cache / f"{side}-{key}", rows, encoder, progress=f"encoding: {side}"))
-    dense = Dense(vectors[0], vectors[1], options.device)
+    query_QD, of_queries = kept_embeddings(cache, "query", queries, query_side)
+    document_ND, of_documents = kept_embeddings(cache, "document", documents, document_side)
+    about = {"query": of_queries, "document": of_documents}
+    dense = Dense(query_QD, document_ND, options.device)
     if options.search == "dense":
         return dense, about
     return Fused(dense, Lexical(Bm25Index(text for _, text in documents), [q for _, q in queries])), about

@@ -2,8 +2,8 @@
 
 A tenth of the known positives of builtin docs is taken out of the judgements before mining: second positives
 of their queries, so that every query keeps one. Whatever then takes one of them for a negative has taken a
-right answer. Ours and `mine_hard_negatives` of sentence-transformers mine the same texts with the same embeddings,
-and both are asked for four negatives a query.
+right answer. Ours and `mine_hard_negatives` of sentence-transformers mine the same texts with the same
+embeddings, and both are asked for four negatives a query.
 
     python -m data_prep minilm
     python -m experiments.mining.planted
@@ -28,16 +28,16 @@ from sentence_transformers.util import cos_sim, mine_hard_negatives, pairwise_co
 from codiemb.tables import pipe_table
 from data_prep.blocks import blocks, column, kept
 from data_prep.layout import CANDIDATES, CORPUS, QRELS, QUERIES, document_text
-from data_prep.mining.searchers import load_sides
+from data_prep.mining.searchers import kept_embeddings, load_sides
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
-from data_prep.search.embeddings import embeddings
 from data_prep.steps.filter import mark
 from experiments.benchmarks.machine import page
 
 DOCS = Path("data/builtin/train/docs_ir.jsonl")
 MODEL = Path("data/minilm")
 WORK = Path("data/planted")
+CACHE = Path("data/embeddings")
 PAGE = Path("experiments/mining/planted.md")
 NUM_RECORDS = 4_500  # the first half: encoding all would take twice the time, ten minutes on two cores
 SHARE = 0.1
@@ -179,9 +179,9 @@ def _ready(queries: list[str], documents: list[str]) -> Any:  # noqa: ANN401  wh
     """A model that has the embeddings that ours searched ready: what differs is the choice."""
     sides = load_sides("codiemb", str(MODEL), max_tokens=None, device="cpu")
     vectors = []
-    for name, texts, side in zip(("queries", "documents"), (queries, documents), sides, strict=True):
+    for name, texts, side in zip(("query", "document"), (queries, documents), sides, strict=True):
         rows = [("", text) for text in texts]
-        made = embeddings(WORK / "theirs" / name, rows, side, progress=f"encoding: {name}")
+        made, _ = kept_embeddings(CACHE, name, rows, side)
         vectors.append(dict(zip(texts, made, strict=True)))
 
     def encode(known: dict[str, np.ndarray]) -> Callable[..., np.ndarray]:
