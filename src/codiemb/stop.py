@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 TERMINATED = 143  # and for SIGTERM
@@ -76,7 +77,11 @@ class Ears:
         self.socket, self._bell = socket.socketpair()
         self._bell.setblocking(False)
         self._before = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=hear, args=(self.socket,), name="signals", daemon=True).start()
+        threading.Thread(target=self._listen, args=(hear,), name="signals", daemon=True).start()
+
+    def _listen(self, hear: Callable[[socket.socket], None]) -> None:
+        with self.socket:
+            hear(self.socket)
 
     def close(self) -> None:
         """Leave hearing to whoever heard before."""
@@ -98,16 +103,24 @@ class AtOnce:
     def __init__(self) -> None:
         self.before_leaving: Callable[[], None] = lambda: None
         self._ears: Ears | None = None
+        self._before: dict[signal.Signals, Any] = {}  # handlers
         self._in_job = False
         self._has_raised = False
         self._said = "stopped by {} before anything was done: the same command starts it"
 
     def listen(self) -> None:
         """From here on; a fork of this process (a loader's worker) dies of signals, silently."""
-        for signum in SIGNALS:
-            signal.signal(signum, self._leave)
+        self._before = {signum: signal.signal(signum, self._leave) for signum in SIGNALS}
         os.register_at_fork(after_in_child=_hear_nothing)
         self._ears = Ears(self._hear)
+
+    def close(self) -> None:
+        """Leave signals to whoever had them before: for a process that goes on after the run, as tests do."""
+        if self._ears is not None:
+            self._ears.close()
+            self._ears = None
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
 
     @contextlib.contextmanager
     def in_job(self) -> Iterator[None]:

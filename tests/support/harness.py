@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 from hydra.core.global_hydra import GlobalHydra
 
+from codiemb.stop import at_once
+
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}
 
 
@@ -59,6 +61,7 @@ def run_here(script: Path) -> Finished:
             code = 1
             traceback.print_exc()
         finally:
+            at_once.close()
             GlobalHydra.instance().clear()
     return Finished(code, stdout.getvalue(), stderr.getvalue())
 

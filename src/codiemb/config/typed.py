@@ -45,7 +45,7 @@ def source_files(data: DataConfig) -> list[SourceFile]:
     """All training files with the names of their sources; `data.files` are named after their files.
 
     Raises:
-        UserError: nothing to train on, two sources of one name, a pattern of no file, or a file named twice.
+        UserError: nothing to train on, two sources of one name, or a file named twice.
     """
     score_range = _range("data", data.score_range)
     named = [(source_name(entry), entry) for entry in data.files]

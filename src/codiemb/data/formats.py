@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ import charset_normalizer
 
 from codiemb.errors import UserError
 
+WILD = re.compile(r"[*?[]")  # what makes a path a pattern of several
 NO_FILE_HINT = "check data.files, or prepare the builtin data: `make data`, for all stages `make data-all`"
 HEAD = 1 << 16  # bytes looked at
 PARQUET = b"PAR1"
@@ -77,7 +79,7 @@ def check_file(path: Path) -> FileState:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {NO_FILE_HINT}") from None
+        raise UserError(f"{path}: {_none_there(str(path))}") from None
     except OSError as error:
         raise _unreadable(path, error) from error
     if stat.S_ISDIR(found.st_mode):
@@ -239,6 +241,17 @@ def _wrong(path: Path, kind: str, remedy: str, code: str = "", packing: Packing 
     what_to_do = remedy.format(path=in_shell, out=out_in_shell, unpack=unpack, **pandas, **pipes)
     within = f"{kind}, as {packing.name}" if packing else kind
     return UserError(f"{path}: this is {within}; {_EXPECTED} {what_to_do}")
+
+
+def _none_there(path: str) -> str:
+    """Of a pattern also what lies in the folder that it begins with."""
+    if not WILD.search(path):
+        return f"no such file; {NO_FILE_HINT}"
+    folder = Path(WILD.split(path)[0] + "x").parent
+    if not folder.is_dir():
+        return f"no file matches; there is no folder {folder}"
+    inside = files_in(folder)[:3]
+    return "no file matches; " + (f"{folder} has {', '.join(inside)}, ..." if inside else NO_FILE_HINT)
 
 
 def files_in(folder: Path) -> list[str]:

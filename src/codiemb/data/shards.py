@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from codiemb.data.formats import NO_FILE_HINT, files_in
+from codiemb.data.formats import WILD
 from codiemb.errors import UserError
 
-_WILD = re.compile(r"[*?[]")
 _PACKED = re.compile(r"\.(gz|zst|zstd)$")
 _DATA = re.compile(r"\.(jsonl|json|ndjson|jl|parquet|pq|txt)$")
 _BETWEEN = " -_.,+"  # what stands between a name and a shard's number
@@ -17,7 +16,7 @@ _BETWEEN = " -_.,+"  # what stands between a name and a shard's number
 
 def is_pattern(path: str) -> bool:
     """Whether a path is a pattern of several; a file that is there may have any name."""
-    return bool(_WILD.search(path)) and not os.path.lexists(path)
+    return bool(WILD.search(path)) and not os.path.lexists(path)
 
 
 def files_of(key: str, entries: Sequence[str]) -> list[Path]:
@@ -27,11 +26,11 @@ def files_of(key: str, entries: Sequence[str]) -> list[Path]:
     name begins with a dot.
 
     Raises:
-        UserError: a pattern matches no file, or a file is named twice.
+        UserError: a file is named twice.
     """
     files: list[Path] = []
     for entry in entries:
-        files += _matches(key, entry) if is_pattern(entry) else [Path(entry)]
+        files += _matches(entry) if is_pattern(entry) else [Path(entry)]
     refuse_twice(key, files)
     return files
 
@@ -64,8 +63,8 @@ def source_name(entry: str) -> str:
 def _fixed_parts(pattern: str) -> Iterator[str]:
     """What is fixed of the pattern's parts, the last one first."""
     folder, file = os.path.split(os.path.abspath(pattern))
-    for part in (file if _WILD.search(file) else _stem(file), *reversed(folder.split(os.sep))):
-        if name := _WILD.split(part)[0].strip(_BETWEEN):
+    for part in (file if WILD.search(file) else _stem(file), *reversed(folder.split(os.sep))):
+        if name := WILD.split(part)[0].strip(_BETWEEN):
             yield name
 
 
@@ -76,17 +75,7 @@ def _stem(name: str) -> str:
     return Path(name).stem
 
 
-def _matches(key: str, pattern: str) -> list[Path]:
+def _matches(pattern: str) -> list[Path]:
+    """Its files; itself where there is none, to be told when it is opened, like any file that is missing."""
     found = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
-    if not found:
-        raise UserError(f"{key}: no file matches {pattern}; {_nearby(pattern)}")
-    return [Path(path) for path in found]
-
-
-def _nearby(pattern: str) -> str:
-    """What lies in the folder that the pattern begins with."""
-    folder = Path(_WILD.split(pattern)[0] + "x").parent
-    if not folder.is_dir():
-        return f"there is no folder {folder}"
-    inside = files_in(folder)[:3]
-    return f"{folder} has {', '.join(inside)}, ..." if inside else NO_FILE_HINT
+    return [Path(path) for path in found or [pattern]]
