@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import xxhash
 
+from codiemb.encoder.tokenization import PromptTemplate
 from data_prep.search.bm25 import Bm25Index
 from data_prep.search.candidates import Candidates
 from data_prep.search.embeddings import embeddings, fingerprint
@@ -104,15 +105,22 @@ def kept_embeddings(
 
 
 def load_sides(
-    library: Library, path: str, *, max_tokens: int | None, device: str
+    library: Library,
+    path: str,
+    *,
+    template: PromptTemplate | None = None,
+    max_tokens: int | None = None,
+    device: str = "cpu",
 ) -> tuple[RowEncoder, RowEncoder]:
-    """One model as the encoder of queries and of documents, each with its prompts.
+    """One model as the encoder of queries and of documents, each with its prompts, or those of `template`.
 
     Raises:
         UserError: it is not to be had.
     """
     if library == "codiemb":
-        ours = load_codiemb(path, "query", max_tokens=max_tokens, device=device)
+        ours = load_codiemb(path, "query", template=template, max_tokens=max_tokens, device=device)
         return ours, CodiembEncoder(ours.encoder, "document")
-    theirs = load_sentence_transformers(path, "query", max_tokens=max_tokens, device=device)
+    theirs = load_sentence_transformers(
+        path, "query", template=template, max_tokens=max_tokens, device=device
+    )
     return theirs, SentenceTransformersEncoder(theirs.model, "document", theirs.template)

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from codiemb.encoder import Encoder, ModelSpec, load_encoder
+from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
 from codiemb.encoder.tokenization import PromptTemplate, Side
 from codiemb.errors import UserError
@@ -144,15 +144,24 @@ class SentenceTransformersEncoder:
 
 
 def load_codiemb(
-    path: str, side: Side, *, max_tokens: int | None = None, device: str = "cpu"
+    path: str,
+    side: Side,
+    *,
+    template: PromptTemplate | None = None,
+    max_tokens: int | None = None,
+    device: str = "cpu",
 ) -> CodiembEncoder:
-    """An encoder of a folder or hub id, as run_eval.py loads it.
+    """An encoder of a folder or hub id, as run_eval.py loads it: without a prompt where it states none.
+
+    `template` is taken instead of what it states.
 
     Raises:
         UserError: it is not to be had.
     """
-    spec = ModelSpec(name=path, path=path)
+    spec = ModelSpec(name=path, path=path, prompt=PromptSpec(query="", document=""))
     encoder = load_encoder(spec).to(device)
+    if template is not None:
+        encoder.tokenizer.template = template
     use_cpu_kernels(encoder.backbone)
     encoder.max_tokens = min(
         max_tokens or encoder.max_tokens, encoder.tokenizer.max_positions or encoder.max_tokens

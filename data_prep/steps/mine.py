@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from codiemb.data.cache import hash_file
+from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 from data_prep.blocks import TableWriter, blocks, kept
 from data_prep.layout import CANDIDATES, CORPUS, SCHEMAS
@@ -54,6 +55,8 @@ class Parameters:
     encoder: str = option("", "dense and rrf: a model folder or hub name")
     library: Library = option("codiemb", "that loads the encoder")
     max_tokens: int | None = option(None, "texts are cut here before they are encoded (the encoder's own)")
+    query_prompt: str | None = option(None, "before queries; {instruction} is their own (as the model says)")
+    document_prompt: str | None = option(None, "before documents (as the model says)")
     device: str = option("cpu", "cpu or cuda")
     cross_encoder: str = option("", "score every candidate with this; limits then hold for its scores")
     name: str = option("", "of the candidates (the kind of search)")
@@ -136,7 +139,11 @@ def _searcher(
     if not options.encoder:
         raise UserError(f"search={options.search} needs --encoder FOLDER (or a hub name); bm25 needs none")
     query_side, document_side = load_sides(
-        options.library, options.encoder, max_tokens=options.max_tokens, device=options.device
+        options.library,
+        options.encoder,
+        template=_template(options),
+        max_tokens=options.max_tokens,
+        device=options.device,
     )
     cache = Path(options.cache)
     query_QD, of_queries = kept_embeddings(cache, "query", queries, query_side)
@@ -146,6 +153,12 @@ def _searcher(
     if options.search == "dense":
         return dense, about
     return Fused(dense, Lexical(Bm25Index(text for _, text in documents), [q for _, q in queries])), about
+
+
+def _template(options: Parameters) -> PromptTemplate | None:
+    if options.query_prompt is None and options.document_prompt is None:
+        return None
+    return PromptTemplate(query=options.query_prompt or "", document=options.document_prompt or "")
 
 
 def _search(work: Work[Parameters], searcher: Searcher, judge: Judge, rows: _Rows) -> Path:

@@ -11,7 +11,6 @@ SWEEPS = Path("multirun/laboratory")
 SEEDS = (1, 2, 3)
 MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
 MINED = Path("data/mining")  # what experiments/mining/pipeline.yaml writes
-_MINILM = ("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5")
 MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
 _SEED_SWEEP = f"seed={','.join(map(str, SEEDS))}"
@@ -64,24 +63,6 @@ def less(arm: str, other: str) -> Contrast:
     return Contrast(f"{arm} - {other}", {arm: 1, other: -1})
 
 
-def _mining(name: str, model: str, steps: int, *overrides: str) -> Question:
-    """Do mined negatives train a better retriever than those that the data comes with?"""
-    return Question(
-        name,
-        "Do mined hard negatives train a better retriever than those that builtin docs come with, documents "
-        f"of the same module that BM25 finds? The model is {model}; one negative a query in {steps} steps "
-        "of 32, IR alone, scored on the dev side.",
-        ("docs_no_negatives", "docs_siblings", "docs_mined_bm25", "docs_mined_dense"),
-        (
-            less("docs_siblings", "docs_no_negatives"),
-            less("docs_mined_bm25", "docs_siblings"),
-            less("docs_mined_dense", "docs_siblings"),
-        ),
-        overrides=("task.tasks=[DocsRetrieval]", "task.split=dev", f"max_steps={steps}", *overrides),
-        needs=MINED,
-    )
-
-
 def _sweep(name: str, overrides: list[str], num_runs: int, minutes_a_run: float = MINUTES_A_RUN) -> Step:
     return Step(name, SWEEPS / name, overrides, num_runs * minutes_a_run, sweep=True)
 
@@ -108,6 +89,19 @@ def _fusion_steps() -> list[Step]:
     return steps
 
 
+_MINING = Question(
+    "mining",
+    "Do mined hard negatives train a better retriever than those that builtin docs come with, documents of "
+    "the same module that BM25 finds? One negative a query, IR alone, scored on the dev side of docs.",
+    ("docs_no_negatives", "docs_siblings", "docs_mined_bm25", "docs_mined_dense"),
+    (
+        less("docs_siblings", "docs_no_negatives"),
+        less("docs_mined_bm25", "docs_siblings"),
+        less("docs_mined_dense", "docs_siblings"),
+    ),
+    overrides=("task.tasks=[DocsRetrieval]", "task.split=dev"),
+    needs=MINED,
+)
 QUESTIONS = (
     Question(
         "transfer",
@@ -192,16 +186,10 @@ QUESTIONS = (
         "characters), without instructions and at its usual learning rate.",
         ("ir_only", "sts_only", "joint", "mixed"),
         (less("joint", "ir_only"), less("joint", "sts_only"), less("joint", "mixed")),
-        overrides=_MINILM,
+        overrides=("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5"),
         needs=MINILM,
     ),
-    _mining("mining", "`youtu_tiny` from random weights", 120),
-    _mining(
-        "mining_minilm",
-        "all-MiniLM-L6-v2, which has also mined those of `docs_mined_dense`",
-        60,
-        *_MINILM,
-    ),
+    _MINING,
     Question(
         "masking",
         "Does masking false negatives by content hash help where the data has duplicates? Every positive "

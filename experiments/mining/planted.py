@@ -177,7 +177,7 @@ def theirs(source: Path) -> list[Found]:
 
 def _ready(queries: list[str], documents: list[str]) -> Any:  # noqa: ANN401  what their function asks of a model
     """A model that has the embeddings that ours searched ready: what differs is the choice."""
-    sides = load_sides("codiemb", str(MODEL), max_tokens=None, device="cpu")
+    sides = load_sides("codiemb", str(MODEL))
     vectors = []
     for name, texts, side in zip(("query", "document"), (queries, documents), sides, strict=True):
         rows = [("", text) for text in texts]

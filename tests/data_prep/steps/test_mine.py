@@ -1,5 +1,6 @@
 """Mined negatives: near the query, known to be nothing better, the same after a kill and from a cache."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -89,6 +90,30 @@ def test_dense_scores_are_the_encoders_cosines(source, tmp_path, encoder):
         texts = QUERIES[row["query"]], DOCUMENTS.get(row["document"], DOCUMENTS["d00"].upper())
         query, document = model.encode_query(texts[0]), model.encode_document(texts[1])
         assert row["score"] == pytest.approx(float(query @ document), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prompts", [{}, {"query_prompt": "{instruction} query: ", "document_prompt": "passage: "}]
+)
+def test_a_model_gets_the_prompts_that_it_states_or_that_are_given_and_no_others(tmp_path, encoder, prompts):
+    from sentence_transformers import SentenceTransformer
+
+    bare = Path(shutil.copytree(encoder, tmp_path / "bare"))  # as all-MiniLM-L6-v2: no word of prompts
+    (bare / "config_sentence_transformers.json").write_text("{}")
+    (bare / "codiemb.json").unlink()
+    pooling = bare / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | {"include_prompt": True}))
+    queries = [{"id": key, "text": text, "instruction": "Find"} for key, text in QUERIES.items()]
+    source = make_source(tmp_path / "source", queries, DOCUMENTS, QRELS)
+    model = SentenceTransformer(str(bare))
+    before = ("Find query: ", "passage: ") if prompts else ("", "")
+    for library in ("codiemb", "sentence_transformers"):
+        rows = mine(source, tmp_path / library, search="dense", encoder=str(bare), library=library, **prompts)
+        for row in rows[:10]:
+            query = model.encode(before[0] + QUERIES[row["query"]])
+            assert row["score"] == pytest.approx(
+                float(query @ model.encode(before[1] + DOCUMENTS[row["document"]])), abs=1e-5
+            )
 
 
 def test_ranks_of_all_documents_are_those_of_brute_force(source, tmp_path, encoder):
