@@ -60,14 +60,6 @@ ARMS: Mapping[str, Sequence[str]] = {
     "batch_128": ("tasks.ir.global_batch_size=128", "tasks.sts.global_batch_size=128", "max_steps=30"),
     "negatives_0": ("tasks.ir.num_negatives=0",),
     "negatives_4": ("tasks.ir.num_negatives=4",),
-    # Docs without hard negatives, with those that come with them, and with mined ones (experiments/mining).
-    "docs_no_negatives": (
-        "data.files=[data/mining/siblings/export/docs_ir.jsonl]",
-        "tasks.ir.num_negatives=0",
-    ),
-    "docs_siblings": ("data.files=[data/mining/siblings/export/docs_ir.jsonl]",),
-    "docs_mined_bm25": ("data.files=[data/mining/bm25/export/docs_ir.jsonl]",),
-    "docs_mined_dense": ("data.files=[data/mining/dense/export/docs_ir.jsonl]",),
 }
 # The random weights that all arms of a seed start from: one step of size 0.
 START = ("max_steps=1", "optimizer.lr=0.0", "evaluate.after=false", _EXPORTED)

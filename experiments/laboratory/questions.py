@@ -10,7 +10,6 @@ from experiments.steps import Step
 SWEEPS = Path("multirun/laboratory")
 SEEDS = (1, 2, 3)
 MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
-MINED = Path("data/mining")  # what experiments/mining/pipeline.yaml writes
 MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
 _SEED_SWEEP = f"seed={','.join(map(str, SEEDS))}"
@@ -89,19 +88,6 @@ def _fusion_steps() -> list[Step]:
     return steps
 
 
-_MINING = Question(
-    "mining",
-    "Do mined hard negatives train a better retriever than those that builtin docs come with, documents of "
-    "the same module that BM25 finds? One negative a query, IR alone, scored on the dev side of docs.",
-    ("docs_no_negatives", "docs_siblings", "docs_mined_bm25", "docs_mined_dense"),
-    (
-        less("docs_siblings", "docs_no_negatives"),
-        less("docs_mined_bm25", "docs_siblings"),
-        less("docs_mined_dense", "docs_siblings"),
-    ),
-    overrides=("task.tasks=[DocsRetrieval]", "task.split=dev"),
-    needs=MINED,
-)
 QUESTIONS = (
     Question(
         "transfer",
@@ -189,7 +175,6 @@ QUESTIONS = (
         overrides=("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5"),
         needs=MINILM,
     ),
-    _MINING,
     Question(
         "masking",
         "Does masking false negatives by content hash help where the data has duplicates? Every positive "

@@ -79,10 +79,9 @@ def test_duplicates_share_one_positive_among_the_texts_that_say_the_same(lab_dat
 
 
 def test_every_arm_of_one_model_is_asked_for_once():
-    questions = [question for question in QUESTIONS if "model=minilm" not in question.overrides]
-    asked = [arm for question in questions for arm in question.arms]
+    asked = [arm for question in QUESTIONS if not question.overrides for arm in question.arms]
     assert sorted(asked) == sorted(ARMS)
-    assert len(asked) * len(SEEDS) <= 97
+    assert len(asked) * len(SEEDS) <= 85
 
 
 def test_every_run_has_a_folder_of_its_own():
