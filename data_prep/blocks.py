@@ -116,12 +116,24 @@ def blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Tabl
     """
     with open_table(path, columns or ()) as file:
         for index in range(file.num_row_groups):
-            try:
-                yield file.read_row_group(index, columns=columns)
-            except (OSError, pa.ArrowException) as error:
-                raise UserError(
-                    f"{path}: block {index} is damaged ({_first_line(error)}); make it again"
-                ) from error
+            yield _read(file, path, index, columns)
+
+
+def block(path: Path, index: int) -> pa.Table:
+    """One row group of a file.
+
+    Raises:
+        UserError: what `blocks` raises.
+    """
+    with open_table(path) as file:
+        return _read(file, path, index, None)
+
+
+def _read(file: pq.ParquetFile, path: Path, index: int, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        return file.read_row_group(index, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: block {index} is damaged ({_first_line(error)}); make it again") from error
 
 
 def column(path: Path, name: str) -> pa.ChunkedArray:

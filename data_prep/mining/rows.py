@@ -10,7 +10,7 @@ import pyarrow as pa
 from data_prep.layout import CANDIDATES, SCHEMAS
 from data_prep.mining.choose import Choice, choose, pair_key
 from data_prep.mining.known import Known
-from data_prep.mining.limits import KEPT, REASONS, Limits
+from data_prep.mining.limits import KEPT, POSITIVE, REASONS, Limits
 from data_prep.relations import Ids, Pairs
 from data_prep.search.candidates import Candidates
 
@@ -73,8 +73,8 @@ class Judge:
         pairs = self._with_positives(
             query_rows[found.query_C], document_rows[found.document_C], found.rank_C + 1, positives
         )
-        limit_F = self._reference(pairs, positives)
         verdict_F = self.known.verdicts(pairs.query_F, pairs.document_F)
+        limit_F = self._reference(pairs, verdict_F == POSITIVE)
         free = verdict_F == KEPT
         verdict_F[free] = self.limits.verdicts(pairs.rank_F[free], pairs.score_F[free], limit_F[free])
         taking = self.taking
@@ -86,9 +86,7 @@ class Judge:
         self, query_C: np.ndarray, document_C: np.ndarray, rank_C: np.ndarray, positives: Pairs
     ) -> Scored:
         """What was found, and the positives that were not; in the order of the queries."""
-        missing = ~np.isin(
-            pair_key(positives.query, positives.document), pair_key(query_C, document_C), assume_unique=False
-        )
+        missing = ~np.isin(pair_key(positives.query, positives.document), pair_key(query_C, document_C))
         query = np.concatenate([query_C, positives.query[missing]])
         document = np.concatenate([document_C, positives.document[missing]])
         rank = np.concatenate([rank_C, np.zeros(int(missing.sum()), dtype=np.int64)])
@@ -96,16 +94,13 @@ class Judge:
         query, document = query[order], document[order]
         return Scored(query, document, rank[order], self.score(query, document).astype(np.float64))
 
-    def _reference(self, pairs: Scored, positives: Pairs) -> np.ndarray:
+    def _reference(self, pairs: Scored, is_positive_F: np.ndarray) -> np.ndarray:
         """The positive's score that each candidate is compared with."""
-        is_positive = np.isin(
-            pair_key(pairs.query_F, pairs.document_F), pair_key(positives.query, positives.document)
-        )
         numbers, query_F = np.unique(pairs.query_F, return_inverse=True)
         lowest = self.reference == "lowest"
         limit = np.full(len(numbers), np.inf if lowest else -np.inf)
         reduce = np.minimum if lowest else np.maximum
-        reduce.at(limit, query_F[is_positive], pairs.score_F[is_positive])
+        reduce.at(limit, query_F[is_positive_F], pairs.score_F[is_positive_F])
         return limit[query_F]
 
     def _rows(self, pairs: Scored, verdict_F: np.ndarray) -> pa.Table:

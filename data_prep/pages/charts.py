@@ -6,8 +6,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from codiemb.report.axes import Axis, fit_axis, short
+from codiemb.report.charts import HEIGHT, WIDTH, figure
 
-WIDTH, HEIGHT = 330, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 36
 
 
@@ -49,18 +49,7 @@ def outlines(
     body += [_outline(share, kind.colour, x, y) for share, kind in zip(shares, drawn, strict=True)]
     body += [_limit(x, mark) for mark in limits]
     legend = [(kind.label, kind.colour) for kind in drawn] + [(m.label, m.colour) for m in limits]
-    return _figure(title, Markup("").join(body), legend)
-
-
-def _figure(title: str, body: Markup, legend: Sequence[tuple[str, str]]) -> Markup:
-    keys = Markup("").join(
-        Markup('<span class="key"><i class="{}"></i>{}</span>').format(colour, label)
-        for label, colour in legend
-    )
-    return Markup(
-        '<figure><figcaption><b>{}</b><div class="keys">{}</div></figcaption>'
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>'
-    ).format(title, keys, WIDTH, HEIGHT, title, body)
+    return figure(title, Markup("").join(body), legend)
 
 
 def _grid(y: Axis) -> Markup:

@@ -9,18 +9,18 @@ other limits the step runs again on what was encoded before.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from codiemb.data.cache import hash_file
 from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
-from data_prep.blocks import TableWriter, blocks, kept
+from data_prep.blocks import blocks, kept
 from data_prep.layout import CANDIDATES, CORPUS, SCHEMAS
 from data_prep.mining.choose import Choice
 from data_prep.mining.known import Known
@@ -171,19 +171,12 @@ def _search(work: Work[Parameters], searcher: Searcher, judge: Judge, rows: _Row
         searcher.blocks(work.options.max_rank, done * QUERIES_PER_BLOCK) if done < len(names) else iter(())
     )
     for name, candidates in zip(names[done:], found, strict=True):
-        work.part(name, _writer(judge.table(candidates, rows.queries, rows.documents)))
+        make = partial(judge.table, candidates, rows.queries, rows.documents)
+        work.table_part(name, SCHEMAS[CANDIDATES], make)
         progress.advance(1)
     out = work.out / CANDIDATES / f"{judge.name}.parquet"
     join([work.parts / name for name in names], out, SCHEMAS[CANDIDATES])
     return out
-
-
-def _writer(table: pa.Table) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        with TableWriter(path, SCHEMAS[CANDIDATES]) as file:
-            file.write(table)
-
-    return write
 
 
 def _per_query(table: Path, num_queries: int) -> dict[str, int]:

@@ -38,7 +38,7 @@ def line_chart(title: str, series: Sequence[Series], *, smooth: bool = True) -> 
         if len(points) <= 3:  # a single point is no line
             body += [_dot(point, x, y, entry.colour) for point in points]
     legend = [(entry.label, entry.colour) for entry in drawn] if len(drawn) > 1 else []
-    return _figure(title, Markup("").join(body), legend)
+    return figure(title, Markup("").join(body), legend)
 
 
 def path_chart(title: str, series: Sequence[Series], x_label: str, y_label: str) -> Markup:
@@ -55,7 +55,7 @@ def path_chart(title: str, series: Sequence[Series], x_label: str, y_label: str)
             _dot(entry.points[-1], x, y, entry.colour),
         ]
     legend = [(entry.label, entry.colour) for entry in paths]
-    return _figure(title, Markup("").join(body), legend)
+    return figure(title, Markup("").join(body), legend)
 
 
 def histogram_chart(title: str, looks: Sequence[tuple[str, dict[str, list[int]]]]) -> Markup:
@@ -84,7 +84,7 @@ def histogram_chart(title: str, looks: Sequence[tuple[str, dict[str, list[int]]]
         body.append(_rule("axis", base))
         body.append(_text("row", 2, round(base - height / 2), name))
     shown = dict.fromkeys(kind for _, kinds in looks for kind, counts in kinds.items() if any(counts))
-    return _figure(title, Markup("").join(body), [(kind.replace("_", " "), kind) for kind in shown])
+    return figure(title, Markup("").join(body), [(kind.replace("_", " "), kind) for kind in shown])
 
 
 def smoothed(points: Points) -> list[tuple[float, float]]:
@@ -111,7 +111,8 @@ def _shares(counts: list[int], width: int) -> list[float]:
     return [count / sum(counts) for count in grouped] if sum(counts) else [0.0] * len(grouped)
 
 
-def _figure(title: str, body: Markup, legend: Sequence[tuple[str, str]]) -> Markup:
+def figure(title: str, body: Markup, legend: Sequence[tuple[str, str]]) -> Markup:
+    """An SVG of WIDTH x HEIGHT with its title, and a legend of labels and classes."""
     keys = Markup("").join(
         Markup('<span class="key"><i class="{}"></i>{}</span>').format(colour, label)
         for label, colour in legend
