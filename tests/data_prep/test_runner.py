@@ -13,6 +13,7 @@ from codiemb.errors import UserError
 from data_prep import step as step_module
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
+from tests.support.killed import killed_at
 from tests.support.sources import make_source
 
 QUERIES = {f"q{i}": f"question {i}" for i in range(10)}
@@ -70,17 +71,7 @@ def test_the_manifest_says_what_was_read_what_came_out_and_why_the_rest_did_not(
 def test_a_killed_step_goes_on_where_it_was_and_ends_bit_equal(source, tmp_path, monkeypatch, name):
     values = {"max_rank": 1} if name == "filter" else {}
     run(name, source, tmp_path / "whole", **values)
-    made: list[str] = []
-    replace = os.replace
-
-    def killed_at_the_third(old, new):
-        if "parts" in str(new):
-            made.append(Path(new).name)
-            if len(made) == 3:
-                raise KeyboardInterrupt
-        replace(old, new)
-
-    monkeypatch.setattr(step_module.os, "replace", killed_at_the_third)
+    made = killed_at(monkeypatch, 3, of="parts")
     with pytest.raises(KeyboardInterrupt):
         run(name, source, tmp_path / "out", **values)
     assert not (tmp_path / "out").exists()

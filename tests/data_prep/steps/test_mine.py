@@ -1,7 +1,6 @@
 """Mined negatives: near the query, known to be nothing better, the same after a kill and from a cache."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
-from data_prep import step as step_module
 from data_prep.mining import searchers
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
 from data_prep.steps import mine as mine_module
 from tests.support import tiny
+from tests.support.killed import killed_at
 from tests.support.sources import make_source
 
 WORDS = ["marathon", "stairs", "kettle", "river", "winter", "ladder", "copper", "violet", "harbour", "engine"]
@@ -171,16 +170,7 @@ def test_a_killed_search_goes_on_at_its_block_and_ends_bit_equal(source, tmp_pat
     for module in (searchers, mine_module):
         monkeypatch.setattr(module, "QUERIES_PER_BLOCK", 3)
     mine(source, tmp_path / "whole", search="bm25")
-    replace, made = os.replace, list[str]()
-
-    def killed_at_the_third(old, new):
-        if "found-" in str(new):
-            made.append(Path(new).name)
-            if len(made) == 3:
-                raise KeyboardInterrupt
-        replace(old, new)
-
-    monkeypatch.setattr(step_module.os, "replace", killed_at_the_third)
+    made = killed_at(monkeypatch, 3, of="found-")
     with pytest.raises(KeyboardInterrupt):
         mine(source, tmp_path / "out", search="bm25")
     mine(source, tmp_path / "out", search="bm25")
