@@ -61,7 +61,7 @@ def test_two_processes_write_and_say_what_one_does(files, tmp_path, caplog, monk
     [
         ([1 << 30], None, 1),
         ([1 << 27] * 3, None, 3),
-        ([1 << 20] * 99, None, 1),
+        ([1 << 19] * 99, None, 1),
         ([1 << 27] * 99, None, 4),
         ([1, 1], 9, 2),
         ([1 << 30] * 9, 1, 1),

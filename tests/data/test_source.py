@@ -65,13 +65,13 @@ from codiemb.data import SourceFile, arrow, convert, open_sources
 
 arrow._CHARACTERS_PER_WRITE = 2**21
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
-resource.setrlimit(resource.RLIMIT_DATA, ((used << 10) + (60 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_DATA, ((used << 10) + (30 << 20), resource.RLIM_INFINITY))
 files = [SourceFile("big", Path(sys.argv[1]))]
 convert(files, Path(sys.argv[2]), skip_bad=False)
 (big,) = open_sources(files, Path(sys.argv[2]))
 print(sum(len(big[i].negatives[0].text) for i in range(len(big))))
 try:
-    bytearray(80 << 20)
+    bytearray(40 << 20)
 except MemoryError:
     print("and no more memory")
 """
@@ -79,11 +79,11 @@ except MemoryError:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's; 2026-11-22")
 def test_a_file_larger_than_memory_is_converted_and_read(write_lines, cache):
-    path = write_lines([ir(0) | {"negatives": [f"{i:05}" * 2_000]} for i in range(12_000)])
-    assert path.stat().st_size > 110 << 20
+    path = write_lines([ir(0) | {"negatives": [f"{i:05}" * 2_000]} for i in range(6_000)])
+    assert path.stat().st_size > 55 << 20
     command = [sys.executable, "-c", CONVERT_AND_READ, str(path), str(cache)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert run.stdout.split("\n")[:2] == [str(12_000 * 10_000), "and no more memory"], run.stderr
+    assert run.stdout.split("\n")[:2] == [str(6_000 * 10_000), "and no more memory"], run.stderr
 
 
 def test_a_source_works_pickled_and_in_forked_workers(write_lines, cache):

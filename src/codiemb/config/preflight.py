@@ -21,7 +21,7 @@ from codiemb.config.typed import source_files
 from codiemb.data.language import PredictFrom
 from codiemb.data.plan import Schedule
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
-from codiemb.data.source import SourceFile
+from codiemb.data.source_file import SourceFile
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError

@@ -42,7 +42,7 @@ class DataConfig:
         on_error: `raise`, or `skip` bad records (counted, and written to the run's rejects.jsonl).
         cache: folder of the converted Arrow files.
         num_converters: processes that convert files side by side, at most; null: one a CPU, at most 8, where
-            the files that are not converted yet have 256 MiB or more, else none besides the run's own.
+            the files that are not converted yet have 64 MiB or more, else none besides the run's own.
         num_workers: processes that tokenise ahead of training.
         prefetch: batches that each worker keeps ready.
     """

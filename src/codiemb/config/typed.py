@@ -11,7 +11,7 @@ from codiemb.config.nodes import check_fields, check_keys
 from codiemb.config.schema import DataConfig, EvalConfig, RunConfig, SourceConfig, TrainConfig
 from codiemb.config.script import explain
 from codiemb.data.shards import files_of, refuse_twice, source_name
-from codiemb.data.source import SourceFile
+from codiemb.data.source_file import SourceFile
 from codiemb.errors import UserError
 
 

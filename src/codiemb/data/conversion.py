@@ -16,7 +16,7 @@ from codiemb.data.processes import convert_side_by_side, useful_processes
 from codiemb.data.progress import Progress
 from codiemb.data.records import MAX_REPORTED, BadLine, BadLines
 from codiemb.data.scan import Scan
-from codiemb.data.source import SourceFile, cache_folder
+from codiemb.data.source_file import SourceFile, cache_folder
 from codiemb.errors import UserError
 from codiemb.json_files import read_jsonl
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.data.one_file import CacheError, convert_file
-from codiemb.data.source import SourceFile
+from codiemb.data.source_file import SourceFile
 
 _SECONDS = 1.0  # between two reports
 

@@ -10,7 +10,7 @@ from codiemb.data.arrow import TaskWriter
 from codiemb.data.cache import partial_folder, put_in_place, write_sidecar
 from codiemb.data.records import BadLine, BadLines
 from codiemb.data.scan import Scan
-from codiemb.data.source import SourceFile, cache_folder
+from codiemb.data.source_file import SourceFile, cache_folder
 from codiemb.errors import UserError
 
 BAD_LINES = "bad_lines.jsonl"

@@ -13,11 +13,11 @@ from typing import Any
 
 from codiemb.data.one_file import CacheError, Outcome
 from codiemb.data.progress import Progress
-from codiemb.data.source import SourceFile
+from codiemb.data.source_file import SourceFile
 from codiemb.errors import UserError
 
-_MOST = 8  # without a word of the user's: each has the libraries' 0.5 GB
-_WORTH_BYTES = 1 << 28  # of files: a process needs 4 CPU seconds to start, in which it converts 100 MB
+_MOST = 8  # without a word of the user's: each has 70 MiB
+_WORTH_BYTES = 1 << 26  # of files: converted in about 3 CPU seconds; a process needs 0.3 to start
 _SECONDS = 10.0  # to end in, before it is killed
 _PROGRAM = ("-P", "-m", "codiemb.data.converter")  # -P: not from the folder that it is started in
 
@@ -28,7 +28,7 @@ def useful_processes(sizes: Sequence[int], most: int | None) -> int:
     Args:
         sizes: of the files, in bytes.
         most: as many, if there are as many files; None: one a CPU that this process may use, at most 8, and
-            only one where all files together have less than 256 MiB.
+            only one where all files together have less than 64 MiB.
     """
     if most is None:
         most = min(_num_cpus(), _MOST) if sum(sizes) >= _WORTH_BYTES else 1

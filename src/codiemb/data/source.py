@@ -1,8 +1,6 @@
 """A source: the records of one task in one file or its shards, memory-mapped from their Arrow files."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -10,35 +8,10 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from codiemb.data.arrow import added
-from codiemb.data.cache import folder_name, read_sidecar
-from codiemb.data.formats import check_file
+from codiemb.data.cache import read_sidecar
 from codiemb.data.records import Record, Text
+from codiemb.data.source_file import SourceFile, cache_folder
 from codiemb.errors import UserError
-
-_NAME_CHARACTERS = 255
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """A file as the config names it; its settings are those of `SourceConfig`.
-
-    Files of one name are the shards of one source, in their order.
-
-    Raises:
-        UserError: a name that cannot stand in the name of a metric or of a file.
-    """
-
-    name: str
-    path: Path
-    score_range: tuple[float, float] = (0.0, 1.0)
-    in_batch: bool = True
-
-    def __post_init__(self) -> None:
-        if problem := _name_problem(self.name):
-            raise UserError(
-                f"a source cannot be called {self.name!r} ({self.path}): {problem}. Its name stands in the "
-                "names of metrics and files; give it another: +data.sources.NAME.path=FILE"
-            )
 
 
 class Source:
@@ -96,16 +69,6 @@ class Source:
         )
 
 
-def cache_folder(file: SourceFile, cache: Path) -> Path:
-    """Where a file is converted to; another folder for every state of it that its size and time can tell.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    state = check_file(file.path)
-    return cache / folder_name(file.path.resolve(), state, str(file.score_range))
-
-
 def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
     """Open converted files; those of one name are one source, or one for each task where they hold several.
 
@@ -155,15 +118,3 @@ def _not_whole(folder: Path) -> UserError:
         f"{folder}: the converted file is missing, or has changed since it was checked; "
         "start again, and it is converted again"
     )
-
-
-def _name_problem(name: str) -> str:
-    if not name.strip() or name != name.strip():
-        return "it is empty, or begins or ends with a space"
-    if name.startswith("."):
-        return "it begins with a dot"
-    if bad := [c for c in name if c in "/\\" or unicodedata.category(c)[0] == "C"]:
-        return f"it holds {bad[0]!r}"
-    if len(name) > _NAME_CHARACTERS:
-        return f"it has {len(name)} characters, of at most {_NAME_CHARACTERS}"
-    return ""
