@@ -1,5 +1,10 @@
 """Prepare data: `python -m data_prep` makes the builtin data, `python -m data_prep STEP` takes one step."""
 
+from codiemb.stop import at_once
+
+if __name__ == "__main__":
+    at_once.listen()  # until its imports are done
+
 import argparse
 import ast
 import sys
@@ -77,6 +82,7 @@ def _run(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    at_once.close()
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -1,7 +1,6 @@
 """Run one step: a folder in, a folder out, with a manifest; killed at any point it goes on where it was."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from codiemb.atomic import sync, write_text
 from codiemb.errors import UserError
 from data_prep.layout import CANDIDATES, SOURCE, tables_of
 from data_prep.manifest import MANIFEST, hash_file, identity, read_manifest, write_manifest
+from data_prep.one_writer import only_writer
 from data_prep.options import as_values
 from data_prep.step import Step, Work
 
@@ -118,13 +118,8 @@ def _partial(out: Path) -> Path:
 def _unfinished(out: Path, key: str) -> Iterator[Path]:
     """The folder of a run that is not finished; it stays when the run is killed, and goes when it is done."""
     folder = _partial(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{out} is being written by another process; wait for it") from None
+    with _named_disk_errors(out), only_writer(folder, out):
+        try:
             if _key_of(folder) != key:
                 shutil.rmtree(folder / "parts", ignore_errors=True)
                 write_text(folder / _IDENTITY, json.dumps({"identity": key}) + "\n")
@@ -132,10 +127,16 @@ def _unfinished(out: Path, key: str) -> Iterator[Path]:
                 print(f"{out}: going on where an earlier run was interrupted", file=sys.stderr)
             yield folder
             shutil.rmtree(folder)
-    except UserError:
-        if not any((folder / "parts").glob("*")):  # nothing to go on with
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+        except UserError:
+            if not any((folder / "parts").glob("*")):  # nothing to go on with
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _named_disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in _DISK:
             raise

@@ -15,7 +15,7 @@ from data_prep.relations import Ids, is_kept
 
 
 class Candidates(NamedTuple):
-    """Rows of candidates of one or more scorers; 37 bytes a row.
+    """Rows of candidates of one or more scorers; 41 bytes a row.
 
     Attributes:
         query_F, document_F: row numbers.

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from codiemb.atomic import sync, write_text
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
+from data_prep.one_writer import only_writer
 from data_prep.search.fingerprint import Fingerprint, refuse_other
 
 ROWS = "rows.npy"
@@ -57,25 +58,32 @@ def kept_rows(folder: Path, table: Table, compute: Compute, *, progress: str = "
 
     Raises:
         UserError: the folder holds the rows of something else (they are not touched), or the disk is full
-            (another call goes on from there).
+            (another call goes on from there), or another process writes it.
     """
     if not table.num_rows:
         raise UserError(f"{folder}: there is nothing to compute, the table has no rows")
     record = table.record()
-    done = _rows_there(folder, record)
-    if done < table.num_rows:
+    if _rows_there(folder, record) < table.num_rows or not (folder / SIDECAR).is_file():
         try:
-            _compute_rest(folder, table, record, compute, done, progress)
+            # two that write would leave holes: each cuts off what the other has behind its own place
+            with only_writer(folder, folder):
+                _complete(folder, table, record, compute, progress)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
                 f"{folder}: the disk is full; make room and start again, it goes on from there"
             ) from error
+    return _mapped(folder / ROWS, table)
+
+
+def _complete(folder: Path, table: Table, record: Fingerprint, compute: Compute, progress: str) -> None:
+    done = _rows_there(folder, record)  # asked again: another process may just have finished
+    if done < table.num_rows:
+        _compute_rest(folder, table, record, compute, done, progress)
     if not (folder / SIDECAR).is_file():
         write_text(folder / SIDECAR, _json(record))
-        (folder / STARTED).unlink(missing_ok=True)
-    return _mapped(folder / ROWS, table)
+    (folder / STARTED).unlink(missing_ok=True)
 
 
 def _rows_there(folder: Path, record: Fingerprint) -> int:
@@ -93,7 +101,6 @@ def _rows_there(folder: Path, record: Fingerprint) -> int:
 def _compute_rest(
     folder: Path, table: Table, record: Fingerprint, compute: Compute, done: int, progress: str
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     bar = tqdm(total=table.num_rows, initial=done, unit="row", desc=progress, disable=not progress)
     with bar, (folder / ROWS).open("r+b" if done else "wb") as file:
         _to_row(file, table, done)

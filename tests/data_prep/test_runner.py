@@ -1,7 +1,6 @@
 """A step's promises: done again only when something changed, bit-equal after a kill, whole or not at all."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ import pytest
 
 from codiemb.errors import UserError
 from data_prep import step as step_module
+from data_prep.one_writer import only_writer
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
 from tests.support.killed import killed_at
@@ -104,11 +104,10 @@ def test_nothing_that_no_step_wrote_is_overwritten_or_read(source, tmp_path):
 
 def test_two_processes_do_not_write_one_folder(source, tmp_path):
     partial = tmp_path / ".out.partial"
-    partial.mkdir()
-    with (partial / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_writer(partial, tmp_path / "out"):
         with pytest.raises(UserError, match="another process"):
             run("filter", source, tmp_path / "out", max_rank=1)
+        assert partial.is_dir()  # the other's
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,20 @@ def test_a_damaged_file_is_an_error_and_no_rows(tmp_path, damage):
         kept_rows(tmp_path, table(), Counting())
 
 
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    asked = []
+
+    def compute(start, end):
+        if not asked:  # another process, in the middle of this one's first shard
+            asked.append(start)
+            with pytest.raises(UserError, match="kept is being written by another process; wait for it"):
+                kept_rows(tmp_path / "kept", table(), Counting())
+        return Counting()(start, end)
+
+    rows = kept_rows(tmp_path / "kept", table(), compute)
+    np.testing.assert_array_equal(rows, kept_rows(tmp_path / "whole", table(), Counting()))
+
+
 def test_a_table_without_rows_is_refused(tmp_path):
     with pytest.raises(UserError, match="no rows"):
         kept_rows(tmp_path / "kept", Table(0, (3,), "float32", FINGERPRINT), Counting())
