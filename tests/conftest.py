@@ -1,5 +1,7 @@
 """What holds for all tests: their order, and the fixtures of tests/support/fixtures.py."""
 
+import gc
+
 import pytest
 
 
@@ -15,3 +17,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: begun last, one of them would leave the other core idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What the imports have made stays: to look through it again takes every collection 0.4 s."""
+    gc.freeze()

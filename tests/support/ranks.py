@@ -1,6 +1,7 @@
 """What one rank of a world does: real trainings of the real configuration, each compared with one process."""
 
 import errno
+import gc
 import json
 import math
 import multiprocessing
@@ -45,6 +46,7 @@ def be_rank(rank: int, world: int, port: int) -> None:
         "OMP_NUM_THREADS": "1",  # or Lightning gives a lone rank a thread per core, which wait for each other
     }
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported; DeepSpeed collects in every job, 0.4 s each
     cpu_kernels._MIN_TOKENS = cpu_kernels._MIN_WIDTH = 1  # as in a stream of thousands of tokens
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
     strategy_group.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
