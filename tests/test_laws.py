@@ -19,6 +19,7 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 LAYERS = [
     [
         "codiemb.errors",
+        "codiemb.differences",
         "codiemb.stop",
         "codiemb.start_watch",
         "codiemb.atomic",

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import xxhash
 
+from codiemb.encoder.fingerprint import Fingerprint
 from codiemb.encoder.tokenization import PromptTemplate
 from data_prep.search.bm25 import Bm25Index
 from data_prep.search.candidates import Candidates
@@ -21,7 +22,6 @@ from data_prep.search.encoders import (
     load_codiemb,
     load_sentence_transformers,
 )
-from data_prep.search.fingerprint import Fingerprint
 from data_prep.search.fusion import reciprocal_rank_fusion
 from data_prep.search.scores import pair_scores
 from data_prep.search.top_k import top_k_blocks

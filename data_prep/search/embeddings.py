@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from codiemb.encoder.fingerprint import Fingerprint
 from codiemb.errors import UserError
 from data_prep.search.encoders import Row, RowEncoder
-from data_prep.search.fingerprint import Fingerprint, texts_hash
+from data_prep.search.fingerprint import texts_hash
 from data_prep.search.kept_rows import Table, kept_rows
 from data_prep.search.scores import Embeddings, lengths
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
+from codiemb.encoder.fingerprint import Fingerprint, module_identity, packages, tokenizer_identity
 from codiemb.encoder.tokenization import PromptTemplate, Side
 from codiemb.errors import UserError
-from data_prep.search.fingerprint import Fingerprint, module_identity, packages, tokenizer_identity
 
 Row = tuple[str, str]  # instruction ("" for none) and text
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # names that encode_document of the library looks for
@@ -59,23 +59,14 @@ class CodiembEncoder:
 
     def prompt(self, instruction: str) -> str:
         """What the model's template puts before a text."""
-        return self.encoder.tokenizer.template.prompt(instruction, self.side)
+        return self.encoder.prefix(instruction, self.side)
 
     def identity(self) -> Fingerprint:
         """Weights, tokenizer, settings and versions."""
-        encoder, tokenizer = self.encoder, self.encoder.tokenizer
-        return {
-            "library": "codiemb",
-            **module_identity(encoder.backbone),
-            "tokenizer": tokenizer_identity(tokenizer.hf),
-            "pooling": encoder.pooling,
-            "attention": encoder.attention,
-            "packed": encoder.packed,
-            "pool_prompt": tokenizer.pool_prompt,
-            "prompt_apart": tokenizer.prompt_apart,
-            "max_tokens": encoder.max_tokens,
-            "versions": packages("codiemb", "torch", "transformers", "tokenizers"),
-        }
+        settings = self.encoder.settings()
+        del settings["device"]  # rows are kept, whichever computed them
+        versions = packages("codiemb", "torch", "transformers", "tokenizers")
+        return {"library": "codiemb", **settings, "versions": versions}
 
     def encode(self, rows: Sequence[Row]) -> Float32[np.ndarray, "n D"]:
         """Embeddings of the rows, in order."""

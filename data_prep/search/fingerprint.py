@@ -1,61 +1,13 @@
-"""What an embedding or a score depends on, in readable form, and whether two of those are the same.
+"""Hashes of texts, and whether what lies in a folder was made from the same things as now."""
 
-A model's name says nothing about its weights: those of one path change with every run that exports to it.
-"""
-
-import json
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import xxhash
-from tokenizers import Tokenizer
-from torch import nn
-from transformers import PreTrainedConfig
 
+from codiemb.differences import differences
 from codiemb.errors import UserError
-
-Fingerprint = dict[str, Any]  # of JSON values
-_VOLATILE = ("_name_or_path", "transformers_version")  # of a config: where it came from, not what it does
-
-
-def packages(*names: str) -> Fingerprint:
-    """The versions of the libraries that compute."""
-    return {name: version(name) for name in names}
-
-
-def module_identity(module: nn.Module) -> Fingerprint:
-    """Weights, as they are in memory: an adapter, a changed file or another dtype are not overlooked.
-
-    xxh3 reads them at memory speed; it guards against accidents only.
-    """
-    digest = xxhash.xxh3_128()
-    for name, value in module.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
-    parameter = next(module.parameters(), None)
-    return {
-        "weights": digest.hexdigest(),
-        "dtype": "none" if parameter is None else str(parameter.dtype).removeprefix("torch."),
-        "architecture": _hash(_configs(module)),
-    }
-
-
-def tokenizer_identity(tokenizer: object) -> str:
-    """Hash of all that a fast tokenizer does, but cutting and padding, which change with every call.
-
-    Raises:
-        UserError: it is none of the tokenizers library, and cannot be told from another.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    if not isinstance(backend, Tokenizer):
-        raise UserError(
-            f"a tokenizer of class {type(tokenizer).__name__} has no fingerprint: only fast tokenizers have"
-        )
-    state = json.loads(backend.to_str())
-    return _hash({key: value for key, value in state.items() if key not in ("truncation", "padding")})
 
 
 def texts_hash(rows: Iterable[tuple[str, ...]]) -> str:
@@ -74,38 +26,9 @@ def refuse_other(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) 
     Raises:
         UserError: it was not; all that differs is named.
     """
-    old, new = _flat(there), _flat(here)
-    different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if different:
-        lines = [
-            f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} now" for key in different
-        ]
+    if different := differences(there, here):
+        lines = [f"{key}: {old} there, {new} now" for key, (old, new) in different.items()]
         raise UserError(
             f"{path} was made from something else and is not used ({'; '.join(lines)}); "
             "remove it, or name another folder"
         )
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            flat |= _flat(inner, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = json.dumps(inner, ensure_ascii=False)
-    return flat
-
-
-def _configs(module: nn.Module) -> list[dict[str, Any]]:
-    """The transformers configs within a module."""
-    found: dict[int, PreTrainedConfig] = {}
-    for part in module.modules():
-        config = getattr(part, "config", None)
-        if isinstance(config, PreTrainedConfig):
-            found[id(config)] = config
-    states = [json.loads(config.to_json_string(use_diff=False)) for config in found.values()]
-    return [{key: value for key, value in state.items() if key not in _VOLATILE} for state in states]
-
-
-def _hash(value: Any) -> str:  # noqa: ANN401  JSON
-    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, default=str).encode())

@@ -11,10 +11,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from codiemb.atomic import sync, write_text
+from codiemb.encoder.fingerprint import Fingerprint
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
 from data_prep.one_writer import only_writer
-from data_prep.search.fingerprint import Fingerprint, refuse_other
+from data_prep.search.fingerprint import refuse_other
 
 ROWS = "rows.npy"
 SIDECAR = "fingerprint.json"  # written last: where it stands, the rows are whole

@@ -7,15 +7,10 @@ import numpy as np
 from jaxtyping import Float32
 from sentence_transformers import CrossEncoder
 
+from codiemb.encoder.fingerprint import Fingerprint, module_identity, packages, tokenizer_identity
 from codiemb.errors import UserError
 from data_prep.search.encoders import module_settings
-from data_prep.search.fingerprint import (
-    Fingerprint,
-    module_identity,
-    packages,
-    texts_hash,
-    tokenizer_identity,
-)
+from data_prep.search.fingerprint import texts_hash
 from data_prep.search.kept_rows import Table, kept_rows
 
 Pair = tuple[str, str]  # the texts of a query and a document

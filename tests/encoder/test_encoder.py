@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from codiemb.encoder import pack_texts
-from codiemb.encoder.encoder import position_offset
+from codiemb.encoder.attention import position_offset
 from tests.support import tiny
 
 MODES = [

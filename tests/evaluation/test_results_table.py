@@ -1,13 +1,16 @@
 """What the user reads, and the files that keep it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from codiemb.errors import UserError
 from codiemb.evaluation import (
     Evaluation,
     MissingDataset,
+    Setup,
     Sheet,
     TaskScore,
     missing_sheet,
@@ -20,7 +23,10 @@ from tests.support.evaluation_fakes import shown
 
 def _result(task: str, kind: str, metric: str, score: float, bm25: float | None = None) -> TaskScore:
     prompts = {"query": "find", "document": ""} if bm25 is not None else {"text": "compare"}
-    return TaskScore(task, kind, metric, score, 1.5, 20, prompts, ("test",), "abc", bm25, {"extra": 0.25})
+    prefix = {"query": "find:\n", "document": ""} if bm25 is not None else {"text": None}
+    return TaskScore(
+        task, kind, metric, score, 1.5, 20, prompts, ("test",), "abc", bm25, {"extra": 0.25}, prefix
+    )
 
 
 AFTER = Evaluation(
@@ -31,6 +37,7 @@ AFTER = Evaluation(
         _result("FramesRetrieval", "Retrieval", "ndcg_at_10", 0.71234, 0.41),
         _result("FramesPairClassification", "PairClassification", "max_ap", 0.9),
     ),
+    setup=Setup({"weights": "0f", "pooling": "mean"}, {"torch": "2"}, 49),
 )
 BEFORE = replace(
     AFTER, model="start", results=tuple(replace(result, score=result.score / 2) for result in AFTER.results)
@@ -83,15 +90,47 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path):
     ]
     text = (tmp_path / "new/results.md").read_text(encoding="utf-8")
     assert "| FramesRetrieval | ndcg@10 | 35.62 | 71.23 | 41.00 |" in text
-    assert "| FramesRetrieval | document | (none) |" in text
+    assert "| FramesRetrieval | document | (nothing) |" in text
+    assert "| pooling | mean |" in text
     assert "a\\|b" in text
-    with pytest.raises(FileNotFoundError, match=r"run_eval\.py"):
+    with pytest.raises(UserError, match=r"run_eval\.py"):
         Evaluation.load(tmp_path)
 
 
-def test_prompts_are_listed_by_side():
+def test_what_stands_before_the_texts_is_listed_by_side():
     assert prompts_sheet(AFTER).rows == (
-        ("FramesRetrieval", "query", "find"),
-        ("FramesRetrieval", "document", "(none)"),
-        ("FramesPairClassification", "text", "compare"),
+        ("FramesRetrieval", "query", '"find:\\n"'),
+        ("FramesRetrieval", "document", "(nothing)"),
+        ("FramesPairClassification", "text", "not stated; instruction: compare"),
     )
+
+
+def test_a_stopped_run_has_no_mean():
+    sheet = results_sheet(replace(AFTER, pending=("FramesSTS",)))
+    assert "2 of 3 tasks" in sheet.title
+    assert [row[0] for row in sheet.rows] == ["FramesRetrieval", "FramesPairClassification"]
+
+
+def test_results_of_the_version_before_can_be_read():
+    record = json.loads(AFTER.to_json())
+    for key in ("setup", "pending"):
+        del record[key]
+    for row in record["results"]:
+        del row["prefix"]
+    old = Evaluation.from_json(json.dumps(record))
+    assert old.scores == AFTER.scores
+    assert old.setup == Setup()
+    assert old.results[0].prefix == {}
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"results": 3}', '{"scores": {"STS": 0.5}}'])
+def test_what_holds_no_results_is_refused_in_one_sentence(text: str):
+    with pytest.raises(UserError, match=r"x\.json holds no results that this version can read"):
+        Evaluation.from_json(text, "x.json")
+
+
+def test_results_of_a_later_version_are_refused_by_the_name_that_is_not_known():
+    record = json.loads(AFTER.to_json())
+    record["results"][0]["colour"] = "red"
+    with pytest.raises(UserError, match="unknown colour"):
+        Evaluation.from_json(json.dumps(record))

@@ -121,7 +121,7 @@ def evaluate_before(
         if file.is_file():
             return Evaluation.load(file)
         report("evaluating before training")
-    except (ValueError, TypeError, KeyError, AttributeError):  # cut, or another version's
+    except UserError:  # cut, or another version's
         report(f"{file} is damaged: evaluating before training again")
     before = run_evaluation(evaluator, encoder, model, report=report, bm25=False)
     write_text(file, before.to_json())

@@ -50,6 +50,16 @@ def position_ids(sequence_lengths: tuple[int, ...], device: torch.device) -> Int
     return torch.cat([torch.arange(length) for length in sequence_lengths])[None].to(device)
 
 
+def position_offset(backbone: nn.Module) -> int:
+    """RoBERTa-style models count positions from padding_idx + 1; all others from 0."""
+    for module in backbone.modules():
+        padding_idx = getattr(module, "padding_idx", None)
+        learned = isinstance(getattr(module, "position_embeddings", None), nn.Embedding)
+        if learned and isinstance(padding_idx, int):
+            return padding_idx + 1
+    return 0
+
+
 def packed_attention(
     module: nn.Module,
     query: Float[Tensor, "1 H T d"],

@@ -1,9 +1,9 @@
 """The encoder: a packed stream of texts in, one fp32 unit vector per text out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from codiemb.batch import Batch, EmbeddedBatch, PackedTexts
 from codiemb.distributed import max_over_ranks
-from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids
+from codiemb.encoder.attention import PACKED_ATTENTION, Packing, position_ids, position_offset
+from codiemb.encoder.checkpointed import checkpointed
+from codiemb.encoder.fingerprint import Fingerprint, module_identity, tokenizer_identity
 from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.rotary import rotary_per_text
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
@@ -25,7 +26,6 @@ from codiemb.encoder.tokenization import Side, TextTokenizer
 
 AttentionMode = Literal["bidirectional", "causal"]
 Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through
-Result = TypeVar("Result")
 
 
 class HiddenStates(NamedTuple):
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         if self.max_tokens_per_chunk is None or not torch.is_grad_enabled():
             return self._embeddings(texts)
         chunks = self._chunks(texts, self.max_tokens_per_chunk)
-        parts = _checkpointed(self._embeddings, [(chunk,) for chunk in chunks])
+        parts = checkpointed(self._embeddings, [(chunk,) for chunk in chunks])
         num_texts = len(texts.sequence_lengths)
         middle = [part.middle_SD for part in parts if part.middle_SD is not None]
         return Embeddings(
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
 
         FSDP and ZeRO-3 gather weights in every pass, so all ranks must make equally many, or wait for ever: a
         rank with fewer chunks runs its first text (the shortest) again. The chunks are filled from the end
-        because the last one is cheapest (`_checkpointed`).
+        because the last one is cheapest (`checkpointed`).
         """
         chunks = list(split_by_tokens(texts, max_tokens))
         num_chunks = max_over_ranks(len(chunks), texts.input_ids_T.device)
@@ -160,7 +160,7 @@ class Encoder(nn.Module):
             end = start + len(chunk.input_ids_T)
             arguments.append((chunk, position_P[(position_P >= start) & (position_P < end)] - start))
             start = end
-        return torch.cat(_checkpointed(states, arguments))
+        return torch.cat(checkpointed(states, arguments))
 
     def hidden_states(self, texts: PackedTexts) -> HiddenStates:
         """Token states of the packed stream, computed packed or padded."""
@@ -207,6 +207,24 @@ class Encoder(nn.Module):
             f"{self.backbone.config.model_type}: {total / 1e6:,.1f}M parameters, {trained / 1e6:,.1f}M "
             f"trained, {self.attention} attention, {self.pooling} pooling, {mode}"
         )
+
+    def prefix(self, instruction: str = "", side: Side | None = None) -> str:
+        """The exact string that `encode` puts before a text."""
+        return self.tokenizer.template.prompt(instruction, side)
+
+    def settings(self) -> Fingerprint:
+        """All that an embedding depends on but prompt and text; reads every weight, for its hash."""
+        return {
+            **module_identity(self.backbone),
+            "tokenizer": tokenizer_identity(self.tokenizer.hf),
+            "pooling": self.pooling,
+            "attention": self.attention,
+            "packed": self.packed,
+            "pool_prompt": self.tokenizer.pool_prompt,
+            "prompt_apart": self.tokenizer.prompt_apart,
+            "max_tokens": min(self.max_tokens, self.tokenizer.max_positions or self.max_tokens),
+            "device": next(self.backbone.parameters()).device.type,
+        }
 
     def _prepare(self, attention: str, sequence_lengths: tuple[int, ...]) -> None:
         """What the coming pass needs to know; a recomputed chunk comes by here again."""
@@ -264,16 +282,6 @@ class Encoder(nn.Module):
                 yield [start + i for i in islice(rows, len(pack.sequence_lengths))], pack
 
 
-def _checkpointed(function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
-    """The results of all calls, each but the last in an activation checkpoint.
-
-    The backward pass begins with the last call and would recompute at once what that could have kept. So n
-    chunks cost (n - 1) / n of a forward pass more, and a batch that fits into one costs nothing more.
-    """
-    *recomputed, last = arguments
-    return [checkpoint(function, *each, use_reentrant=False) for each in recomputed] + [function(*last)]
-
-
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Switch dropout off for a while."""
@@ -283,13 +291,3 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
-
-
-def position_offset(backbone: nn.Module) -> int:
-    """RoBERTa-style models count positions from padding_idx + 1; all others from 0."""
-    for module in backbone.modules():
-        padding_idx = getattr(module, "padding_idx", None)
-        learned = isinstance(getattr(module, "position_embeddings", None), nn.Embedding)
-        if learned and isinstance(padding_idx, int):
-            return padding_idx + 1
-    return 0

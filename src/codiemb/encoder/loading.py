@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from codiemb.encoder.adapter import merge_adapter, split_adapter
+from codiemb.encoder.attention import position_offset
 from codiemb.encoder.backbone import (
     BUILD_ERRORS,
     architecture_of,
@@ -27,7 +28,7 @@ from codiemb.encoder.backbone import (
     unbuildable,
 )
 from codiemb.encoder.check import check_path, check_spec, refuse_encoder_decoder, warn_of_backslashes
-from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder, position_offset
+from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.pooling import PoolingMode
 from codiemb.encoder.rotary import rotary_per_text, scaling_border

@@ -6,9 +6,16 @@ from codiemb.evaluation.cmteb import CmtebTable, cmteb_table, cmteb_tasks
 from codiemb.evaluation.evaluate import Evaluator, evaluate
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
-from codiemb.evaluation.present import comparison_sheet, missing_sheet, prompts_sheet, results_sheet, save
-from codiemb.evaluation.protocol import TextEncoder
-from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
+from codiemb.evaluation.present import (
+    comparison_sheet,
+    missing_sheet,
+    prompts_sheet,
+    results_sheet,
+    save,
+    setup_sheet,
+)
+from codiemb.evaluation.protocol import Stated, TextEncoder
+from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
 from codiemb.tables import Sheet
 
 __all__ = [
@@ -18,7 +25,9 @@ __all__ = [
     "Instructions",
     "MissingDataset",
     "MtebEncoder",
+    "Setup",
     "Sheet",
+    "Stated",
     "TaskScore",
     "TextEncoder",
     "bm25_score",
@@ -32,4 +41,5 @@ __all__ = [
     "prompts_sheet",
     "results_sheet",
     "save",
+    "setup_sheet",
 ]

@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from statistics import fmean
 from typing import Any
 
@@ -17,9 +17,10 @@ from codiemb.evaluation.builtin_tasks import LocalTask
 from codiemb.evaluation.dataset_cache import Hub, has_candidates, revision_used, why_not_had
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
+from codiemb.evaluation.kept import kept_results
 from codiemb.evaluation.mteb_encoder import MtebEncoder
-from codiemb.evaluation.protocol import TextEncoder
-from codiemb.evaluation.results import Evaluation, MissingDataset, TaskScore
+from codiemb.evaluation.protocol import TextEncoder, settings_of
+from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
 from codiemb.hub import is_unavailable
 
 Report = Callable[[str], object]  # gets one line of text per event; the caller decides where it goes
@@ -46,42 +47,63 @@ class Evaluator:
         encoder: TextEncoder,
         *,
         model: str = "codiemb/encoder",
-        model_revision: str = "unknown",
+        seed: int | None = None,
         bm25: bool = True,
         progress: bool = False,
         report: Report = lambda line: None,
+        earlier: Evaluation | None = None,
+        save: Callable[[Evaluation], object] = lambda so_far: None,
     ) -> Evaluation:
         """Score `encoder`; a dataset that cannot be had is reported once and left out.
 
-        `bm25` adds the lexical baseline to retrieval and reranking rows (minutes on the large CMTEB corpora).
-        `progress` is passed to the encoder. Any error but a missing dataset propagates.
+        Args:
+            encoder: any; what it states of itself (`Stated`) is recorded.
+            model: its name in tables.
+            seed: of the run, for the record.
+            bm25: add the lexical baseline to retrieval and reranking rows (minutes on CMTEB's large corpora).
+            progress: passed to the encoder.
+            report: hears a line per task.
+            earlier: results of the same tasks by a run that was stopped: those that still hold are not made
+                again (kept_results).
+            save: gets all results so far after every task, with the tasks still `pending`.
+
+        Any error but a missing dataset propagates.
         """
-        results: list[TaskScore] = []
-        missing: list[MissingDataset] = []
-        wrapped = MtebEncoder(
-            encoder, self.instructions, name=model, revision=model_revision, progress=progress
-        )
-        with ExitStack() as stack:
-            stack.enter_context(quiet_mteb())
-            stack.enter_context(preserve_random_state())
-            hub = Hub(stack, report)
+        setup = Setup.now(settings_of(encoder), seed)
+        revision = str(setup.settings.get("weights", "unknown"))
+        wrapped = MtebEncoder(encoder, self.instructions, name=model, revision=revision, progress=progress)
+        done: dict[str, TaskScore | MissingDataset] = {}
+
+        def so_far() -> Evaluation:
+            return _evaluation(model, revision, setup, self._names, done)
+
+        with _quiet(report) as hub:
+            if earlier is not None:
+                if not all(isinstance(task, LocalTask) for task in self.tasks):
+                    hub.check()  # offline, the data is what the cache has
+                done |= kept_results(earlier, setup, self.tasks, wrapped, with_bm25=bm25, report=report)
             for number, task in enumerate(self.tasks, 1):
-                place = f"[{number}/{len(self.tasks)}] {task.metadata.name}"
-                if failure := _load(task, hub):
-                    missing.append(failure)
-                    report(f"{place}: left out, {failure.dataset} {failure.reason}")
+                name = task.metadata.name
+                place = f"[{number}/{len(self.tasks)}] {name}"
+                if isinstance(kept := done.get(name), TaskScore):
+                    report(f"{place}: {_line(kept)}, kept")
                     continue
-                try:
-                    results.append(_score(wrapped, task, with_bm25=bm25))
-                finally:
-                    task.unload_data()
-                report(f"{place}: {_line(results[-1])}")
-        return Evaluation(model, model_revision, mteb.__version__, tuple(results), tuple(missing))
+                done[name] = outcome = _outcome(wrapped, task, hub, with_bm25=bm25)
+                report(f"{place}: {_line(outcome)}")
+                save(so_far())
+        return so_far()
+
+    @property
+    def _names(self) -> list[str]:
+        return [task.metadata.name for task in self.tasks]
 
     def main_scores(self, encoder: TextEncoder) -> dict[str, float]:
         """`<dataset>/<metric>`: main score, as the loggers name it."""
-        results = self.run(encoder, bm25=False).results
-        return {f"{entry.task}/{entry.metric_name}": entry.score for entry in results}
+        wrapped = MtebEncoder(encoder, self.instructions)
+        with _quiet(lambda line: None) as hub:
+            outcomes = [_outcome(wrapped, task, hub, with_bm25=False) for task in self.tasks]
+        scores = [outcome for outcome in outcomes if isinstance(outcome, TaskScore)]
+        return {f"{entry.task}/{entry.metric_name}": entry.score for entry in scores}
 
 
 def evaluate(
@@ -92,6 +114,40 @@ def evaluate(
 ) -> Evaluation:
     """`Evaluator(tasks, instructions).run(encoder, ...)`, for one encoder."""
     return Evaluator(tasks, instructions).run(encoder, **options)
+
+
+@contextmanager
+def _quiet(report: Report) -> Iterator[Hub]:
+    """Silent libraries, the caller's random state as it was, and the hub, asked when a task needs it."""
+    with ExitStack() as stack:
+        stack.enter_context(quiet_mteb())
+        stack.enter_context(preserve_random_state())
+        yield Hub(stack, report)
+
+
+def _evaluation(
+    model: str, revision: str, setup: Setup, names: Sequence[str], done: Mapping[str, object]
+) -> Evaluation:
+    """What is done, in the order asked for."""
+    outcomes = [done[name] for name in names if name in done]
+    return Evaluation(
+        model=model,
+        model_revision=revision,
+        mteb_version=mteb.__version__,
+        results=tuple(outcome for outcome in outcomes if isinstance(outcome, TaskScore)),
+        missing=tuple(outcome for outcome in outcomes if isinstance(outcome, MissingDataset)),
+        setup=setup,
+        pending=tuple(name for name in names if name not in done),
+    )
+
+
+def _outcome(encoder: MtebEncoder, task: AbsTask, hub: Hub, *, with_bm25: bool) -> TaskScore | MissingDataset:
+    if missing := _load(task, hub):
+        return missing
+    try:
+        return _score(encoder, task, with_bm25=with_bm25)
+    finally:
+        task.unload_data()
 
 
 def _load(task: AbsTask, hub: Hub) -> MissingDataset | None:
@@ -133,6 +189,7 @@ def _score(encoder: MtebEncoder, task: AbsTask, *, with_bm25: bool) -> TaskScore
         seconds=round(seconds, 3),
         num_texts=encoder.num_texts.pop(name),
         prompts=encoder.prompts_used.pop(name),
+        prefix=encoder.prefixes.pop(name),
         splits=tuple(result.scores),
         revision=revision_used(task),
         bm25=bm25_score(task) if with_bm25 and task.metadata.type in TASK_TYPES else None,
@@ -151,7 +208,9 @@ def _metrics(result: TaskResult) -> dict[str, float]:
     return {name: fmean(numbers) for name, numbers in sorted(values.items()) if name != "main_score"}
 
 
-def _line(result: TaskScore) -> str:
+def _line(result: TaskScore | MissingDataset) -> str:
+    if isinstance(result, MissingDataset):
+        return f"left out, {result.dataset} {result.reason}"
     baseline = "" if result.bm25 is None else f", BM25 {100 * result.bm25:.2f}"
     metric = result.metric_name
     return f"{metric} {100 * result.score:.2f}{baseline} ({result.seconds:.1f} s, {result.num_texts:,} texts)"

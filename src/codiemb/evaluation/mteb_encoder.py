@@ -10,14 +10,15 @@ from mteb.types import BatchedInput, EncodeKwargs, PromptType
 from torch.utils.data import DataLoader
 
 from codiemb.evaluation.instructions import Instructions, instruction_for
-from codiemb.evaluation.protocol import Side, TextEncoder
+from codiemb.evaluation.protocol import Side, TextEncoder, prefix_of
 
 
 class MtebEncoder(AbsEncoder):
     """A TextEncoder as mteb sees it.
 
-    `prompts_used[task][side]` is the instruction given to that side's texts, and `num_texts[task]` how many
-    texts were encoded; sides are "query" and "document", or "text" where a task has only one kind.
+    `prompts_used[task][side]` is the instruction given to that side's texts, `prefixes[task][side]` the exact
+    string that stood before them (None where the encoder does not say), and `num_texts[task]` how many texts
+    were encoded; sides are "query" and "document", or "text" where a task has only one kind.
     """
 
     mteb_model_meta: ModelMeta
@@ -35,6 +36,7 @@ class MtebEncoder(AbsEncoder):
         self.instructions = instructions
         self.progress = progress
         self.prompts_used: dict[str, dict[str, str]] = {}
+        self.prefixes: dict[str, dict[str, str | None]] = {}
         self.num_texts: dict[str, int] = {}
         self.mteb_model_meta = _model_meta(name, revision, use_instructions=bool(instructions))
 
@@ -50,12 +52,20 @@ class MtebEncoder(AbsEncoder):
     ) -> np.ndarray:
         """Embed all texts of mteb's data loader in one call, so that the encoder can sort and pack them."""
         texts = [text for batch in inputs for text in batch["text"]]
-        instruction = instruction_for(self.instructions, task_metadata, prompt_type)
         side: Side = "text" if prompt_type is None else prompt_type.value
-        self.prompts_used.setdefault(task_metadata.name, {})[side] = instruction
-        self.num_texts[task_metadata.name] = self.num_texts.get(task_metadata.name, 0) + len(texts)
+        instruction = self.instruction(task_metadata, side)
+        self._record(task_metadata.name, side, instruction, len(texts))
         embedding_SD = self.encoder.encode(texts, instruction=instruction, side=side, progress=self.progress)
         return _checked(embedding_SD, len(texts), task_metadata.name)
+
+    def instruction(self, task: TaskMetadata, side: Side) -> str:
+        """What the encoder is told of a side of a task; "" for nothing."""
+        return instruction_for(self.instructions, task, None if side == "text" else PromptType(side))
+
+    def _record(self, task: str, side: Side, instruction: str, num_texts: int) -> None:
+        self.prompts_used.setdefault(task, {})[side] = instruction
+        self.prefixes.setdefault(task, {})[side] = prefix_of(self.encoder, instruction, side)
+        self.num_texts[task] = self.num_texts.get(task, 0) + num_texts
 
 
 def _checked(embedding_SD: np.ndarray, num_texts: int, task: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Shows an evaluation as tables, and writes it to a folder as JSON and Markdown."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from codiemb.tables import Sheet, complete_mean, percent
 
 def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> Sheet:
     """One row per task: metric, score before training if given, score, BM25 where known."""
-    num_missing = len(evaluation.missing)
-    count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing}"
+    num_missing, num_pending = len(evaluation.missing), len(evaluation.pending)
+    count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing + num_pending}"
     has_bm25 = any(result.bm25 is not None for result in evaluation.results)
     earlier = None if before is None else _comparable(evaluation, before)
     header = ("Score",) if before is None else ("Before", "After")
     rows = [_row(result, earlier, has_bm25) for result in evaluation.results]
-    if len(rows) > 1 and not num_missing:
+    if len(rows) > 1 and not num_missing and not num_pending:
         rows.append(_mean_row(evaluation, earlier, has_bm25))
     return Sheet(
         title=f"{evaluation.model}: {count} tasks (mteb {evaluation.mteb_version})",
@@ -32,23 +33,36 @@ def comparison_sheet(title: str, columns: Mapping[str, Evaluation], notes: Seque
     last = list(columns.values())[-1]
     scores = {name: _comparable(last, evaluation) for name, evaluation in columns.items()}
     rows = [(r.task, r.metric_name, *(percent(s.get(r.task)) for s in scores.values())) for r in last.results]
-    if len(rows) > 1 and not last.missing:
+    if len(rows) > 1 and not last.missing and not last.pending:
         means = [complete_mean([s.get(r.task) for r in last.results]) for s in scores.values()]
         rows.append(("Mean", "", *map(percent, means)))
     return Sheet(title, ("Task", "Metric", *columns), tuple(rows), tuple(notes), text_columns=2)
 
 
 def prompts_sheet(evaluation: Evaluation) -> Sheet:
-    """Which instruction the texts of each task got; scores move with it."""
+    """The exact string before the texts of each task, in quotes and as JSON; scores move with it."""
     return Sheet(
-        title="Prompts",
-        header=("Task", "Texts", "Instruction"),
+        title="Before each text",
+        header=("Task", "Texts", "Prefix"),
         rows=tuple(
-            (result.task, side, instruction or "(none)")
+            (result.task, side, _shown_prefix(result, side))
             for result in evaluation.results
-            for side, instruction in result.prompts.items()
+            for side in result.prompts
         ),
         text_columns=3,
+    )
+
+
+def setup_sheet(evaluation: Evaluation) -> Sheet:
+    """What the encoder did, with which versions."""
+    setup = evaluation.setup
+    rows = [*setup.settings.items(), *setup.versions.items()]
+    rows += [] if setup.seed is None else [("seed", setup.seed)]
+    return Sheet(
+        title="What ran",
+        header=("Setting", "Value"),
+        rows=tuple((name, str(value)) for name, value in rows),
+        text_columns=2,
     )
 
 
@@ -69,8 +83,21 @@ def save(
     write_text(folder / "results.json", evaluation.to_json())
     if before is not None:
         write_text(folder / "before.json", before.to_json())
-    parts = (results_sheet(evaluation, before), *sheets, prompts_sheet(evaluation), missing_sheet(evaluation))
+    parts = (
+        results_sheet(evaluation, before),
+        *sheets,
+        prompts_sheet(evaluation),
+        setup_sheet(evaluation),
+        missing_sheet(evaluation),
+    )
     write_text(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
+
+
+def _shown_prefix(result: TaskScore, side: str) -> str:
+    prefix = result.prefix.get(side)
+    if prefix is not None:
+        return json.dumps(prefix, ensure_ascii=False) if prefix else "(nothing)"
+    return f"not stated; instruction: {result.prompts[side] or '(none)'}"
 
 
 def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:

@@ -1,17 +1,18 @@
 """What evaluation asks of an encoder, so that this package never imports one."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 # Of a retrieval or reranking task, or the only kind of text that a symmetric task has.
 Side = Literal["query", "document", "text"]
+Settings = dict[str, Any]  # of JSON values
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Anything that turns texts into L2-normalised embeddings."""
+    """Anything that turns texts into L2-normalised embeddings; it may also state what it does (Stated)."""
 
     def encode(
         self,
@@ -26,3 +27,26 @@ class TextEncoder(Protocol):
         The encoder's own template says which prompt texts of this side and instruction ("" for none) get.
         """
         ...
+
+
+@runtime_checkable
+class Stated(Protocol):
+    """What an encoder may say of itself, for the record of a score."""
+
+    def prefix(self, instruction: str = "", side: Side | None = None) -> str:
+        """The exact string that it puts before a text."""
+        ...
+
+    def settings(self) -> Settings:
+        """All that an embedding depends on but prompt and text: a hash of the weights, pooling, precision."""
+        ...
+
+
+def prefix_of(encoder: TextEncoder, instruction: str, side: Side) -> str | None:
+    """The exact string before a text; None where the encoder does not say."""
+    return encoder.prefix(instruction, side) if isinstance(encoder, Stated) else None
+
+
+def settings_of(encoder: TextEncoder) -> Settings:
+    """The encoder's settings; empty where it states none."""
+    return encoder.settings() if isinstance(encoder, Stated) else {}
