@@ -23,12 +23,21 @@ from omegaconf import DictConfig
 from codiemb.config import run_folder
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
-from codiemb.config.schema import register
+from codiemb.config.schema import EvalConfig, register
 from codiemb.config.script import run_script
-from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save, untrained
+from codiemb.config.task import (
+    RESULTS_FILE,
+    build_evaluator,
+    console,
+    earlier_results,
+    run_evaluation,
+    show_and_save,
+    untrained,
+)
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_eval
-from codiemb.encoder import check_path, load_encoder
+from codiemb.config.what_ran import what_ran
+from codiemb.encoder import Encoder, check_path, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
 
 log = logging.getLogger("codiemb")
@@ -39,26 +48,42 @@ register()
 @run_folder.user_errors_without_traceback
 @one_run_a_folder
 def main(config: DictConfig) -> None:
-    """Load the encoder, run the tasks, print and save the table."""
+    """Load the encoder, run the tasks that have no result yet, print and save the table."""
     started = time.perf_counter()
     quiet_libraries()
     cfg = typed_eval(config)
-    evaluator = build_evaluator(cfg.task)
-    check_path(cfg.model)
-    torch.manual_seed(cfg.seed)  # of random weights, without a model.path; mteb seeds what it draws itself
     run_dir = Path(cfg.run_dir)
-    run_folder.record_run(config, run_dir)
+    evaluator = build_evaluator(cfg.task)
+    earlier = earlier_results(run_dir / RESULTS_FILE, evaluator, resume=cfg.resume)
+    encoder = prepared_encoder(cfg)
+    run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
+    result = run_evaluation(
+        evaluator,
+        encoder,
+        cfg.model.path or cfg.model.name,
+        report=log.info,
+        bm25=cfg.task.baseline,
+        seed=cfg.seed,
+        file=run_dir / RESULTS_FILE,
+        earlier=earlier,
+    )
+    tables = show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path))
+    write_result(run_dir, result.scores, time.perf_counter() - started)
+    for table in tables:
+        console().print(table.rich())
+    log.info("saved to %s", run_dir)
+
+
+def prepared_encoder(cfg: EvalConfig) -> Encoder:
+    """The encoder on its device; random weights, without a model.path, follow from the seed."""
+    check_path(cfg.model)
+    torch.manual_seed(cfg.seed)  # mteb seeds what it draws itself
     encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
     use_cpu_kernels(encoder.backbone)
     log.info("%s", encoder.describe())
     if cfg.model.path is None:
         log.warning("without model.path these are the scores of random weights")
-    name = cfg.model.path or cfg.model.name
-    result = run_evaluation(evaluator, encoder, name, report=log.info, bm25=cfg.task.baseline)
-    write_result(run_dir, result.scores, time.perf_counter() - started)
-    for table in show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path)):
-        console().print(table.rich())
-    log.info("saved to %s", run_dir)
+    return encoder
 
 
 if __name__ == "__main__":

@@ -34,24 +34,26 @@ from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.script import run_script
 from codiemb.config.task import (
+    RESULTS_FILE,
     UNTRAINED_FILE,
     Evaluations,
     build_evaluations,
     console,
     evaluate_before,
+    results_to_go_on_from,
     run_evaluation,
     show_and_save,
 )
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_train
-from codiemb.encoder import check_path
+from codiemb.encoder import Encoder, check_path
 from codiemb.export import export_cosine, export_sentence_transformer
 from codiemb.report import write_report
 from codiemb.training.checkpoint_files import Saved
 from codiemb.training.sharding import whole_encoder
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation
+    from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger("codiemb")
 EXPORT_TOLERANCE = 1e-6  # of the cosine, in fp32
@@ -98,7 +100,12 @@ def train(
         open_loggers(trainer, config)
         if evaluations.task is not None and cfg.evaluate.before:
             before = evaluate_before(
-                evaluations.task, encoder, cfg.model.name, run_dir / "evaluation", report=log.info
+                evaluations.task,
+                encoder,
+                cfg.model.name,
+                run_dir / "evaluation",
+                seed=cfg.seed,
+                report=log.info,
             )
     trainer.fit(run.module, datamodule=run.data, ckpt_path=start and start.path, weights_only=True)
     encoder = whole_encoder(encoder, run.model)
@@ -111,10 +118,23 @@ def train(
         export(cfg, run, before)
     after = None
     if evaluations.task is not None and cfg.evaluate.after:
-        after = run_evaluation(
-            evaluations.task, encoder, cfg.model.name, report=log.info, bm25=cfg.task.baseline
-        )
+        after = evaluate_after(cfg, evaluations.task, encoder)
     finish(cfg, before, after, seconds=time.perf_counter() - started)
+
+
+def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Encoder) -> "Evaluation":
+    """The scores after training; a run that was stopped in the middle of them goes on there."""
+    file = Path(cfg.run_dir) / "evaluation" / RESULTS_FILE
+    return run_evaluation(
+        evaluator,
+        encoder,
+        cfg.model.name,
+        report=log.info,
+        bm25=cfg.task.baseline,
+        seed=cfg.seed,
+        file=file,
+        earlier=results_to_go_on_from(file, evaluator, log.info),
+    )
 
 
 def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> None:

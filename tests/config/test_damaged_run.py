@@ -60,6 +60,6 @@ def test_scores_before_training_that_are_damaged_are_made_again(tmp_path, monkey
     monkeypatch.setattr(task, "run_evaluation", lambda *args, **kwargs: made)
     (tmp_path / "before.json").write_bytes(content)
     said: list[str] = []
-    assert task.evaluate_before(None, None, "x", tmp_path, report=said.append) == made
-    assert "before.json is damaged: evaluating before training again" in said[0]
+    assert task.evaluate_before(None, None, "x", tmp_path, seed=1, report=said.append) == made
+    assert "before.json is damaged: evaluating again" in said[0]
     assert json.loads((tmp_path / "before.json").read_text("utf-8"))["model"] == "codiemb/x"

@@ -35,6 +35,7 @@ def test_each_text_gets_the_instruction_that_is_recorded(builtin_data: Path):
         assert {instruction for instruction, _ in encoder.calls} == set(EXPECTED[name].values())
         retrieves = task.metadata.type in ("Retrieval", "Reranking")
         assert set(encoder.sides) == ({"query", "document"} if retrieves else {"text"})
+        assert set(result.prefix.values()) == {None}  # this encoder does not say
         assert result.num_texts == sum(len(texts) for _, texts in encoder.calls)
 
 

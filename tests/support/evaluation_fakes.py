@@ -38,6 +38,33 @@ class BagOfWords:
         return embedding_SD / np.maximum(np.linalg.norm(embedding_SD, axis=1, keepdims=True), 1e-9)
 
 
+class Stating(BagOfWords):
+    """Says what it is; `weights` and `template` may be any, and `stop_at` is the call that Ctrl-C ends."""
+
+    def __init__(self, weights: str = "1f", template: str = "{}: ", stop_at: int | None = None) -> None:
+        super().__init__()
+        self.weights, self.template, self.stop_at = weights, template, stop_at
+
+    def prefix(self, instruction: str = "", side: str | None = None) -> str:
+        return self.template.format(instruction) if instruction else ""
+
+    def settings(self) -> dict[str, object]:
+        return {"weights": self.weights, "max_tokens": 64}
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        instruction: str = "",
+        side: str | None = None,
+        progress: bool = False,
+    ) -> np.ndarray:
+        if len(self.calls) == self.stop_at:
+            raise KeyboardInterrupt
+        prefix = self.prefix(instruction, side)
+        return super().encode([prefix + text for text in texts], instruction=instruction, side=side)
+
+
 class Oracle:
     """Puts all texts that belong together on one axis."""
 

@@ -74,7 +74,7 @@ def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", folder: Path) -> "Evalua
     log.info("evaluating %s", folder)
     encoder = load_encoder(spec)
     use_cpu_kernels(encoder.backbone)
-    return run_evaluation(evaluator, encoder, str(folder), report=log.info, bm25=False)
+    return run_evaluation(evaluator, encoder, str(folder), report=log.info, bm25=False, seed=cfg.seed)
 
 
 def _save(

@@ -70,10 +70,10 @@ ROOT_KEYS = {
     "train": (
         "seed",
         "run_dir",
+        "resume",
         "model",
         "task",
         "stage",
-        "resume",
         "epochs",
         "max_steps",
         "data",
@@ -92,5 +92,5 @@ ROOT_KEYS = {
         "export",
         "fuse",
     ),
-    "eval": ("seed", "run_dir", "model", "task"),
+    "eval": ("seed", "run_dir", "resume", "model", "task"),
 }

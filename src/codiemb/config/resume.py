@@ -52,8 +52,8 @@ _MUST_STAY = ("trainer.precision", "trainer.gradient_clip_val", "trainer.gradien
 def new_or_unfinished_run(stage: str, resume: bool) -> str:
     """Folder of a run that names none: a new one or, to resume, the stage's newest unfinished one.
 
-    Unfinished means: with a checkpoint and without a result. Ranks that srun has started each ask: their
-    folder has the name of the job step.
+    Unfinished means: with a checkpoint or results, and without a result. Ranks that srun has started each
+    ask: their folder has the name of the job step.
 
     Raises:
         UserError: ranks that torchrun has started, which have no such name.
@@ -61,6 +61,7 @@ def new_or_unfinished_run(stage: str, resume: bool) -> str:
     stage_dir = Path("outputs") / stage
     if resume:
         folders = {path.parents[1] for path in stage_dir.glob("*/checkpoints/step-*.json")}
+        folders |= {path.parent for path in stage_dir.glob("*/results.json")}  # of evaluations
         unfinished = [folder for folder in folders if not has_result(folder)]
         if unfinished:
             return str(max(unfinished, key=lambda folder: (folder / "config.yaml").stat().st_mtime))

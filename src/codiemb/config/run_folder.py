@@ -51,8 +51,10 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
     """
     _refuse_other_kind(cfg, run_dir)
     if not cfg.get("resume"):
-        for leftover in ("evaluation/before.json", RESULT_FILE):
+        for leftover in ("evaluation/before.json", "evaluation/results.json"):
             (run_dir / leftover).unlink(missing_ok=True)
+    if not cfg.get("resume") or "stage" not in cfg:  # an evaluation that goes on has not finished
+        (run_dir / RESULT_FILE).unlink(missing_ok=True)
     file = run_dir / "environment.json"
     before = read_json(file, {}, resume.ENVIRONMENT_HINT)
     earlier = [*before.pop("earlier", []), before] if before else []
@@ -71,8 +73,8 @@ def _refuse_other_kind(cfg: DictConfig, run_dir: Path) -> None:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return
-    was_training = any(line.startswith("resume:") for line in file.read_text("utf-8").split("\n"))
-    if was_training != ("resume" in cfg):
+    was_training = any(line.startswith("stage:") for line in file.read_text("utf-8").split("\n"))
+    if was_training != ("stage" in cfg):
         kind = "a training run" if was_training else "an evaluation"
         raise UserError(f"{run_dir} holds {kind}, which this would overwrite: choose another hydra.run.dir")
 

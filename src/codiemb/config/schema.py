@@ -151,12 +151,15 @@ class RunConfig:
     Attributes:
         seed: of the order of the data, dropout, random weights and whatever else is drawn.
         run_dir: where the run writes; `hydra.run.dir=FOLDER` chooses it.
+        resume: continue the run in the run folder: training from its last good checkpoint, an evaluation
+            with the tasks whose results it lacks.
         model: the encoder.
         task: what to evaluate on.
     """
 
     seed: int = 49
     run_dir: str = MISSING
+    resume: bool = False
     model: ModelSpec = field(default_factory=ModelSpec)
     task: EvaluationTaskConfig = field(default_factory=EvaluationTaskConfig)
 
@@ -181,11 +184,9 @@ class TrainConfig(RunConfig):
         evaluate: when to evaluate.
         export: the folder that a run leaves.
         fuse: of stage=fuse, which fuses checkpoints instead of training one.
-        resume: continue the run in the run folder from its last good checkpoint.
     """
 
     stage: str = MISSING
-    resume: bool = False
     epochs: float = 1.0
     max_steps: int | None = None
     data: DataConfig = field(default_factory=DataConfig)

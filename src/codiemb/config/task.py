@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from codiemb.evaluation import Evaluation, Evaluator, Sheet, TextEncoder
 
+RESULTS_FILE = "results.json"
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "cmteb", "mteb")
 Report = Callable[[str], object]  # gets one line of text per event
@@ -98,10 +99,69 @@ def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
 
 
 def run_evaluation(
-    evaluator: "Evaluator", encoder: "TextEncoder", model: str, *, report: Report, bm25: bool
+    evaluator: "Evaluator",
+    encoder: "TextEncoder",
+    model: str,
+    *,
+    report: Report,
+    bm25: bool,
+    seed: int,
+    file: Path | None = None,
+    earlier: "Evaluation | None" = None,
 ) -> "Evaluation":
-    """Evaluate an encoder as the scripts do: under our name, with progress."""
-    return evaluator.run(encoder, model=f"codiemb/{model}", bm25=bm25, progress=True, report=report)
+    """Evaluate an encoder as the scripts do: under our name, with progress.
+
+    Args:
+        evaluator: the tasks.
+        encoder: what is scored.
+        model: its name in tables.
+        report: hears a line per task.
+        bm25: add the baseline.
+        seed: of the run, for the record.
+        file: gets the results so far after every task.
+        earlier: of a run that was stopped.
+    """
+
+    def save(so_far: "Evaluation") -> None:
+        if file is not None:
+            write_text(file, so_far.to_json())
+
+    return evaluator.run(
+        encoder,
+        model=f"codiemb/{model}",
+        seed=seed,
+        bm25=bm25,
+        progress=True,
+        report=report,
+        earlier=earlier,
+        save=save,
+    )
+
+
+def earlier_results(file: Path, evaluator: "Evaluator", *, resume: bool) -> "Evaluation | None":
+    """What a run that was stopped has left in its folder.
+
+    Raises:
+        UserError: it cannot be read, it has results of tasks that are not asked for, or it would be lost
+            because `resume` is off.
+    """
+    from codiemb.evaluation import Evaluation
+
+    if not file.is_file():
+        return None
+    if not resume:
+        raise UserError(
+            f"{file} is there already: resume=true goes on with the tasks that it lacks, another "
+            "hydra.run.dir starts a new evaluation"
+        )
+    earlier = Evaluation.load(file)
+    asked = {task.metadata.name for task in evaluator.tasks}
+    if others := [name for name in earlier.scores if name not in asked]:
+        raise UserError(
+            f"{file} holds results of {', '.join(others)}, which this command does not ask for: ask for the "
+            "same tasks, or choose another hydra.run.dir"
+        )
+    return earlier
 
 
 def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:
@@ -110,20 +170,27 @@ def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConf
     return EvaluationTaskConfig("builtin", data, "dev", names, task.instructions, baseline=False)
 
 
-def evaluate_before(
-    evaluator: "Evaluator", encoder: "TextEncoder", model: str, folder: Path, *, report: Report
-) -> "Evaluation":
-    """The scores before training, kept in `folder` at once, so that a resumed run need not repeat them."""
-    from codiemb.evaluation import Evaluation
-
-    file = folder / "before.json"
+def results_to_go_on_from(file: Path, evaluator: "Evaluator", report: Report) -> "Evaluation | None":
+    """What an evaluation within a training run has left; None, with a report, where that is of no use."""
     try:
-        if file.is_file():
-            return Evaluation.load(file)
-        report("evaluating before training")
+        return earlier_results(file, evaluator, resume=True)
     except UserError:  # cut, or another version's
-        report(f"{file} is damaged: evaluating before training again")
-    before = run_evaluation(evaluator, encoder, model, report=report, bm25=False)
+        report(f"{file} is damaged: evaluating again")
+        return None
+
+
+def evaluate_before(
+    evaluator: "Evaluator", encoder: "TextEncoder", model: str, folder: Path, *, seed: int, report: Report
+) -> "Evaluation":
+    """The scores before training, kept in `folder` task by task: a run that goes on need not repeat them."""
+    file = folder / "before.json"
+    earlier = results_to_go_on_from(file, evaluator, report)
+    if earlier is not None and not earlier.pending:
+        return earlier
+    report("evaluating before training")
+    before = run_evaluation(
+        evaluator, encoder, model, report=report, bm25=False, seed=seed, file=file, earlier=earlier
+    )
     write_text(file, before.to_json())
     return before
 

@@ -107,7 +107,7 @@ class Evaluation:
             return _made(cls, {"pending": [], **record}, "results", "missing", "pending")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
-                f"{source} holds no results that this version can read ({error}): run the evaluation again"
+                f"{source} holds no results that this version can read ({error}): remove it, evaluate again"
             ) from error
 
     @classmethod
@@ -123,7 +123,7 @@ class Evaluation:
         try:
             text = path.read_text(encoding="utf-8")
         except ValueError as error:
-            raise UserError(f"{path} is no text ({error}): run the evaluation again") from error
+            raise UserError(f"{path} is no text ({error}): remove it, evaluate again") from error
         return cls.from_json(text, str(path))
 
 
