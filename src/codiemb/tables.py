@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +54,8 @@ class Sheet:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
         for index, name in enumerate(self.header):
             is_text = index < self.text_columns
-            table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text)
+            justify: JustifyMethod = "left" if is_text else "right"
+            table.add_column(name, justify=justify, no_wrap=not is_text, overflow="fold")  # no name is cut
         for row in self.rows:
             table.add_row(*map(Text, row))
         # Text, not str: rich would read the brackets of a name as markup
