@@ -2,11 +2,14 @@
 
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 
 import yaml
 
 from tests.support.paths import ROOT
+from tests.test_laws import ALL_CODE, imports
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -29,6 +32,28 @@ def test_the_hooks_are_the_tools_of_make_lint_and_need_no_network():
     linted = re.findall(r"^\t\$\(BIN\)/((?:ruff|mypy)\S*(?: [a-z]+)?)", MAKEFILE, re.MULTILINE)
     assert {hook["name"] for hook in hooks} == set(linted)
     assert all(hook["entry"].startswith(f".venv/bin/{hook['name']}") for hook in hooks)
+
+
+def test_every_package_that_the_code_imports_is_declared():
+    project = PROJECT["project"]
+    wanted = [
+        *project["dependencies"],
+        *(w for extra in project["optional-dependencies"].values() for w in extra),
+    ]
+    declared = {canonical(re.split(r"[<>=!~;\[ ]", entry)[0]) for entry in wanted}
+    packages = {
+        name.partition(".")[0]
+        for module, path in ALL_CODE.items()
+        for name in imports(path.read_text("utf-8"), module)
+    }
+    packages -= {*sys.stdlib_module_names, "codiemb", "data_prep"}
+    assert {"torch", "yaml"} <= packages  # the test can see them
+    homes = packages_distributions() | {"lingua": ["lingua-language-detector"]}  # not in every environment
+    assert {name for name in packages if not declared & set(map(canonical, homes.get(name, [])))} == set()
+
+
+def canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_make_help_lists_every_target_with_what_it_does():
