@@ -25,6 +25,7 @@ LAYERS = [
         "codiemb.atomic",
         "codiemb.hub",
         "codiemb.json_files",
+        "codiemb.raw_files",
         "codiemb.batch",
         "codiemb.distributed",
         "codiemb.tables",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.errors import UserError
+from codiemb.raw_files.rows import KINDS, is_readable
 from data_prep.fetch.raw import list_files
-from data_prep.fetch.reading import KINDS, is_readable
 from data_prep.fetch.recipe import Recipe, parse_recipe
 
 OWN = "own"  # the licence of one's own files: nothing to accept

@@ -6,10 +6,6 @@ from typing import NamedTuple, TextIO
 MAX_REPORTED = 20
 
 
-class Problem(ValueError):
-    """Why one row is unusable; the caller adds file and row."""
-
-
 class BadRow(NamedTuple):
     """Where a row is, and why it is of no use."""
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from codiemb.errors import UserError
-from data_prep.fetch.fields import Fields, matcher
-from data_prep.fetch.problems import BadRows, Problem
-from data_prep.fetch.reading import read_rows
+from codiemb.raw_files.fields import Fields, matcher
+from codiemb.raw_files.problems import Problem
+from codiemb.raw_files.rows import read_rows
+from data_prep.fetch.problems import BadRows
 from data_prep.fetch.recipe import Recipe, fitting, refuse_none
 from data_prep.fetch.rows import Item
 

@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterator
 
 from codiemb.data.records import KNOWN_TASKS, Record, parse_record, read_fields
-from codiemb.data.records import Problem as NoRecord
-from data_prep.fetch.fields import Fields
-from data_prep.fetch.problems import Problem
+from codiemb.raw_files.fields import Fields
+from codiemb.raw_files.problems import Problem
 from data_prep.fetch.raw import Converts
 from data_prep.fetch.recipe import Recipe
 from data_prep.fetch.rows import Item, Judged, document_of, group, query_of
@@ -20,10 +19,7 @@ def _record(fields: Fields, recipe: Recipe) -> Iterator[Item]:
         raise Problem(
             f"task_type is {task!r}, and the recipe's task {recipe.task!r}: one source has one task"
         )
-    try:
-        record = parse_record(read_fields(json.dumps(fields.row).encode()), recipe.score_range)
-    except NoRecord as error:
-        raise Problem(str(error)) from error
+    record = parse_record(read_fields(json.dumps(fields.row).encode()), recipe.score_range)
     query = query_of(record.query.text, record.query.instruction or recipe.instruction)
     yield from group(query, _judged(record), fields.origin, recipe.scorer)
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from data_prep.fetch.fields import Fields
-from data_prep.fetch.problems import Problem
+from codiemb.raw_files.fields import Fields
+from codiemb.raw_files.problems import Problem
 from data_prep.fetch.raw import Converts
 from data_prep.fetch.recipe import Recipe
 from data_prep.fetch.rows import Item, Judged, document_of, group, query_of

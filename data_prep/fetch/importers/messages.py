@@ -7,9 +7,9 @@ Each of the latter two is a list of conversations. A system message is the instr
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_prep.fetch.fields import Fields, kind
+from codiemb.raw_files.fields import Fields, kind
+from codiemb.raw_files.problems import Problem
 from data_prep.fetch.importers.pairs import scaled
-from data_prep.fetch.problems import Problem
 from data_prep.fetch.raw import Converts
 from data_prep.fetch.recipe import Recipe
 from data_prep.fetch.rows import Item, Judged, document_of, group, query_of

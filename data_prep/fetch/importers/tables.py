@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from data_prep.fetch.fields import Fields
+from codiemb.raw_files.fields import Fields
 from data_prep.fetch.raw import Converts
 from data_prep.fetch.recipe import Recipe
 from data_prep.fetch.rows import Document, Item, Judgement, Query

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_prep.fetch.fields import Fields
-from data_prep.fetch.problems import Problem
+from codiemb.raw_files.fields import Fields
+from codiemb.raw_files.problems import Problem
 from data_prep.fetch.raw import Converts
 from data_prep.fetch.recipe import Recipe
 from data_prep.fetch.rows import Document, Item, Judged, Query, group

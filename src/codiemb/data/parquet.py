@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from codiemb.data.cache import hash_file
 from codiemb.data.formats import PARQUET
 from codiemb.data.parquet_columns import as_json, check_columns
-from codiemb.data.records import KEYS, RAW_KEYS, Problem
+from codiemb.data.records import KEYS, RAW_KEYS
 from codiemb.errors import UserError
+from codiemb.raw_files.problems import Problem
 
 _BYTES = 1 << 23  # of a batch, as the file's own metadata count them
 _ROWS = 256  # of a batch at most: with a dictionary a file counts a text once that stands in many rows

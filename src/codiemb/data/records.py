@@ -7,6 +7,8 @@ from collections import Counter
 from itertools import repeat
 from typing import Any, NamedTuple
 
+from codiemb.raw_files.problems import Problem
+
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
 MIXED_TASKS = frozenset({"mixed"})  # IR and STS records in one batch: graded where a record has scores
 RAW_TASKS = frozenset({"lm"})  # one text and nothing else: language-model training
@@ -75,10 +77,6 @@ class BadLines:
             lines.append(f"... and {self.count - len(self.first)} more")
         count = f"{self.count} bad record{'s' if self.count > 1 else ''}"
         return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
-
-
-class Problem(ValueError):
-    """Why one record is unusable; the caller adds file and line."""
 
 
 def parse_record(

@@ -16,8 +16,9 @@ from codiemb.data.formats import (
 )
 from codiemb.data.lines import JsonLines, Rows, unpacked_head
 from codiemb.data.parquet import ParquetRows
-from codiemb.data.records import BadLine, BadLines, Problem, Record, parse_record
+from codiemb.data.records import BadLine, BadLines, Record, parse_record
 from codiemb.errors import UserError
+from codiemb.raw_files.problems import Problem
 
 _MAX_KEYS = 1_000  # unknown ones that are counted; a file of random keys must not fill the memory
 

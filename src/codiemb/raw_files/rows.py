@@ -1,4 +1,4 @@
-"""Read raw files row by row: JSON lines, a JSON array, csv, tsv, Parquet, and what .gz and .zst hold.
+"""Read files row by row: JSON lines, a JSON array, csv, tsv, Parquet, and what .gz and .zst hold.
 
 A row is a mapping from the file's own column names. Memory: one row, one block of a Parquet file, or one
 megabyte of a JSON array.
@@ -16,14 +16,15 @@ from contextlib import ExitStack, closing, contextmanager
 from fnmatch import fnmatchcase
 from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codiemb.errors import UserError
-from data_prep.fetch.problems import Problem
+from codiemb.raw_files.problems import Problem
 
+Unpacked = io.BufferedReader | gzip.GzipFile  # both know `peek`
 Row = tuple[int, Mapping[str, Any] | Problem]  # its number from 1, and its fields or what is wrong
 
 KINDS = ("jsonl", "json", "csv", "tsv", "words", "parquet")
@@ -96,7 +97,7 @@ def read_rows(
             for number, row in _READERS[kind](file, header):
                 yield number, row
     except (UnicodeDecodeError, *_BROKEN, JSONDecodeError, csv.Error) as error:
-        raise UserError(f"{paths[0]}: {_told(error)} after row {number}; fetch the file again") from error
+        raise UserError(f"{paths[0]}: {_told(error)} after row {number}; get the file again") from error
 
 
 def _told(error: Exception) -> str:
@@ -108,14 +109,14 @@ def _told(error: Exception) -> str:
 
 
 @contextmanager
-def _open(paths: Sequence[Path], advance: Callable[[int], object]) -> Iterator[BinaryIO]:
+def _open(paths: Sequence[Path], advance: Callable[[int], object]) -> Iterator[Unpacked]:
     """The bytes of the pieces one after another, unpacked as their first bytes say."""
     with ExitStack() as stack:
-        plain = io.BufferedReader(_Joined(paths, advance), _CHUNK)
+        plain = cast(io.BufferedReader, io.BufferedReader(_Joined(paths, advance), _CHUNK))
         stack.push(closing(plain))
         head = plain.peek(4)[:4]
         if head[:2] == b"\x1f\x8b":
-            yield stack.enter_context(cast(BinaryIO, gzip.GzipFile(fileobj=plain)))
+            yield stack.enter_context(gzip.GzipFile(fileobj=plain))
         elif head == b"\x28\xb5\x2f\xfd":
             packed = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd"))
             yield stack.enter_context(io.BufferedReader(packed))
@@ -152,16 +153,16 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-def _refuse_pages(path: Path, file: BinaryIO) -> None:
+def _refuse_pages(path: Path, file: Unpacked) -> None:
     """What a failed download leaves under the name of a data file."""
-    head = cast(io.BufferedReader, file).peek(64)[:64].lstrip().lower()
+    head = file.peek(64)[:64].lstrip().lower()
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{path}: a page of HTML or XML (a failed download looks so); fetch the file again")
+        raise UserError(f"{path}: a page of HTML or XML (a failed download looks so); get the file again")
 
 
-def _lines(file: BinaryIO) -> Iterator[tuple[int, str | Problem]]:
+def _lines(file: Unpacked) -> Iterator[tuple[int, str | Problem]]:
     for number, raw in enumerate(file, start=1):
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -172,7 +173,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str | Problem]]:
             yield number, line
 
 
-def _jsonl(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+def _jsonl(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
     for number, line in _lines(file):
         yield number, line if isinstance(line, Problem) else _object(line)
 
@@ -185,9 +186,9 @@ def _object(line: str) -> Mapping[str, Any] | Problem:
     return value if isinstance(value, dict) else Problem(f"{line[:40]!r} is no JSON object")
 
 
-def _json(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+def _json(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
     """An array of objects; a file of that name with an object a line is read as such."""
-    head = cast(io.BufferedReader, file).peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    head = file.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if head[:1] != b"[":
         yield from _jsonl(file, header)
         return
@@ -195,7 +196,7 @@ def _json(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
         yield number, value if isinstance(value, dict) else Problem(f"{str(value)[:40]!r} is no JSON object")
 
 
-def _elements(file: BinaryIO) -> Iterator[Any]:
+def _elements(file: Unpacked) -> Iterator[Any]:
     """The elements of an array, with no more text at hand than a chunk and one of them."""
     decoder, text, size = JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")(), _CHUNK
     rest, ended = text.decode(file.read(size)), False
@@ -215,18 +216,18 @@ def _elements(file: BinaryIO) -> Iterator[Any]:
         yield value
 
 
-def _tsv(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+def _tsv(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
     """Fields with a tab between them, and no quoting: a quote is a character."""
     rows = ((n, line if isinstance(line, Problem) else line.split("\t")) for n, line in _lines(file))
     yield from _table(rows, header)
 
 
-def _words(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+def _words(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
     rows = ((n, line if isinstance(line, Problem) else line.split()) for n, line in _lines(file))
     yield from _table(rows, header)
 
 
-def _csv(file: BinaryIO, header: Sequence[str]) -> Iterator[Row]:
+def _csv(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
     lines = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     reader = csv.reader(lines, strict=True)
     yield from _table(((reader.line_num, fields) for fields in reader if fields), header)
@@ -257,7 +258,7 @@ def _parquet(path: Path, columns: Sequence[str], advance: Callable[[int], object
                     yield number, row
                 advance(size * len(batch) // max(file.metadata.num_rows, 1))
     except _BROKEN as error:
-        raise UserError(f"{path}: {_told(error)} after row {number}; fetch the file again") from error
+        raise UserError(f"{path}: {_told(error)} after row {number}; get the file again") from error
 
 
 def _wanted(name: str, patterns: Sequence[str]) -> bool:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codiemb.errors import UserError
-from data_prep.fetch import reading
-from data_prep.fetch.problems import Problem
-from data_prep.fetch.reading import kind_of, read_rows
+from codiemb.raw_files import rows as reading
+from codiemb.raw_files.problems import Problem
+from codiemb.raw_files.rows import kind_of, read_rows
 from tests.support.fetching import write_raw
 
 ROWS = [{"a": "x\u2028y", "b": "1,5"}, {"a": '"quoted"', "b": "中文"}]
@@ -69,7 +69,7 @@ def test_a_file_that_was_cut_off_is_told(name, tmp_path):
     rows = [{"a": f"{number * 7919 % 100_003} some text", "b": "b"} for number in range(3000)]
     path = write_raw(tmp_path / name, rows)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"{path}: .*after row \d+; fetch the file again"):
+    with pytest.raises(UserError, match=rf"{path}: .*after row \d+; get the file again"):
         list(read_rows([path]))
 
 

@@ -1,0 +1,5 @@
+"""Why one row is unusable."""
+
+
+class Problem(ValueError):
+    """Why one row is unusable; the caller adds file and row."""
