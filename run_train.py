@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
+from codiemb.config.logged_results import attach_results, log_scores
 from codiemb.config.loggers import closed_loggers, open_loggers
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
@@ -119,7 +120,7 @@ def train(
     after = None
     if evaluations.task is not None and cfg.evaluate.after:
         after = evaluate_after(cfg, evaluations.task, encoder)
-    finish(cfg, before, after, seconds=time.perf_counter() - started)
+    finish(cfg, trainer, before, after, seconds=time.perf_counter() - started)
 
 
 def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Encoder) -> "Evaluation":
@@ -156,14 +157,22 @@ def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> Non
     run_folder.link_latest(folder, run_dir)
 
 
-def finish(cfg: TrainConfig, before: "Evaluation | None", after: "Evaluation | None", seconds: float) -> None:
-    """Print the table and leave result.json."""
+def finish(
+    cfg: TrainConfig,
+    trainer: pl.Trainer,
+    before: "Evaluation | None",
+    after: "Evaluation | None",
+    seconds: float,
+) -> None:
+    """Print the table, leave result.json and the report, and tell the loggers."""
     run_dir = Path(cfg.run_dir)
     if after is not None:
         for table in show_and_save(cfg.task, run_dir / "evaluation", after, before):
             console().print(table.rich())
+    log_scores(trainer, cfg.task, before, after)
     write_result(run_dir, {} if after is None else after.scores, seconds)
     log.info("finished in %.0f s: %s", seconds, write_report(run_dir))
+    attach_results(trainer, cfg, before, after)
 
 
 if __name__ == "__main__":

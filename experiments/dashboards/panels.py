@@ -3,6 +3,10 @@
 Panel = tuple[str, str]
 
 SECTIONS: dict[str, list[Panel]] = {
+    "Results": [  # one value a run: W&B draws bars
+        ("after", r"(test|dev)/.+"),
+        ("before", r"before/.+"),
+    ],
     "Dev metrics": [
         ("dev metrics", r"val/.+"),
         ("probe: nDCG@10", r"probe/[^/]+/ndcg@10"),

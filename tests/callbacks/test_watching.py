@@ -16,6 +16,9 @@ from torch.nn.functional import cosine_similarity
 from codiemb.callbacks.gradient_cosine import GradientCosine, draw_samples, sampled_gradient
 from codiemb.callbacks.looks import DevMetrics
 from codiemb.callbacks.statistics import EmbeddingStatistics
+from codiemb.config.logged_results import log_scores
+from codiemb.config.schema import EvaluationTaskConfig
+from codiemb.evaluation.results import Evaluation, TaskScore
 from codiemb.metrics import cosine, embedding_statistics
 from codiemb.training.due import is_due
 from experiments.dashboards.panels import SECTIONS
@@ -81,6 +84,9 @@ def watched(tmp_path_factory) -> tuple[Path, pl.LightningModule, Kept]:
     settings = ("callbacks.probe.every_n_steps=2", "callbacks.probe.num_records=20")
     extra = (DevMetrics(evaluate, every_n_steps=3), kept)
     module = train(folder, *settings, extra=extra)
+    score = TaskScore("Toy", "Retrieval", "ndcg_at_10", 0.5, 1.0, 5, {}, ("test",), "r1")
+    result = Evaluation("toy", "unknown", "2.26", (score,))
+    log_scores(module.trainer, EvaluationTaskConfig(), result, result)
     return folder, module, kept
 
 

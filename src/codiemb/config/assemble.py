@@ -19,6 +19,7 @@ from codiemb.config.ranks import is_main_process
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import build_strategy, check_devices, starts_ranks
 from codiemb.config.task import Evaluations
+from codiemb.config.wandb_run import identity
 from codiemb.data.records import RAW_TASKS
 from codiemb.encoder import Encoder, ModelSpec, TextTokenizer, load_encoder, load_head, load_tokenizer
 from codiemb.errors import UserError
@@ -128,7 +129,7 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     """
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
     arguments["accelerator"] = _accelerator(arguments.get("accelerator", "auto"))
-    loggers = build_loggers(cfg.logger)
+    loggers = build_loggers(cfg.logger, identity(cfg))
     callbacks = [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
     if not loggers:  # Lightning's monitor refuses to run for nobody
         callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]

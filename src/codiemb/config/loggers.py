@@ -3,9 +3,10 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -14,15 +15,22 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger, WandbLogger
 
-from codiemb.config.nodes import build_node
+from codiemb.config.nodes import build_node, target_of
 from codiemb.config.secrets import recorded
+from codiemb.config.wandb_run import remember_id
 
 log = logging.getLogger("codiemb")
 _WANDB_PATIENCE = 20  # seconds; W&B itself waits 90 for a server out of reach, and answers within 3
 
 
-def build_loggers(loggers: dict[str, Any]) -> list[Logger]:
+def build_loggers(
+    loggers: dict[str, Any], wandb_arguments: Mapping[str, Any] = MappingProxyType({})
+) -> list[Logger]:
     """All of the group that are not switched off; one that cannot be had (no package) is a warning.
+
+    Args:
+        loggers: by name: `_target_` and its arguments.
+        wandb_arguments: `wandb_run.identity`: what W&B's node leaves open.
 
     Raises:
         UserError: as `build_node`.
@@ -32,6 +40,8 @@ def build_loggers(loggers: dict[str, Any]) -> list[Logger]:
     for name, node in loggers.items():
         if not node:
             continue
+        if target_of(node) is WandbLogger:
+            node = {**wandb_arguments, **{key: value for key, value in node.items() if value is not None}}
         try:
             built.append(build_node(f"logger.{name}", node))
         except InstantiationException as error:  # not of a value in the node: that is a UserError
@@ -46,6 +56,9 @@ def open_loggers(trainer: pl.Trainer, cfg: DictConfig) -> None:
     """
     hyperparameters = recorded(cfg)
     trainer.loggers = [logger for logger in trainer.loggers if _opens(logger, hyperparameters)]
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            remember_id(logger, Path(cfg.run_dir))
     if not trainer.loggers:  # Lightning's monitor refuses to run for nobody
         callbacks: list[pl.Callback] = cast(Any, trainer).callbacks
         callbacks[:] = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
