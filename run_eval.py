@@ -21,6 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from codiemb.config import run_folder
+from codiemb.config.eval_tables import show_results
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import EvalConfig, register
@@ -52,6 +53,9 @@ def main(config: DictConfig) -> None:
     started = time.perf_counter()
     quiet_libraries()
     cfg = typed_eval(config)
+    if show_results(cfg, lambda sheet: console().print(sheet.rich())):
+        log.info("saved to %s", cfg.run_dir)
+        return
     run_dir = Path(cfg.run_dir)
     evaluator = build_evaluator(cfg.task)
     earlier = earlier_results(run_dir / RESULTS_FILE, evaluator, resume=cfg.resume)

@@ -14,6 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 
+from codiemb.config import result_arguments
+from codiemb.config import result_arguments
 from codiemb.config.deep_keys import check_deep_keys
 from codiemb.config.known_keys import ROOT_KEYS
 from codiemb.config.near import near
@@ -67,6 +69,8 @@ def check(script: Script, arguments: Sequence[str]) -> None:
         if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
             _check_option(override, script.conf)
     _check_task_names(overrides)
+    _check_results(overrides)
+    _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
 
 
@@ -120,6 +124,28 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
         _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
     _check_names(overrides, "evaluate.dev_tasks", BUILTIN, "")
+
+
+def _check_results(overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        key, value = override.key_or_group, None if override.is_delete() else override.value()
+        if key not in result_arguments.KEYS or "${" in str(override.input_line):
+            continue
+        if override.is_sweep_override() or value in ([], "", None):
+            raise UserError(f"{override.input_line}: name folders of results in brackets: {key}=[A,B]")
+        parts = value if isinstance(value, list) else [value]
+        result_arguments.check_results(key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts])
+
+
+def _check_results(overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        key, value = override.key_or_group, None if override.is_delete() else override.value()
+        if key not in result_arguments.KEYS or "${" in str(override.input_line):
+            continue
+        if override.is_sweep_override() or value in ([], "", None):
+            raise UserError(f"{override.input_line}: name folders of results in brackets: {key}=[A,B]")
+        parts = value if isinstance(value, list) else [value]
+        result_arguments.check_results(key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts])
 
 
 def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:

@@ -68,6 +68,7 @@ class EvaluationTaskConfig:
         tasks: names to run; empty means all of the set.
         instructions: by task name or mteb task type; {query, document}.
         baseline: also show BM25 on retrieval tasks.
+        per_query: keep the score of every query, pair and text, for `compare`.
     """
 
     name: str = "builtin"
@@ -76,6 +77,7 @@ class EvaluationTaskConfig:
     tasks: list[str] = field(default_factory=list)
     instructions: dict[str, Any] = field(default_factory=dict)
     baseline: bool = True
+    per_query: bool = True
 
 
 @dataclass
@@ -208,7 +210,15 @@ class TrainConfig(RunConfig):
 
 @dataclass
 class EvalConfig(RunConfig):
-    """Root of eval.yaml."""
+    """Root of eval.yaml.
+
+    Attributes:
+        table: folders of results to show side by side, instead of evaluating: runs of ours, or mteb's files.
+        compare: two such folders, to say what differs and what is beyond noise.
+    """
+
+    table: Any = field(default_factory=list)
+    compare: Any = field(default_factory=list)
 
 
 def register() -> None:

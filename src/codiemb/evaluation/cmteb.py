@@ -10,7 +10,15 @@ from codiemb.evaluation.published import PUBLISHED, Published
 from codiemb.evaluation.result_files import Results, read_results
 from codiemb.tables import Sheet, complete_mean
 
-__all__ = ["CATEGORIES", "CmtebTable", "cmteb_row", "cmteb_sheet", "cmteb_table", "cmteb_tasks", "cmteb_types"]
+__all__ = [
+    "CATEGORIES",
+    "CmtebTable",
+    "cmteb_row",
+    "cmteb_sheet",
+    "cmteb_table",
+    "cmteb_tasks",
+    "cmteb_types",
+]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ _DISPUTED = (
 )
 _NOT_ITS_FILES = (
     "Youtu-Embedding-V1: as printed. The model's public result files give 77.58 and 78.86 (77.60 and 78.87 "
-    "with MultilingualSentiment's test split), but other categories: 78.65, 84.27, 86.12, 75.10, 80.21, 68.82."
+    "with MultilingualSentiment's test split), but other categories: 78.65, 84.27, 86.12, 75.10, 80.21 and "
+    "68.82."
 )
 
 PUBLISHED = (

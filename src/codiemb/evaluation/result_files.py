@@ -120,7 +120,7 @@ def _read_files(found: ResultFolder) -> Results:
     origin: dict[str, Path] = {}
     folders = sorted({file.parent for file in found.files})
     recorded = {folder: run_settings(folder) for folder in folders}
-    for file, result in ((file, result) for file in found.files for result in _loaded(file)):
+    for file, result in [(each, result) for each in found.files for result in _loaded(each)]:
         name = result.task_name
         if name in origin:
             raise UserError(f"{origin[name]} and {file} both state {name}: give the folder of one")

@@ -9,7 +9,9 @@ _MARKERS = "oDs^vPX<>*"
 Row = Sequence[float | None]
 
 
-def plot_rows(lines: Sequence[str], rows: Mapping[str, Row], published: Mapping[str, Row], path: Path) -> None:
+def plot_rows(
+    lines: Sequence[str], rows: Mapping[str, Row], published: Mapping[str, Row], path: Path
+) -> None:
     """Draw percentages.
 
     Args:

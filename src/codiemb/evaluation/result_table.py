@@ -26,7 +26,7 @@ class ResultTable:
     """
 
     def __init__(self, results: Sequence[Results]) -> None:
-        self.rows = {f"{number} {result.model}": result for number, result in enumerate(results, 1)}
+        self.rows = {f"{number}:{result.model}": result for number, result in enumerate(results, 1)}
         types = cmteb_types()
         self.has_cmteb = any(name in types for result in results for name in result.tasks)
         self.cmteb: Mapping[str, CmtebTable] = {}
@@ -42,7 +42,7 @@ class ResultTable:
 
     def task_sheet(self) -> Sheet:
         """A row for each task, a column for each model; no mean over part of the tasks."""
-        columns = {label.split()[0]: self._column(result) for label, result in self.rows.items()}
+        columns = {label.partition(":")[0]: self._column(result) for label, result in self.rows.items()}
         cells = [(task, *(percent(scores[task]) for scores in columns.values())) for task in self.tasks]
         if len(self.tasks) > 1:
             means = [complete_mean(list(scores.values())) for scores in columns.values()]
@@ -118,7 +118,9 @@ class ResultTable:
         if not self.has_cmteb:
             notes += [note for label, result in self.rows.items() if (note := self._missing(label, result))]
         if differing := [task for task in self.tasks if self._differs(task)]:
-            notes.append(f"Scored on other data or by another metric in some columns: {', '.join(differing)}.")
+            notes.append(
+                f"Other data or another metric in some columns: {', '.join(differing)}."
+            )
         if self.num_others:
             notes.append(f"{self.num_others} tasks that are none of the 31 are not shown.")
         return notes
