@@ -26,8 +26,10 @@ from omegaconf import DictConfig
 from codiemb.atomic import write_text
 from codiemb.config import fuse_stage, resume, run_folder
 from codiemb.config.assemble import Assembled, assemble
+from codiemb.config.export_checks import check_destination
 from codiemb.config.logged_results import attach_results, log_scores
 from codiemb.config.loggers import closed_loggers, open_loggers
+from codiemb.config.model_card import model_card, with_results
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import recorded_metric, write_result
@@ -41,6 +43,7 @@ from codiemb.config.task import (
     build_evaluations,
     console,
     evaluate_before,
+    prompts_by_task,
     results_to_go_on_from,
     run_evaluation,
     show_and_save,
@@ -48,7 +51,8 @@ from codiemb.config.task import (
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_train
 from codiemb.encoder import Encoder, check_path
-from codiemb.export import export_cosine, export_sentence_transformer
+from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer, write_card
+from codiemb.export.push import push
 from codiemb.report import write_report
 from codiemb.training.checkpoint_files import Saved
 from codiemb.training.sharding import whole_encoder
@@ -57,7 +61,6 @@ if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger("codiemb")
-EXPORT_TOLERANCE = 1e-6  # of the cosine, in fp32
 register()
 
 
@@ -74,6 +77,8 @@ def main(config: DictConfig) -> float | None:
     if resume.has_finished(config, run_dir):
         log.info("%s has finished, there is nothing to resume", run_dir)
         return recorded_metric(run_dir)
+    if is_main_process():
+        check_destination(cfg)
     evaluations = build_evaluations(cfg.task, cfg.evaluate)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
@@ -115,12 +120,17 @@ def train(
 
     encoder.to(trainer.strategy.root_device)
     run = run._replace(encoder=encoder)
+    card = model_card(cfg, parts, run)
     if cfg.export.enabled:
-        export(cfg, run, before)
+        export(cfg, run, evaluations, before, card)
     after = None
     if evaluations.task is not None and cfg.evaluate.after:
         after = evaluate_after(cfg, evaluations.task, encoder)
+        if cfg.export.enabled:
+            write_card(run_dir / "export", with_results(card, after, before))
     finish(cfg, trainer, before, after, seconds=time.perf_counter() - started)
+    if cfg.export.push_to_hub is not None:
+        log.info("uploaded to %s", push(run_dir / "export", cfg.export.push_to_hub))
 
 
 def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Encoder) -> "Evaluation":
@@ -138,13 +148,21 @@ def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Encoder) -
     )
 
 
-def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> None:
+def export(
+    cfg: TrainConfig, run: Assembled, evaluations: Evaluations, before: "Evaluation | None", card: Card
+) -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it."""
     run_dir, instructions = Path(cfg.run_dir), run.data.instructions()
     query = cfg.export.query_instruction
     query = run.data.query_instruction() if query is None else query
     folder = export_sentence_transformer(
-        run.encoder, run_dir / "export", query_instruction=query, instructions=instructions
+        run.encoder,
+        run_dir / "export",
+        query_instruction=query,
+        instructions=instructions,
+        by_task=prompts_by_task(evaluations),
+        dtype=cfg.export.dtype,
+        card=card,
     )
     if before is not None:
         write_text(folder / UNTRAINED_FILE, before.to_json())
@@ -152,7 +170,8 @@ def export(cfg: TrainConfig, run: Assembled, before: "Evaluation | None") -> Non
         cosine = export_cosine(
             run.encoder, folder, query_instruction=query, trust_remote_code=run.model.trust_remote_code
         )
-        show = log.info if cosine > 1 - EXPORT_TOLERANCE or run.model.dtype != "float32" else log.warning
+        tolerance = TOLERANCE[cfg.export.dtype or run.model.dtype]
+        show = log.info if cosine > 1 - tolerance else log.warning
         show("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
     run_folder.link_latest(folder, run_dir)
 

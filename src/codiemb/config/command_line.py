@@ -15,7 +15,6 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
 
 from codiemb.config import result_arguments
-from codiemb.config import result_arguments
 from codiemb.config.deep_keys import check_deep_keys
 from codiemb.config.known_keys import ROOT_KEYS
 from codiemb.config.near import near
@@ -134,7 +133,9 @@ def _check_results(overrides: Sequence[Override]) -> None:
         if override.is_sweep_override() or value in ([], "", None):
             raise UserError(f"{override.input_line}: name folders of results in brackets: {key}=[A,B]")
         parts = value if isinstance(value, list) else [value]
-        result_arguments.check_results(key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts])
+        result_arguments.check_results(
+            key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts]
+        )
 
 
 def _check_results(overrides: Sequence[Override]) -> None:
@@ -145,7 +146,9 @@ def _check_results(overrides: Sequence[Override]) -> None:
         if override.is_sweep_override() or value in ([], "", None):
             raise UserError(f"{override.input_line}: name folders of results in brackets: {key}=[A,B]")
         parts = value if isinstance(value, list) else [value]
-        result_arguments.check_results(key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts])
+        result_arguments.check_results(
+            key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts]
+        )
 
 
 def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:

@@ -52,7 +52,7 @@ FIELDS = {  # by place: those of a dataclass; * is any name
         "predict_from",
     ),
     "evaluate": ("before", "after", "every_n_steps", "dev_tasks"),
-    "export": ("enabled", "verify", "query_instruction"),
+    "export": ("enabled", "verify", "query_instruction", "dtype", "push_to_hub", "onnx"),
     "fuse": (
         "method",
         "exponent",

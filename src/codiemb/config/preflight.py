@@ -12,6 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import SchedulerType
 
+from codiemb.config.export_checks import check_export
 from codiemb.config.fuse_search import check_fuse
 from codiemb.config.losses import LOSS_HINT, build_losses, check_distillation
 from codiemb.config.nodes import build_node, check_keys, check_node
@@ -58,6 +59,7 @@ def preflight(cfg: TrainConfig) -> Parts:
         UserError: naming the key, what is wrong and what was probably meant.
     """
     check_spec(cfg.model)
+    check_export(cfg.export, cfg.model)
     if cfg.data.on_error not in ("raise", "skip"):
         raise UserError(f"data.on_error={cfg.data.on_error!r} must be raise or skip")
     _check_numbers(cfg)

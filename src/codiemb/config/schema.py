@@ -119,11 +119,18 @@ class ExportConfig:
         enabled: write `export/`.
         verify: reload it through sentence-transformers and compare the embeddings.
         query_instruction: of `encode_query`; null takes the first IR source's, "" if that has none.
+        dtype: of the weights it holds, `float32`, `bfloat16` or `float16`; null leaves them as they were
+            trained. `verify` allows a cosine of 1e-6, 1e-3 and 5e-5 below 1.
+        push_to_hub: USER/NAME: upload it when the run has ended, with the token in HF_TOKEN.
+        onnx: refused today, with the reason (docs/export.md, ONNX).
     """
 
     enabled: bool = True
     verify: bool = True
     query_instruction: str | None = None
+    dtype: str | None = None
+    push_to_hub: str | None = None
+    onnx: bool = False
 
 
 @dataclass

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
     from codiemb.evaluation import Evaluation, Evaluator, Sheet, TextEncoder
+    from codiemb.evaluation.protocol import Side
 
 RESULTS_FILE = "results.json"
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
@@ -162,6 +163,15 @@ def earlier_results(file: Path, evaluator: "Evaluator", *, resume: bool) -> "Eva
             "same tasks, or choose another hydra.run.dir"
         )
     return earlier
+
+
+def prompts_by_task(evaluations: Evaluations) -> "dict[str, tuple[str, Side]]":
+    """Instruction and side by mteb's names, of the tasks that a run scores; empty where it scores on none."""
+    if evaluations.task is None:
+        return {}
+    from codiemb.evaluation import mteb_prompts
+
+    return mteb_prompts(evaluations.task.instructions, evaluations.task.tasks)
 
 
 def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:

@@ -6,6 +6,7 @@ from codiemb.evaluation.cmteb import CmtebTable, cmteb_table, cmteb_tasks
 from codiemb.evaluation.evaluate import Evaluator, evaluate
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
+from codiemb.evaluation.mteb_names import mteb_prompts
 from codiemb.evaluation.present import (
     comparison_sheet,
     missing_sheet,
@@ -38,6 +39,7 @@ __all__ = [
     "comparison_sheet",
     "evaluate",
     "missing_sheet",
+    "mteb_prompts",
     "prompts_sheet",
     "results_sheet",
     "save",

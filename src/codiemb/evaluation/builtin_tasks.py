@@ -17,6 +17,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from codiemb.errors import UserError
 from codiemb.evaluation.isolation import preserve_random_state
+from codiemb.evaluation.known_tasks import make_known
 from codiemb.evaluation.local_data import (
     NUMBER,
     Fields,
@@ -76,6 +77,7 @@ class LocalTask(AbsTask):
             )
         self._eval_splits = [split]
         self.revision = folder_hash(self.folder)
+        make_known(self)
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401  mteb's signature
         """Read the folder; mteb calls this once per evaluation."""

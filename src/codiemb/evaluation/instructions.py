@@ -24,8 +24,13 @@ def instruction_for(instructions: Instructions, task: TaskMetadata, prompt_type:
     documents get `document` (normally nothing). Symmetric tasks (STS, pair classification, classification,
     clustering) name no side, and all their texts get `query`.
     """
-    entry = instructions.get(task.name, instructions.get(task.type, {}))
+    entry = entry_for(instructions, task)
     return entry.get("document" if prompt_type is PromptType.document else "query", "")
+
+
+def entry_for(instructions: Instructions, task: TaskMetadata) -> Mapping[str, str]:
+    """A task's own entry, or else that of its type; empty if there is neither."""
+    return instructions.get(task.name, instructions.get(task.type, {}))
 
 
 def check_instructions(instructions: Instructions, tasks: Iterable[AbsTask]) -> None:

@@ -118,9 +118,7 @@ class ResultTable:
         if not self.has_cmteb:
             notes += [note for label, result in self.rows.items() if (note := self._missing(label, result))]
         if differing := [task for task in self.tasks if self._differs(task)]:
-            notes.append(
-                f"Other data or another metric in some columns: {', '.join(differing)}."
-            )
+            notes.append(f"Other data or another metric in some columns: {', '.join(differing)}.")
         if self.num_others:
             notes.append(f"{self.num_others} tasks that are none of the 31 are not shown.")
         return notes

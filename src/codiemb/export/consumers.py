@@ -6,10 +6,13 @@ to stop with a message. experiments/consumers holds the table of what was tried.
 """
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerFast
+
+from codiemb.json_files import read_json
 
 # (model type, attention) that embed the same under transformers 4.57: experiments/consumers tries each.
 RIGHT_UNDER_4 = frozenset(
@@ -24,6 +27,7 @@ KEEP_TOKENIZER_CLASS = {
         "AutoTokenizer": [None, "load_this_folder_without_trust_remote_code.PreTrainedTokenizerFast"]
     }
 }
+MATRYOSHKA = "matryoshka_dimensions"
 _LEAST_TRANSFORMERS = "5.2"  # the first that runs a decoder without its causal mask where the config says so
 _LEAST_STRIPPING = "5.4"  # the first sentence-transformers that does not strip a prompt before it counts it
 _TRANSFORMER = "sentence_transformers.models.Transformer"  # every release since 2.0 has it
@@ -58,14 +62,22 @@ def spelled_twice(config: dict[str, Any]) -> dict[str, Any]:
     return spelled
 
 
-def config_for_consumers(config: dict[str, Any], attention: str) -> dict[str, Any]:
+def config_for_consumers(
+    config: dict[str, Any], attention: str, matryoshka_dims: Sequence[int] = ()
+) -> dict[str, Any]:
     """config.json spelled for both releases; transformers 4 refuses it where it would compute something else.
+
+    vLLM reads `matryoshka_dimensions`: the widths that a request may ask for. sentence-transformers has no
+    such list, only `truncate_dim`, one width to which it cuts every embedding; the export states none.
 
     The refusal lies in `pruned_heads`, which transformers 5 no longer reads, and whose keys 4 turns into
     numbers: it stops with "invalid literal for int()" and our sentence.
     """
     spelled = spelled_twice(config)
-    spelled.pop("pruned_heads", None)
+    for key in ("pruned_heads", MATRYOSHKA):  # those of the model that this one was trained from
+        spelled.pop(key, None)
+    if matryoshka_dims:
+        spelled[MATRYOSHKA] = list(matryoshka_dims)
     if not is_right_under_4(config, attention):
         what = f"{attention} {config.get('model_type')}"
         spelled["pruned_heads"] = {f"this model ({what}) needs transformers>={_LEAST_TRANSFORMERS}": []}
@@ -128,6 +140,27 @@ def refusals(config: dict[str, Any], attention: str, *, survives_stripping: bool
             "and count it too short; a prompt without them avoids this"
         )
     return said
+
+
+def is_read_by_stripping(folder: Path) -> bool:
+    """Whether an export lets sentence-transformers before 5.4 load it."""
+    modules: list[dict[str, str]] = read_json(folder / "modules.json", [])
+    return modules[0]["type"] == _TRANSFORMER
+
+
+def supported(config: dict[str, Any], attention: str, *, survives_stripping: bool) -> list[str]:
+    """What to tell who loads an export: the releases that embed as the trainer does."""
+    if is_right_under_4(config, attention):
+        transformers = "transformers 4.57, and 5.2 or newer."
+    else:
+        kind = f"{attention} {config.get('model_type')}"
+        transformers = (
+            f"transformers {_LEAST_TRANSFORMERS} or newer. 4 stops with a message. 5.0 and 5.1 run a {kind} "
+            "causally or do not know it; sentence-transformers 6 refuses them, AutoModel says nothing."
+        )
+    oldest = "5.1" if survives_stripping else _LEAST_STRIPPING
+    stopped = "" if survives_stripping else " Older ones count the prompt too short, and cannot load it."
+    return [transformers, f"sentence-transformers {oldest} or newer.{stopped}"]
 
 
 def _num_tokens(tokenizer: PreTrainedTokenizerFast, prompt: str) -> int:

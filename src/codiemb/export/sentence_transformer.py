@@ -1,4 +1,4 @@
-"""Write a trained encoder as a folder for sentence-transformers and transformers, and prove it equal."""
+"""Write a trained encoder as a folder for sentence-transformers and transformers."""
 
 import copy
 import json
@@ -8,22 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, PreTrainedModel
 
 from codiemb.atomic import write_text, written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.folder_settings import SETTINGS_FILE
+from codiemb.encoder.tokenization import Side
 from codiemb.export import consumers
+from codiemb.export.card import Card, write_card
+from codiemb.export.verify import has_own_code
 
 log = logging.getLogger(__name__)
 
-_PROBES = (
-    "How do I reset my password?",
-    "余额不足，转账失败怎么办？",
-    "Returns the indices of the maximum values along an axis. Ties are broken arbitrarily; see `argmax`.",
-)
 _AFTER_THE_MODEL = (
     ("1", "1_Pooling", "sentence_transformers.models.Pooling"),
     ("2", "2_Normalize", "sentence_transformers.models.Normalize"),
@@ -36,6 +34,9 @@ def export_sentence_transformer(
     *,
     query_instruction: str,
     instructions: Mapping[str, str] | None = None,
+    by_task: Mapping[str, tuple[str, Side]] | None = None,
+    dtype: str | None = None,
+    card: Card | None = None,
 ) -> Path:
     """Write weights, tokenizer, pooling and prompts; whole or not at all (temporary name, then renamed).
 
@@ -45,18 +46,25 @@ def export_sentence_transformer(
         folder: replaced if it exists.
         query_instruction: what `encode_query` uses.
         instructions: further instructions by prompt name, for `encode(..., prompt_name=NAME)`.
+        by_task: instruction and side by the names that mteb looks for (`evaluation.mteb_prompts`).
+        dtype: of the weights; None leaves them as they are.
+        card: what README.md shall say beyond what can be read from the folder.
 
     Returns:
         The folder.
     """
-    folder = Path(folder)
+    folder, card = Path(folder), card or Card()
+    given: dict[str, tuple[str, Side]] = {
+        name: (text, "query") for name, text in (instructions or {}).items()
+    }
+    given |= by_task or {}
     with written_whole(folder) as temporary:
-        _merged(encoder.backbone).save_pretrained(temporary)
+        _as_written(encoder.backbone, dtype).save_pretrained(temporary)
         _save_tokenizer(encoder, temporary)
         template = encoder.tokenizer.template
-        prompts = {name: template.prompt(text, "query") for name, text in (instructions or {}).items()}
+        prompts = {name: template.prompt(text, side) for name, (text, side) in given.items()}
         prompts |= {"query": template.prompt(query_instruction, "query"), "document": template.prompt()}
-        _write_for_consumers(encoder, temporary, prompts)
+        _write_for_consumers(encoder, temporary, prompts, card.matryoshka_dims)
         _write_json(
             temporary / SETTINGS_FILE,
             {
@@ -65,45 +73,24 @@ def export_sentence_transformer(
                 "instructions": dict(instructions or {}),
             },
         )
-    _warn_of_straddling(encoder, [query_instruction, *(instructions or {}).values()])
+        write_card(temporary, card)
+    _warn_of_straddling(encoder, [query_instruction, *(text for text, _ in given.values() if text)])
     return folder
 
 
-def export_cosine(
-    encoder: Encoder,
-    folder: str | Path,
-    *,
-    query_instruction: str,
-    texts: Sequence[str] = _PROBES,
-    trust_remote_code: bool = False,
-) -> float:
-    """Smallest cosine between the trainer's embeddings and the exported folder's, queries and documents.
-
-    Loads the folder through sentence-transformers as a user does. Promise: above 1 - 1e-6 in fp32.
-    """
-    from sentence_transformers import SentenceTransformer  # slow to import, and only the export needs it
-
-    device = next(encoder.backbone.parameters()).device
-    trusted = trust_remote_code and _has_own_code(Path(folder))
-    model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trusted)
-    pairs = (
-        (
-            encoder.encode(texts, instruction=query_instruction, side="query"),
-            model.encode_query(list(texts), show_progress_bar=False),
-        ),
-        (encoder.encode(texts, side="document"), model.encode_document(list(texts), show_progress_bar=False)),
-    )
-    return min(float((ours * np.asarray(theirs)).sum(1).min()) for ours, theirs in pairs)
-
-
-def _has_own_code(folder: Path) -> bool:
-    return "auto_map" in json.loads((folder / "config.json").read_text("utf-8"))
-
-
-def _merged(backbone: Backbone) -> PreTrainedModel:
+def _as_written(backbone: Backbone, dtype: str | None) -> PreTrainedModel:
+    """Adapters merged and in the wanted dtype: a copy where that changes anything, for training may go on."""
+    wanted = backbone.dtype if dtype is None else getattr(torch, dtype)
     if isinstance(backbone, PeftModel):
-        return copy.deepcopy(backbone).merge_and_unload()
-    return backbone
+        merged: PreTrainedModel = copy.deepcopy(backbone).merge_and_unload()
+        return _cast(merged, wanted)
+    return backbone if backbone.dtype == wanted else _cast(copy.deepcopy(backbone), wanted)
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    module: torch.nn.Module = model  # the class annotates its own `to` otherwise
+    module.to(dtype)
+    return model
 
 
 def _settings(encoder: Encoder) -> dict[str, Any]:
@@ -148,7 +135,7 @@ def _save_tokenizer(encoder: Encoder, folder: Path) -> None:
     _write_json(path, config)
     if _loads_as_written(encoder, folder):
         return
-    if _has_own_code(folder):
+    if has_own_code(folder):
         log.warning(
             "transformers will rebuild this tokenizer when it loads it, and cut texts after a prompt into "
             "other tokens than the trainer: a model.prompt.query that ends in a line break may avoid that"
@@ -179,7 +166,9 @@ def _warn_of_straddling(encoder: Encoder, instructions: Sequence[str]) -> None:
             )
 
 
-def _write_for_consumers(encoder: Encoder, folder: Path, prompts: Mapping[str, str]) -> None:
+def _write_for_consumers(
+    encoder: Encoder, folder: Path, prompts: Mapping[str, str], matryoshka_dims: Sequence[int]
+) -> None:
     """config.json and sentence-transformers' files, such that every release embeds the same or refuses."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     survives = consumers.survives_stripping(
@@ -187,7 +176,8 @@ def _write_for_consumers(encoder: Encoder, folder: Path, prompts: Mapping[str, s
     )
     for refusal in consumers.refusals(config, encoder.attention, survives_stripping=survives):
         log.info("the export needs %s", refusal)
-    _write_json(folder / "config.json", consumers.config_for_consumers(config, encoder.attention))
+    spelled = consumers.config_for_consumers(config, encoder.attention, matryoshka_dims)
+    _write_json(folder / "config.json", spelled)
     _write_json(
         folder / "config_sentence_transformers.json",
         consumers.requirements(config, encoder.attention)

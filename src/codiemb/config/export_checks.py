@@ -1,0 +1,52 @@
+"""The keys of `export`: what could only fail after hours of training is refused before it."""
+
+from importlib import metadata
+
+from codiemb.config.schema import ExportConfig, TrainConfig
+from codiemb.encoder import ModelSpec
+from codiemb.encoder.check import CHOICES
+from codiemb.encoder.model_files import settings_folder
+from codiemb.errors import UserError
+from codiemb.export.onnx import why_not_onnx
+from codiemb.export.push import check_hub, check_name
+from codiemb.json_files import read_json
+
+
+def check_export(export: ExportConfig, model: ModelSpec) -> None:
+    """Refuse impossible values; asks no network.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if export.dtype is not None and export.dtype not in CHOICES["dtype"]:
+        raise UserError(f"export.dtype={export.dtype!r} is none of {', '.join(map(str, CHOICES['dtype']))}")
+    if export.push_to_hub is not None:
+        check_name(export.push_to_hub)
+        if not export.enabled:
+            raise UserError("export.push_to_hub needs what export.enabled=false does not write")
+    if export.onnx:
+        raise UserError(f"export.onnx=true: {_why_no_onnx(_model_type(model))}")
+
+
+def check_destination(cfg: TrainConfig) -> None:
+    """Ask the hub whether it would take the export, where one is to be pushed.
+
+    Raises:
+        UserError: no token, no hub, or a token that the hub refuses.
+    """
+    if cfg.export.push_to_hub is not None:
+        check_hub(cfg.export.push_to_hub)
+
+
+def _why_no_onnx(model_type: str) -> str:
+    return why_not_onnx(model_type) or (
+        "sentence-transformers writes ONNX through optimum-onnx, whose newest release (0.1.0) needs "
+        f"transformers below 4.58, and this environment has {metadata.version('transformers')}. An "
+        "environment of its own can do it: docs/export.md, ONNX"
+    )
+
+
+def _model_type(model: ModelSpec) -> str:
+    folder = settings_folder(model)
+    stated = model.architecture if folder is None else read_json(folder / "config.json", {})
+    return str(stated.get("model_type", "model of unknown type"))
