@@ -69,7 +69,6 @@ def check(script: Script, arguments: Sequence[str]) -> None:
             _check_option(override, script.conf)
     _check_task_names(overrides)
     _check_results(overrides)
-    _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
 
 
@@ -123,19 +122,6 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
         _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
     _check_names(overrides, "evaluate.dev_tasks", BUILTIN, "")
-
-
-def _check_results(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        key, value = override.key_or_group, None if override.is_delete() else override.value()
-        if key not in result_arguments.KEYS or "${" in str(override.input_line):
-            continue
-        if override.is_sweep_override() or value in ([], "", None):
-            raise UserError(f"{override.input_line}: name folders of results in brackets: {key}=[A,B]")
-        parts = value if isinstance(value, list) else [value]
-        result_arguments.check_results(
-            key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts]
-        )
 
 
 def _check_results(overrides: Sequence[Override]) -> None:
