@@ -10,7 +10,7 @@ import pytest
 from codiemb.config.command_line import Script, check, refuse
 from codiemb.config.known_keys import FIELDS, ROOT_KEYS
 from codiemb.config.schema import EvalConfig, TrainConfig
-from codiemb.config.task_names import BUILTIN, CMTEB
+from codiemb.config.task_names import CMTEB, LOCAL
 from codiemb.errors import UserError
 from tests.config.test_overrides_in_pages import overrides_in_prose
 from tests.support.paths import CONF, ROOT
@@ -79,7 +79,7 @@ def test_what_hydra_takes_is_let_through(arguments: tuple[str, ...]) -> None:
     "argument", ["stage=finetune", "evaluate.before=false", "max_steps=3", "optimizer=sgd"]
 )
 def test_run_eval_has_keys_of_its_own(argument: str) -> None:
-    with pytest.raises(UserError, match="There are: model, run_dir, seed, task"):
+    with pytest.raises(UserError, match="There are: model, resume, run_dir, seed, task"):
         check(Script(CONF, "eval"), [argument])
 
 
@@ -111,8 +111,9 @@ def test_the_names_are_those_of_the_tasks() -> None:
     from codiemb.evaluation import cmteb_tasks
     from codiemb.evaluation.builtin_tasks import TASKS
 
+    names = [task.metadata.name for task in TASKS]
     assert [task.metadata.name for task in cmteb_tasks()] == list(CMTEB)
-    assert sorted(task.metadata.name for task in TASKS) == sorted(BUILTIN)
+    assert sorted([*names, *(f"Nano{name}" for name in names)]) == sorted(LOCAL)
 
 
 @pytest.mark.slow  # a process of its own

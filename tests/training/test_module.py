@@ -1,6 +1,7 @@
 """The Lightning module beside the trainer's options."""
 
 import json
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from codiemb.callbacks import NonFiniteSteps, ProgressBar
+from codiemb.callbacks import NonFiniteSteps, ProgressBar, progress
 from codiemb.encoder.head import LanguageHead
 from tests.support.resumed import lines
 from tests.support.tiny_run import DDP, KNOWN_WARNINGS, TinyRun, two_ranks
@@ -128,7 +129,10 @@ def test_a_dropped_step_does_not_hide_the_others_of_its_line(tmp_path):
     assert {k: v for k, v in line.items() if k.startswith("train/")} == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_progress_bar_shows_the_mean_since_the_last_line(tmp_path):
+def test_the_progress_bar_shows_the_mean_since_the_last_line(tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    caplog.set_level(logging.INFO)
+
     class Bar(ProgressBar):
         shown: list[dict]
 
@@ -151,3 +155,8 @@ def test_the_progress_bar_shows_the_mean_since_the_last_line(tmp_path):
             if f"train/loss/{task}" in so_far
         }
         assert {k: v for k, v in shown.items() if k.startswith("loss/")} == pytest.approx(seen, rel=1e-5)
+    said = [record.message for record in caplog.records if record.name == progress.__name__]
+    assert len(said) == 8  # no terminal here: lines instead of a bar
+    assert said[-1].startswith("batch 8 of 8, 0:00 left: ")
+    assert f"loss/sts {bar.shown[-1]['loss/sts']:,.4g}" in said[-1]
+    assert "\r" not in "".join(capsys.readouterr())

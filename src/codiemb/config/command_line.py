@@ -19,7 +19,7 @@ from codiemb.config.deep_keys import check_deep_keys
 from codiemb.config.known_keys import ROOT_KEYS
 from codiemb.config.near import near
 from codiemb.config.ranks import is_main_process
-from codiemb.config.task_names import BUILTIN, BY_SET
+from codiemb.config.task_names import BY_SET, LOCAL
 from codiemb.errors import UserError
 
 _FLAGS = (
@@ -121,7 +121,7 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
     if chosen <= BY_SET.keys() and "task.name" not in keys:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
         _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
-    _check_names(overrides, "evaluate.dev_tasks", BUILTIN, "")
+    _check_names(overrides, "evaluate.dev_tasks", LOCAL, "")
 
 
 def _check_results(overrides: Sequence[Override]) -> None:

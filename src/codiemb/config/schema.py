@@ -62,7 +62,7 @@ class EvaluationTaskConfig:
     """What to evaluate on.
 
     Attributes:
-        name: `builtin`, `cmteb`, or `mteb` for any tasks of mteb by name.
+        name: `builtin`, `nano` (small parts of the builtin tasks), `cmteb`, or `mteb` for any tasks by name.
         data: folder of the builtin data.
         split: `dev` or `test` of the builtin data.
         tasks: names to run; empty means all of the set.
@@ -102,7 +102,8 @@ class EvaluateConfig:
         before: on `task`, before training; in stage=fuse, with `after`, the checkpoints.
         after: on `task`, after training or fusing.
         every_n_steps: on `dev_tasks` of the builtin dev split, every so many optimizer steps; null never.
-        dev_tasks: names of builtin tasks.
+        dev_tasks: names of builtin tasks, or of small ones (NanoFramesSTS); with task=nano all of them are
+            small. [] takes all seven.
     """
 
     before: bool = True

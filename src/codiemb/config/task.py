@@ -7,7 +7,7 @@ and only runs that evaluate pay for it. Hence the imports inside functions.
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 RESULTS_FILE = "results.json"
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
-TASK_SETS = ("builtin", "cmteb", "mteb")
+TASK_SETS = ("builtin", "nano", "cmteb", "mteb")
+LOCAL = ("builtin", "nano")  # over the builtin data
 Report = Callable[[str], object]  # gets one line of text per event
 
 
@@ -47,14 +48,15 @@ def build_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
         raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
     if task.split not in SPLITS:
         raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
-    if task.name == "builtin" and not (Path(task.data) / "eval" / task.split).is_dir():
+    if task.name in LOCAL and not (Path(task.data) / "eval" / task.split).is_dir():
         raise UserError(
             f"{task.data}/eval/{task.split}: no such folder; run `make data`, set task.data, or train "
             "without it: evaluate.before=false evaluate.after=false"
         )
     if task.name == "mteb" and not task.tasks:
         raise UserError("task=mteb needs task.tasks=[NAME,...]")
-    return Evaluator(evaluation_tasks(task), task.instructions)
+    tasks = evaluation_tasks(task)
+    return Evaluator(tasks, _instructions(task, tasks))
 
 
 def build_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> Evaluations:
@@ -80,23 +82,52 @@ def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":
     """
     from mteb import get_tasks
 
-    from codiemb.evaluation import builtin_tasks, cmteb_tasks
-
     if task.name == "mteb":
         try:
             return list(get_tasks(tasks=task.tasks))
         except KeyError as error:
             raise UserError(f"task.tasks: {error.args[0]}") from error
-    tasks = builtin_tasks(Path(task.data), task.split) if task.name == "builtin" else cmteb_tasks()
+    tasks = _whole_set(task)
     if not task.tasks:
         return tasks
     by_name = {entry.metadata.name: entry for entry in tasks}
-    unknown = [name for name in task.tasks if name not in by_name]
+    known = by_name | _twins(task, by_name)
+    unknown = [name for name in task.tasks if name not in known]
     if unknown:
         raise UserError(
             f"task.tasks: no {', '.join(unknown)} in task={task.name}; it has {', '.join(by_name)}"
         )
-    return [by_name[name] for name in task.tasks]
+    return [known[name] for name in task.tasks]
+
+
+def _whole_set(task: EvaluationTaskConfig) -> "list[AbsTask]":
+    from codiemb.evaluation import builtin_tasks, cmteb_tasks, nano_tasks
+
+    if task.name == "cmteb":
+        return cmteb_tasks()
+    make = nano_tasks if task.name == "nano" else builtin_tasks
+    return make(Path(task.data), task.split)
+
+
+def _twins(task: EvaluationTaskConfig, by_name: "dict[str, AbsTask]") -> "dict[str, AbsTask]":
+    """Further names: with task=nano those of the whole tasks mean the small ones; builtin has both."""
+    from codiemb.evaluation import nano_tasks
+    from codiemb.evaluation.nano_tasks import full_name
+
+    if task.name == "nano":
+        return {full_name(name): entry for name, entry in by_name.items()}
+    if task.name != "builtin" or by_name.keys() >= set(task.tasks):
+        return {}
+    return {entry.metadata.name: entry for entry in nano_tasks(Path(task.data), task.split)}
+
+
+def _instructions(task: EvaluationTaskConfig, tasks: "list[AbsTask]") -> dict[str, Any]:
+    """A small task has the instruction of the whole one."""
+    from codiemb.evaluation.nano_tasks import full_name
+
+    given = task.instructions
+    names = [entry.metadata.name for entry in tasks]
+    return {name: given[whole] for name in names if (whole := full_name(name)) in given} | given
 
 
 def run_evaluation(
@@ -175,9 +206,10 @@ def prompts_by_task(evaluations: Evaluations) -> "dict[str, tuple[str, Side]]":
 
 
 def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:
-    """Builtin tasks on their dev side, with the instructions of `task` where it has any for them."""
-    data = task.data if task.name == "builtin" else EvaluationTaskConfig.data
-    return EvaluationTaskConfig("builtin", data, "dev", names, task.instructions, baseline=False)
+    """Builtin tasks (with task=nano the small ones) on their dev side, with the instructions of `task`."""
+    data = task.data if task.name in LOCAL else EvaluationTaskConfig.data
+    name = task.name if task.name in LOCAL else "builtin"
+    return EvaluationTaskConfig(name, data, "dev", names, task.instructions, baseline=False)
 
 
 def results_to_go_on_from(file: Path, evaluator: "Evaluator", report: Report) -> "Evaluation | None":

@@ -19,7 +19,9 @@ CMTEB = (
     *("TNews", "IFlyTek", "Waimai", "OnlineShopping", "JDReview", "MultilingualSentiment"),
     *("ATEC", "BQ", "STSB"),
 )
+LOCAL = (*BUILTIN, *(f"Nano{name}" for name in BUILTIN))  # whole and small
 BY_SET = {
-    "builtin": BUILTIN,
+    "builtin": LOCAL,
+    "nano": LOCAL,
     "cmteb": CMTEB,
 }  # task=mteb has all of mteb's: they are checked where it is imported

@@ -256,7 +256,8 @@ class Encoder(nn.Module):
         on_cpu = next(self.backbone.parameters()).device.type == "cpu"
         tokens_per_batch = tokens_per_batch or (4_096 if on_cpu else 16_384)
         out_SD = np.empty((len(texts), self.backbone.config.hidden_size), dtype=np.float32)
-        bar = tqdm(total=len(texts), unit="text", disable=not progress, leave=False)
+        hidden = None if progress else True  # None: where there is no terminal
+        bar = tqdm(total=len(texts), unit="text", disable=hidden, leave=False)
         with eval_mode(self), bar:
             for rows, pack in self._packs(texts, instruction, side, max_tokens, tokens_per_batch):
                 out_SD[rows] = self(pack).last_SD.cpu().numpy()

@@ -7,6 +7,7 @@ from codiemb.evaluation.evaluate import Evaluator, evaluate
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.mteb_encoder import MtebEncoder
 from codiemb.evaluation.mteb_names import mteb_prompts
+from codiemb.evaluation.nano_tasks import nano_tasks
 from codiemb.evaluation.present import (
     comparison_sheet,
     missing_sheet,
@@ -40,6 +41,7 @@ __all__ = [
     "evaluate",
     "missing_sheet",
     "mteb_prompts",
+    "nano_tasks",
     "prompts_sheet",
     "results_sheet",
     "save",

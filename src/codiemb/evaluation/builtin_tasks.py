@@ -35,10 +35,19 @@ SEED = 42  # of mteb's own sampling: classification's training subsets, clusteri
 
 def builtin_tasks(data: Path, split: str) -> list[AbsTask]:
     """The built-in tasks over DATA/eval/SPLIT/NAME; every folder must be there."""
-    if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}; the built-in tasks have {' and '.join(SPLITS)}")
+    check_split(split)
     with preserve_random_state():  # building an mteb task seeds the global generators
         return [task_class(data, split) for task_class in TASKS]
+
+
+def check_split(split: str) -> None:
+    """Refuse what is no side of the data.
+
+    Raises:
+        UserError: it is none.
+    """
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}; the built-in tasks have {' and '.join(SPLITS)}")
 
 
 def _metadata(name: str, kind: str, score: str, about: str, prompt: str, **more: Any) -> TaskMetadata:  # noqa: ANN401
@@ -69,7 +78,7 @@ class LocalTask(AbsTask):
     def __init__(self, data: Path, split: str) -> None:
         super().__init__(seed=SEED)
         self.split = split
-        self.folder = data / "eval" / split / self.metadata.name
+        self.folder = data / "eval" / split / self.folder_name
         if not self.folder.is_dir():
             raise UserError(
                 f"no evaluation data for {self.metadata.name} in {self.folder}: "
@@ -78,6 +87,11 @@ class LocalTask(AbsTask):
         self._eval_splits = [split]
         self.revision = folder_hash(self.folder)
         make_known(self)
+
+    @property
+    def folder_name(self) -> str:
+        """Where its files are."""
+        return self.metadata.name
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401  mteb's signature
         """Read the folder; mteb calls this once per evaluation."""

@@ -19,6 +19,7 @@ from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.evaluation.kept import kept_results
 from codiemb.evaluation.mteb_encoder import MtebEncoder
+from codiemb.evaluation.progress import EvaluationBar
 from codiemb.evaluation.protocol import TextEncoder, settings_of
 from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
 from codiemb.hub import is_unavailable
@@ -61,7 +62,7 @@ class Evaluator:
             model: its name in tables.
             seed: of the run, for the record.
             bm25: add the lexical baseline to retrieval and reranking rows (minutes on CMTEB's large corpora).
-            progress: passed to the encoder.
+            progress: show one bar for all tasks, on a terminal.
             report: hears a line per task.
             earlier: results of the same tasks by a run that was stopped: those that still hold are not made
                 again (kept_results).
@@ -71,27 +72,32 @@ class Evaluator:
         """
         setup = Setup.now(settings_of(encoder), seed)
         revision = str(setup.settings.get("weights", "unknown"))
-        wrapped = MtebEncoder(encoder, self.instructions, name=model, revision=revision, progress=progress)
+        wrapped = MtebEncoder(encoder, self.instructions, name=model, revision=revision)
         done: dict[str, TaskScore | MissingDataset] = {}
 
         def so_far() -> Evaluation:
             return _evaluation(model, revision, setup, self._names, done)
 
-        with _quiet(report) as hub:
+        with ExitStack() as stack:
+            hub = stack.enter_context(_quiet(report))
             if earlier is not None:
                 if not all(isinstance(task, LocalTask) for task in self.tasks):
                     hub.check()  # offline, the data is what the cache has
                 done |= kept_results(earlier, setup, self.tasks, wrapped, with_bm25=bm25, report=report)
-            for number, task in enumerate(self.tasks, 1):
-                name = task.metadata.name
-                place = f"[{number}/{len(self.tasks)}] {name}"
-                if isinstance(kept := done.get(name), TaskScore):
-                    report(f"{place}: {_line(kept)}, kept")
-                    continue
-                done[name] = outcome = _outcome(wrapped, task, hub, with_bm25=bm25)
-                report(f"{place}: {_line(outcome)}")
+            waiting = {self._place(task): task for task in self.tasks if task.metadata.name not in done}
+            bar = stack.enter_context(EvaluationBar(waiting.values(), shown=progress))
+            wrapped.advance = bar.advance
+            for place, task in waiting.items():
+                bar.begin(place)
+                outcome = _outcome(wrapped, task, hub, with_bm25=bm25)
+                done[task.metadata.name] = outcome
+                bar.end(task.metadata.name)
+                bar.say(report, f"{place}: {_line(outcome)}")
                 save(so_far())
         return so_far()
+
+    def _place(self, task: AbsTask) -> str:
+        return f"[{self.tasks.index(task) + 1}/{len(self.tasks)}] {task.metadata.name}"
 
     @property
     def _names(self) -> list[str]:

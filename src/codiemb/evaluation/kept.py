@@ -38,6 +38,8 @@ def kept_results(
             report(f"{name} is run again: {reason}")
         else:
             kept[name] = result if with_bm25 else replace(result, bm25=None)
+    if kept:
+        report(f"kept: {', '.join(f'{name} {100 * result.score:.2f}' for name, result in kept.items())}")
     return kept
 
 

@@ -1,5 +1,6 @@
 """Makes any TextEncoder an mteb encoder, and keeps a record of the prompts that were really used."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -12,13 +13,16 @@ from torch.utils.data import DataLoader
 from codiemb.evaluation.instructions import Instructions, instruction_for
 from codiemb.evaluation.protocol import Side, TextEncoder, prefix_of
 
+WINDOW = 8_192  # texts a call: the encoder sorts within windows of as many, so no vector depends on the cut
+
 
 class MtebEncoder(AbsEncoder):
     """A TextEncoder as mteb sees it.
 
     `prompts_used[task][side]` is the instruction given to that side's texts, `prefixes[task][side]` the exact
     string that stood before them (None where the encoder does not say), and `num_texts[task]` how many texts
-    were encoded; sides are "query" and "document", or "text" where a task has only one kind.
+    were encoded; sides are "query" and "document", or "text" where a task has only one kind. `advance` hears
+    of every part of the texts that is done.
     """
 
     mteb_model_meta: ModelMeta
@@ -30,11 +34,11 @@ class MtebEncoder(AbsEncoder):
         *,
         name: str = "codiemb/encoder",
         revision: str = "unknown",
-        progress: bool = False,
+        advance: Callable[[int], object] = lambda num_texts: None,
     ) -> None:
         self.encoder = encoder
         self.instructions = instructions
-        self.progress = progress
+        self.advance = advance
         self.prompts_used: dict[str, dict[str, str]] = {}
         self.prefixes: dict[str, dict[str, str | None]] = {}
         self.num_texts: dict[str, int] = {}
@@ -50,13 +54,18 @@ class MtebEncoder(AbsEncoder):
         prompt_type: PromptType | None = None,
         **kwargs: Unpack[EncodeKwargs],  # mteb's batch size and progress bar; the encoder has its own
     ) -> np.ndarray:
-        """Embed all texts of mteb's data loader in one call, so that the encoder can sort and pack them."""
+        """Embed all texts of mteb's data loader, `WINDOW` a call, so that the encoder can sort and pack."""
         texts = [text for batch in inputs for text in batch["text"]]
         side: Side = "text" if prompt_type is None else prompt_type.value
         instruction = self.instruction(task_metadata, side)
         self._record(task_metadata.name, side, instruction, len(texts))
-        embedding_SD = self.encoder.encode(texts, instruction=instruction, side=side, progress=self.progress)
-        return _checked(embedding_SD, len(texts), task_metadata.name)
+        parts = []
+        for start in range(0, max(len(texts), 1), WINDOW):
+            part = texts[start : start + WINDOW]
+            vectors_sD = self.encoder.encode(part, instruction=instruction, side=side)
+            parts.append(_checked(vectors_sD, len(part), task_metadata.name))
+            self.advance(len(part))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def instruction(self, task: TaskMetadata, side: Side) -> str:
         """What the encoder is told of a side of a task; "" for nothing."""
