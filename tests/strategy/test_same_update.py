@@ -36,6 +36,12 @@ def test_the_sgd_updates_are_those_of_one_process(differences: Differences, worl
     assert max(errors) < 1e-5
 
 
+@pytest.mark.parametrize(("world", "strategy", "case"), RUNS)
+def test_an_encoding_that_ranks_share_is_that_of_one_process(differences: Differences, world, strategy, case):
+    """In training, with weights as the strategy has them, and after it, with whole ones on every rank."""
+    assert max(differences[world, strategy, case]["embedding_gaps"]) < 1e-6
+
+
 @pytest.mark.parametrize(("world", "strategy", "case"), SGD)
 def test_the_logged_gradient_norm_is_that_of_one_process(
     differences: Differences, expected, world, strategy, case

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+import numpy as np
 import pytorch_lightning as pl
 import pytorch_lightning.strategies.deepspeed
 import torch
@@ -26,11 +27,14 @@ from codiemb.config import strategy as strategy_group
 from codiemb.config.assemble import assemble
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import Encoder, cpu_kernels
+from codiemb.encoder.over_ranks import Embedder, over_ranks
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from codiemb.training.checkpoint_files import checkpoint_path
+from codiemb.training.sharded_encoder import runnable
 from codiemb.training.sharding import whole_encoder
 from tests.support.recipe import Expected, full_weights, update_error
+from tests.support.tiny import SENTENCES
 
 
 def be_rank(rank: int, world: int, port: int) -> None:
@@ -77,8 +81,13 @@ def compare(
         if case.startswith("resumed"):
             found["resumed_losses"], again = resume_after_the_first_step(cfg, expected, rank)
             found["gaps"] = gaps(full_weights(again), full_weights(encoder))
-        whole = whole_encoder(encoder, cfg.model)
+        whole = whole_encoder(encoder, cfg.model, on_all_ranks=True)
+        after = over_ranks(whole, embed_some)
         if rank == 0:
+            alone = embed_some(whole)
+            found["embedding_gaps"] = [
+                float(np.abs(alone - shared).max()) for shared in (recorder.shared, after)
+            ]
             differences[f"{strategy} {case}"] = found
             export_sentence_transformer(whole, Path(cfg.run_dir) / "export", query_instruction="")
     if rank == 0:
@@ -106,6 +115,11 @@ def resume_after_the_first_step(
     return recorder.losses, encoder
 
 
+def embed_some(encoder: Embedder) -> np.ndarray:
+    """More texts than ranks, and fewer."""
+    return np.concatenate([encoder.encode(SENTENCES), encoder.encode(SENTENCES[:1], instruction="Find")])
+
+
 def gaps(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[float]:
     """The largest difference of every weight."""
     return [float((ours[name] - theirs[name]).abs().max()) for name in theirs]
@@ -121,7 +135,7 @@ def train(cfg: TrainConfig, rank: int, *callbacks: pl.Callback, start: Path | No
 
 
 class Recorder(pl.Callback):
-    """Compares every step with one process."""
+    """Compares every step with one process; at the end all ranks share an encoding."""
 
     def __init__(self, expected: Expected) -> None:
         self.expected = expected
@@ -129,6 +143,10 @@ class Recorder(pl.Callback):
         self.update_errors: list[float] = []  # by optimizer step
         self.norms: list[float] = []  # as logged, by optimizer step
         self.elements_reduced: list[int] = []  # by optimizer step
+        self.shared: np.ndarray | None = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.shared = over_ranks(runnable(pl_module.encoder), embed_some)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.before = full_weights(pl_module)

@@ -1,0 +1,242 @@
+"""Is an evaluation faster than mteb's own with the same export, a plain SentenceTransformer?
+
+    python -m experiments.benchmarks.evaluate_speed            # about 5 minutes on 2 cores
+    python -m experiments.benchmarks.evaluate_speed --quick    # does it run at all?
+
+The workload `ragged`: documents of lognormal length, median 300 tokens, clipped at 2,048, each begun with one
+builtin documentation text and filled up with others; short queries. Seed 0. Encoding and whole tasks apart,
+in turns in one process. Needs data/builtin (`make data`). Writes evaluate_speed.md.
+"""
+
+import argparse
+import gc
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import mteb
+import numpy as np
+import torch
+from mteb.abstasks import AbsTask
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from codiemb.callbacks.cpu import keep_freed_memory
+from codiemb.encoder import Encoder, load_encoder
+from codiemb.encoder.cpu_kernels import use_cpu_kernels
+from codiemb.evaluation import Evaluator, builtin_tasks
+from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
+from codiemb.export import export_sentence_transformer
+from codiemb.tables import pipe_table
+from experiments.benchmarks.evaluate_workload import LONGEST, MEDIAN, bert_spec, make_workload
+from experiments.benchmarks.machine import matmul_rate, page
+
+_PEER, _OURS = "mteb with SentenceTransformer", "run_eval.py"
+_SAME_SCORE = 1e-4
+
+
+@dataclass
+class Times:
+    """What one thing took on both sides: (CPU seconds, seconds) a round."""
+
+    taken: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+
+    def run(self, side: str, work: Callable[[], object]) -> object:
+        """On the clock; what earlier work has left to collect is not its cost."""
+        gc.collect()
+        started, cpu_started = time.perf_counter(), time.process_time()
+        result = work()
+        self.taken[side].append((time.process_time() - cpu_started, time.perf_counter() - started))
+        return result
+
+    def median(self, side: str) -> float:
+        """CPU seconds."""
+        return statistics.median(cpu for cpu, _ in self.taken[side])
+
+    def ratio(self, clock: int) -> float:
+        """How many times as long the peer takes: by CPU seconds (0) or seconds (1)."""
+        pairs = zip(self.taken[_PEER], self.taken[_OURS], strict=True)
+        return statistics.median(peer[clock] / ours[clock] for peer, ours in pairs)
+
+
+def _flops(encoder: Encoder, texts: list[str]) -> tuple[int, float]:
+    """Tokens of the texts, and what a forward pass must multiply: 2 flops a weight and token, attention."""
+    config = encoder.backbone.config
+    lengths = [len(one.input_ids) for one in encoder.tokenizer([("", text) for text in texts], LONGEST)]
+    body = sum(p.numel() for p in encoder.backbone.encoder.parameters())
+    squares = sum(length**2 for length in lengths)
+    return sum(lengths), 2.0 * body * sum(
+        lengths
+    ) + 4.0 * config.hidden_size * config.num_hidden_layers * squares
+
+
+def _encode_in_turns(
+    ours: Encoder, peer: SentenceTransformer, texts: list[str], rounds: int, bar: tqdm
+) -> Times:
+    times = Times()
+    sides: dict[str, Callable[[], np.ndarray]] = {
+        _PEER: lambda: peer.encode(texts, normalize_embeddings=True, show_progress_bar=False),
+        _OURS: lambda: ours.encode(texts),
+    }
+    for number in range(rounds):
+        found = {}
+        for side in list(sides)[:: 1 if number % 2 == 0 else -1]:
+            found[side] = times.run(side, sides[side])
+            bar.update()
+        gap = np.abs(found[_OURS] - found[_PEER]).max()
+        if gap > 1e-5:
+            raise RuntimeError(f"the embeddings differ by {gap}")
+    return times
+
+
+def _evaluate_in_turns(
+    ours: Encoder, peer: SentenceTransformer, data: Path, rounds: int, bar: tqdm
+) -> tuple[dict[str, Times], dict[str, float]]:
+    """By task: the times, and the largest difference of its main score."""
+    times: dict[str, Times] = defaultdict(Times)
+    gaps: dict[str, float] = defaultdict(float)
+    for number in range(rounds):
+        for place in range(len(builtin_tasks(data, "test"))):
+            scores = {}
+            for side in (_PEER, _OURS)[:: 1 if number % 2 == 0 else -1]:
+                task = builtin_tasks(data, "test")[place]  # a fresh one: they keep data and random state
+                evaluate = partial(_by_mteb, peer, task) if side == _PEER else partial(_by_us, ours, task)
+                scores[side] = times[task.metadata.name].run(side, evaluate)
+                bar.update()
+            name = task.metadata.name
+            gaps[name] = max(gaps[name], abs(scores[_PEER] - scores[_OURS]))
+            if gaps[name] > _SAME_SCORE:
+                raise RuntimeError(f"{name}: the scores are {scores}")
+    return times, gaps
+
+
+def _by_us(encoder: Encoder, task: AbsTask) -> float:
+    return Evaluator([task], {}).run(encoder, bm25=False).results[0].score
+
+
+def _by_mteb(model: SentenceTransformer, task: AbsTask) -> float:
+    """As its documentation has it; batches of 32 are its default."""
+    with quiet_mteb(), preserve_random_state():
+        options = {"show_progress_bar": False}
+        result = mteb.evaluate(
+            model, task, cache=None, co2_tracker=False, encode_kwargs=options, show_progress_bar=False
+        )
+    return float(result.task_results[0].get_score())
+
+
+def _encoding_cells(name: str, times: Times, tokens: int, flops: float, rate: float) -> list[str]:
+    return [
+        name,
+        f"{tokens:,}",
+        f"{tokens / times.median(_PEER):,.0f}",
+        f"{tokens / times.median(_OURS):,.0f}",
+        f"{times.ratio(0):.2f}x",
+        f"{times.ratio(1):.2f}x",
+        f"{flops / times.median(_PEER) / rate:.0%}",
+        f"{flops / times.median(_OURS) / rate:.0%}",
+    ]
+
+
+def _task_cells(name: str, times: Times, gap: float | None) -> list[str]:
+    return [
+        name,
+        f"{times.median(_PEER):.2f}",
+        f"{times.median(_OURS):.2f}",
+        f"{times.ratio(0):.2f}x",
+        f"{times.ratio(1):.2f}x",
+        "" if gap is None else f"{gap:.0e}",
+    ]
+
+
+def _together(times: Iterable[Times]) -> Times:
+    """All tasks, one after the other."""
+    total = Times()
+    for side in (_PEER, _OURS):
+        rounds = zip(*(each.taken[side] for each in times), strict=True)
+        total.taken[side] = [(sum(c for c, _ in one), sum(w for _, w in one)) for one in rounds]
+    return total
+
+
+def _measured(folder: Path, args: argparse.Namespace) -> str:
+    """The page."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    spec = bert_spec(args.layers, args.width)
+    export = export_sentence_transformer(load_encoder(spec), folder / "export", query_instruction="")
+    workload = make_workload(folder / "data", args.documents, args.queries)
+    ours = load_encoder(replace(spec, path=str(export), architecture={}))
+    use_cpu_kernels(ours.backbone)
+    peer = SentenceTransformer(str(export), device="cpu")
+    rate = matmul_rate()[1]
+    num_runs = 2 * args.rounds * (2 + len(builtin_tasks(folder / "data", "test")))
+    with tqdm(total=num_runs, unit="run") as bar:
+        encoding = {
+            part: _encode_in_turns(ours, peer, texts, args.rounds, bar)
+            for part, texts in workload._asdict().items()
+        }
+        tasks, gaps = _evaluate_in_turns(ours, peer, folder / "data", args.rounds, bar)
+    cells = [
+        _encoding_cells(part, times, *_flops(ours, getattr(workload, part)), rate)
+        for part, times in encoding.items()
+    ]
+    rows = [_task_cells(name, times, gaps[name]) for name, times in tasks.items()]
+    rows.append(_task_cells("all, one after the other", _together(list(tasks.values())), None))
+    return _page(args, cells, rows)
+
+
+def _page(args: argparse.Namespace, encoding: list[list[str]], tasks: list[list[str]]) -> str:
+    work = f"""Workload `ragged`: {args.documents} documents of lognormal length, median {MEDIAN} tokens,
+        clipped at {LONGEST:,}, builtin documentation filled up with more of it, and {args.queries} short
+        queries;
+        seed 0. Other tasks are the builtin ones. A BERT of {args.layers} layers and width {args.width} in
+        fp32, random weights, without prompts; both sides load the same export. The peer has its default
+        batches of 32, sorted by length."""
+    header = (
+        "",
+        "tokens",
+        "peer, tokens/CPU s",
+        "ours",
+        "ratio",
+        "wall clock",
+        "peer, of matmul rate",
+        "ours",
+    )
+    task_header = ("task", "mteb, CPU s", "ours", "ratio", "wall clock", "scores differ by")
+    method = f"""Medians of {args.rounds} rounds, both sides in turns in one process. Tasks are whole:
+        reading, encoding, scoring."""
+    parts = (
+        work,
+        pipe_table([header, *encoding], 1),
+        pipe_table([task_header, *tasks], 1),
+        method,
+    )
+    packages = ("torch", "transformers", "sentence-transformers", "mteb")
+    return page("Evaluation speed against mteb with a plain SentenceTransformer", parts, packages)
+
+
+def main() -> None:
+    """Measure, print the tables, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--documents", type=int, default=160)
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=384)
+    parser.add_argument("--quick", action="store_true", help="tiny, one round, numbers without meaning")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    args = parser.parse_args()
+    if args.quick:
+        args.documents, args.queries, args.rounds, args.layers, args.width = 8, 4, 1, 1, 64
+    with tempfile.TemporaryDirectory() as name:
+        text = _measured(Path(name), args)
+    args.out.write_text(text, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
