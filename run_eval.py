@@ -15,6 +15,7 @@ if __name__ == "__main__":
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 import torch
@@ -22,10 +23,12 @@ from omegaconf import DictConfig
 
 from codiemb.config import run_folder
 from codiemb.config.eval_tables import show_results
+from codiemb.config.ranks import is_main_process
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import EvalConfig, register
 from codiemb.config.script import run_script
+from codiemb.config.shared_evaluation import meet, with_cache
 from codiemb.config.task import (
     RESULTS_FILE,
     build_evaluator,
@@ -40,6 +43,10 @@ from codiemb.config.typed import typed_eval
 from codiemb.config.what_ran import what_ran
 from codiemb.encoder import Encoder, check_path, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
+from codiemb.encoder.over_ranks import Embedder, over_ranks
+
+if TYPE_CHECKING:
+    from codiemb.evaluation import Evaluation
 
 log = logging.getLogger("codiemb")
 register()
@@ -60,17 +67,24 @@ def main(config: DictConfig) -> None:
     evaluator = build_evaluator(cfg.task)
     earlier = earlier_results(run_dir / RESULTS_FILE, evaluator, resume=cfg.resume)
     encoder = prepared_encoder(cfg)
-    run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
-    result = run_evaluation(
-        evaluator,
-        encoder,
-        cfg.model.path or cfg.model.name,
-        report=log.info,
-        bm25=cfg.task.baseline,
-        seed=cfg.seed,
-        file=run_dir / RESULTS_FILE,
-        earlier=earlier,
-    )
+    if is_main_process():
+        run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
+
+    def scores(shared: Embedder) -> "Evaluation":
+        return run_evaluation(
+            evaluator,
+            with_cache(shared, cfg.task),
+            cfg.model.path or cfg.model.name,
+            report=log.info,
+            bm25=cfg.task.baseline,
+            seed=cfg.seed,
+            file=run_dir / RESULTS_FILE,
+            earlier=earlier,
+        )
+
+    result = over_ranks(encoder, scores)
+    if result is None:  # a rank that has encoded for rank 0
+        return
     tables = show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path))
     write_result(run_dir, result.scores, time.perf_counter() - started)
     for table in tables:
@@ -81,8 +95,9 @@ def main(config: DictConfig) -> None:
 def prepared_encoder(cfg: EvalConfig) -> Encoder:
     """The encoder on its device; random weights, without a model.path, follow from the seed."""
     check_path(cfg.model)
+    device = meet(cfg.devices)
     torch.manual_seed(cfg.seed)  # mteb seeds what it draws itself
-    encoder = load_encoder(cfg.model).to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = load_encoder(cfg.model).to(device)
     use_cpu_kernels(encoder.backbone)
     log.info("%s", encoder.describe())
     if cfg.model.path is None:

@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,13 @@ from codiemb.config.result import recorded_metric, write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import TrainConfig, register
 from codiemb.config.script import run_script
+from codiemb.config.shared_evaluation import before_training
 from codiemb.config.task import (
     RESULTS_FILE,
     UNTRAINED_FILE,
     Evaluations,
     build_evaluations,
     console,
-    evaluate_before,
     prompts_by_task,
     results_to_go_on_from,
     run_evaluation,
@@ -50,7 +51,8 @@ from codiemb.config.task import (
 )
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_train
-from codiemb.encoder import Encoder, check_path
+from codiemb.encoder import check_path
+from codiemb.encoder.over_ranks import Embedder, over_ranks
 from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer, write_card
 from codiemb.export.push import push
 from codiemb.report import write_report
@@ -92,7 +94,7 @@ def main(config: DictConfig) -> float | None:
 def train(
     config: DictConfig, cfg: TrainConfig, parts: Parts, evaluations: Evaluations, start: Saved | None
 ) -> None:
-    """Train on every rank; rank 0 evaluates before and after, and exports."""
+    """Train on every rank; all evaluate before and after, rank 0 exports."""
     started = time.perf_counter()
     run_dir, main_process = Path(cfg.run_dir), is_main_process()
     check_path(cfg.model)
@@ -101,39 +103,31 @@ def train(
     run = assemble(cfg, parts, evaluations)
     trainer, encoder = run.trainer, run.encoder
     log.info("%s", encoder.describe())
-    before = None
     if main_process:
         open_loggers(trainer, config)
-        if evaluations.task is not None and cfg.evaluate.before:
-            before = evaluate_before(
-                evaluations.task,
-                encoder,
-                cfg.model.name,
-                run_dir / "evaluation",
-                seed=cfg.seed,
-                report=log.info,
-            )
+    scores_before = before_training(cfg, evaluations.task, trainer, encoder)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=start and start.path, weights_only=True)
-    encoder = whole_encoder(encoder, run.model)
-    if not trainer.is_global_zero:
+    scorer = evaluations.task if cfg.evaluate.after else None
+    encoder = whole_encoder(encoder, run.model, on_all_ranks=scorer is not None)
+    if scorer is None and not trainer.is_global_zero:
         return
 
     encoder.to(trainer.strategy.root_device)
-    run = run._replace(encoder=encoder)
+    run, before = run._replace(encoder=encoder), scores_before()
     card = model_card(cfg, parts, run)
-    if cfg.export.enabled:
+    if trainer.is_global_zero and cfg.export.enabled:
         export(cfg, run, evaluations, before, card)
-    after = None
-    if evaluations.task is not None and cfg.evaluate.after:
-        after = evaluate_after(cfg, evaluations.task, encoder)
-        if cfg.export.enabled:
-            write_card(run_dir / "export", with_results(card, after, before))
+    after = None if scorer is None else over_ranks(encoder, partial(evaluate_after, cfg, scorer))
+    if not trainer.is_global_zero:
+        return
+    if after is not None and cfg.export.enabled:
+        write_card(run_dir / "export", with_results(card, after, before))
     finish(cfg, trainer, before, after, seconds=time.perf_counter() - started)
     if cfg.export.push_to_hub is not None:
         log.info("uploaded to %s", push(run_dir / "export", cfg.export.push_to_hub))
 
 
-def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Encoder) -> "Evaluation":
+def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Embedder) -> "Evaluation":
     """The scores after training; a run that was stopped in the middle of them goes on there."""
     file = Path(cfg.run_dir) / "evaluation" / RESULTS_FILE
     return run_evaluation(

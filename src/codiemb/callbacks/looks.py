@@ -15,11 +15,12 @@ from codiemb.batch import AnyBatch, Batch
 from codiemb.callbacks.probe import Probe, look, make_probe, to_device
 from codiemb.data.collator import Collator
 from codiemb.encoder import Encoder
+from codiemb.encoder.over_ranks import Embedder, over_ranks
 from codiemb.training.datamodule import EmbeddingDataModule
 from codiemb.training.due import is_due
 from codiemb.training.metrics_file import keep_lines
 from codiemb.training.module import EmbeddingModule
-from codiemb.training.sharding import has_sharded_weights
+from codiemb.training.sharded_encoder import runnable
 
 log = logging.getLogger(__name__)
 PROBE_FILE = "probe.jsonl"
@@ -134,31 +135,22 @@ class ProbeSources(AtSteps):
 class DevMetrics(AtSteps):
     """Evaluates on dev tasks every so many optimizer steps, and at both ends: `val/<dataset>/<metric>`.
 
-    On rank 0 while the others wait; weights in shards, which no rank can run alone, are not evaluated.
+    All ranks encode, also with weights in shards; rank 0 scores.
 
     Args:
         evaluate: scores an encoder: {`<dataset>/<metric>`: value}. Must leave the random state alone.
         every_n_steps: as in AtSteps.
     """
 
-    def __init__(self, evaluate: Callable[[Encoder], Mapping[str, float]], every_n_steps: int) -> None:
+    def __init__(self, evaluate: Callable[[Embedder], Mapping[str, float]], every_n_steps: int) -> None:
         super().__init__(every_n_steps)
         self.evaluate = evaluate
 
     @override
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if has_sharded_weights(pl_module):
-            log.info("evaluate.every_n_steps is off: %s shards the model", type(trainer.strategy).__name__)
-        super().on_train_start(trainer, pl_module)
-
-    @override
     def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
-        if has_sharded_weights(module):
-            return
-        if trainer.is_global_zero:
-            scores = self.evaluate(module.encoder)
+        scores = over_ranks(runnable(module.encoder), self.evaluate)
+        if scores is not None:
             _log(trainer, {f"val/{name}": value for name, value in scores.items()})
-        trainer.strategy.barrier("evaluated")
 
 
 def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> list[Probe]:

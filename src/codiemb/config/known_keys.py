@@ -29,7 +29,7 @@ FIELDS = {  # by place: those of a dataclass; * is any name
     ),
     "model.prompt": ("query", "document", "instruction"),
     "model.lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
-    "task": ("name", "data", "split", "tasks", "instructions", "baseline", "per_query"),
+    "task": ("name", "data", "split", "tasks", "instructions", "baseline", "per_query", "cache_gib", "cache"),
     "data": (
         "sources",
         "files",
@@ -92,5 +92,5 @@ ROOT_KEYS = {
         "export",
         "fuse",
     ),
-    "eval": ("seed", "run_dir", "resume", "model", "task", "table", "compare"),
+    "eval": ("seed", "run_dir", "resume", "model", "task", "table", "compare", "devices"),
 }

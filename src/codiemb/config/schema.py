@@ -69,6 +69,8 @@ class EvaluationTaskConfig:
         instructions: by task name or mteb task type; {query, document}.
         baseline: also show BM25 on retrieval tasks.
         per_query: keep the score of every query, pair and text, for `compare`.
+        cache_gib: room of the embeddings that run_eval.py keeps for runs with the same weights; 0: none.
+        cache: their folder.
     """
 
     name: str = "builtin"
@@ -78,6 +80,8 @@ class EvaluationTaskConfig:
     instructions: dict[str, Any] = field(default_factory=dict)
     baseline: bool = True
     per_query: bool = True
+    cache_gib: float = 0.0
+    cache: str = "data/cache/embeddings"
 
 
 @dataclass
@@ -223,10 +227,12 @@ class EvalConfig(RunConfig):
     Attributes:
         table: folders of results to show side by side, instead of evaluating: runs of ours, or mteb's files.
         compare: two such folders, to say what differs and what is beyond noise.
+        devices: of this machine; they share the encoding. Under torchrun those are taken that it has started.
     """
 
     table: Any = field(default_factory=list)
     compare: Any = field(default_factory=list)
+    devices: int = 1
 
 
 def register() -> None:

@@ -253,26 +253,26 @@ class Encoder(nn.Module):
         has `tokens_per_batch` tokens: 16,384 on an accelerator; 4,096 on CPU, where larger activations leave
         the cache and are mapped and unmapped at every use, which costs a quarter of the time.
         """
-        on_cpu = next(self.backbone.parameters()).device.type == "cpu"
-        tokens_per_batch = tokens_per_batch or (4_096 if on_cpu else 16_384)
         out_SD = np.empty((len(texts), self.backbone.config.hidden_size), dtype=np.float32)
         hidden = None if progress else True  # None: where there is no terminal
         bar = tqdm(total=len(texts), unit="text", disable=hidden, leave=False)
         with eval_mode(self), bar:
-            for rows, pack in self._packs(texts, instruction, side, max_tokens, tokens_per_batch):
+            for rows, pack in self.packs(texts, instruction, side, max_tokens, tokens_per_batch):
                 out_SD[rows] = self(pack).last_SD.cpu().numpy()
                 bar.update(len(rows))
         return out_SD
 
-    def _packs(
+    def packs(
         self,
         texts: Sequence[str],
-        instruction: str,
-        side: Side | None,
-        max_tokens: int | None,
-        tokens_per_batch: int,
+        instruction: str = "",
+        side: Side | None = None,
+        max_tokens: int | None = None,
+        tokens_per_batch: int | None = None,
     ) -> Iterator[tuple[list[int], PackedTexts]]:
+        """What `encode` runs: the rows of texts that share a forward pass, and their stream."""
         device = next(self.backbone.parameters()).device
+        tokens_per_batch = tokens_per_batch or (4_096 if device.type == "cpu" else 16_384)
         for start in range(0, len(texts), 8_192):
             window = [(instruction, text) for text in texts[start : start + 8_192]]
             tokenized = self.tokenizer(window, max_tokens or self.max_tokens, side)

@@ -50,3 +50,8 @@ def prefix_of(encoder: TextEncoder, instruction: str, side: Side) -> str | None:
 def settings_of(encoder: TextEncoder) -> Settings:
     """The encoder's settings; empty where it states none."""
     return encoder.settings() if isinstance(encoder, Stated) else {}
+
+
+@runtime_checkable
+class StatedEncoder(TextEncoder, Stated, Protocol):
+    """An encoder that says what its vectors depend on, so that they can be kept."""

@@ -40,16 +40,17 @@ def transformer_layers(backbone: Backbone) -> list[nn.Module]:
     return list(lists[0]) if lists else []
 
 
-def whole_encoder(encoder: Encoder, spec: ModelSpec) -> Encoder:
-    """A trained encoder with all its weights on rank 0, for export and evaluation there.
+def whole_encoder(encoder: Encoder, spec: ModelSpec, *, on_all_ranks: bool = False) -> Encoder:
+    """A trained encoder with all its weights on rank 0, for export, or on all ranks, for evaluation.
 
-    The encoder itself where no weight is sharded (DDP, ZeRO 1 and 2). Under FSDP2 and ZeRO 3 rank 0 builds
+    The encoder itself where no weight is sharded (DDP, ZeRO 1 and 2). Under FSDP2 and ZeRO 3 a rank builds
     it anew on the CPU and fills it one gathered tensor at a time; other ranks get their sharded one back.
-    All ranks must call it.
+    All ranks must call it. Gathering brings every tensor to all ranks in any case; each whole encoder takes
+    room for the weights on its host.
     """
     if not has_sharded_weights(encoder):
         return encoder
-    whole = load_encoder(spec) if rank() == 0 else None
+    whole = load_encoder(spec) if on_all_ranks or rank() == 0 else None
     targets = {} if whole is None else dict(whole.named_parameters())
     for name, parameter in encoder.named_parameters():
         gathered = full_tensor(parameter)
