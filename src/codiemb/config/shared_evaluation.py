@@ -1,4 +1,4 @@
-"""Ranks that share an evaluation: when a training run's can, how one starts them, and where vectors are kept."""
+"""Where ranks meet that share an evaluation, and the embeddings that `task.cache_gib` keeps."""
 
 import logging
 import os
