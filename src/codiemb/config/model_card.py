@@ -15,7 +15,8 @@ from codiemb.config.nodes import target_of
 from codiemb.config.preflight import Parts
 from codiemb.config.schema import TrainConfig
 from codiemb.data.collator import TaskSpec
-from codiemb.data.source import Source, SourceFile
+from codiemb.data.source import Source
+from codiemb.data.source_file import SourceFile
 from codiemb.export import Card, DataFile, Score
 from codiemb.export.licence import licence_of
 from codiemb.json_files import read_json
