@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from codiemb.config.task import earlier_results
+from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, Evaluator, MtebEncoder, Setup, TextEncoder, builtin_tasks
 from codiemb.evaluation.kept import kept_results
 from codiemb.evaluation.protocol import settings_of
@@ -119,6 +121,18 @@ def test_a_missing_baseline_is_a_reason_and_one_not_asked_for_goes(builtin_data:
         [f"{name} is run again: it has no BM25 score" for name in NAMES[:2]],
     )
     assert kept(builtin_data, whole, Stating(), with_bm25=False) == (NAMES, [])
+
+
+def test_results_are_neither_overwritten_nor_dropped(builtin_data: Path, whole: Evaluation, tmp_path: Path):
+    file, now = tmp_path / "results.json", evaluator(builtin_data)
+    assert earlier_results(file, now, resume=False) is None
+    file.write_text(whole.to_json(), "utf-8")
+    assert earlier_results(file, now, resume=True) == whole
+    with pytest.raises(UserError, match=r"results\.json is there already: resume=true goes on"):
+        earlier_results(file, now, resume=False)
+    other = Evaluator(builtin_tasks(builtin_data, "test")[2:3], {})
+    with pytest.raises(UserError, match="holds results of FramesRetrieval, FramesSTS, which this"):
+        earlier_results(file, other, resume=True)
 
 
 def test_the_record_states_the_literal_prefix_of_each_side(whole: Evaluation):

@@ -51,7 +51,7 @@ def loaded(data: Path, name: str) -> dict:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_judged_document_and_candidate_of_a_kept_query_is_kept(large_data: Path, name: str):
     part = loaded(large_data, name)["default"]["test"]
-    assert len(part["queries"]) == (30 if name == "FramesReranking" else 100)
+    assert len(part["queries"]) == (25 if name == "FramesReranking" else 80)
     corpus = set(part["corpus"]["id"])
     assert part["relevant_docs"].keys() == set(part["queries"]["id"])
     for query in part["queries"]["id"]:
@@ -61,13 +61,13 @@ def test_every_judged_document_and_candidate_of_a_kept_query_is_kept(large_data:
     if name == "FramesReranking":
         assert corpus == {doc for docs in part["top_ranked"].values() for doc in docs}
     else:
-        assert len(corpus) == 300
+        assert len(corpus) == 240
         assert part["top_ranked"] is None
 
 
 def test_pairs_texts_and_classes_are_cut(large_data: Path):
-    assert len(loaded(large_data, "FramesSTS")["test"]) == 200
-    assert len(loaded(large_data, "FramesClustering")["test"]) == 200
+    assert len(loaded(large_data, "FramesSTS")["test"]) == 150
+    assert len(loaded(large_data, "FramesClustering")["test"]) == 150
     classes = loaded(large_data, "FramesClassification")
     assert [len(classes[side]) for side in ("train", "test")] == [200, 200]
     assert set(classes["train"]["label"]) == set(classes["test"]["label"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -59,6 +60,19 @@ def test_a_sentence_transformers_folder_is_evaluated_as_it_states_itself(
     assert evaluated(run, world, sentence_transformers_folder) == pytest.approx(
         sts_score(oracle, world), abs=1e-4
     )
+    ran = yaml.safe_load((world / "outputs/eval/st/config.yaml").read_text("utf-8"))["model"]
+    assert (ran["pooling"], ran["max_tokens"], ran["pool_prompt"]) == ("cls", 48, True)
+    record = json.loads((world / "outputs/eval/st/results.json").read_text("utf-8"))
+    settings = record["setup"]["settings"]
+    assert (settings["pooling"], settings["max_tokens"], settings["dtype"]) == ("cls", 48, "float32")
+    assert record["setup"]["seed"] == ran_seed(world)
+    assert record["results"][0]["prefix"] == {"text": ""}  # the instruction does not reach any text
+    assert record["results"][0]["prompts"]["text"].startswith("Represent")
+
+
+def ran_seed(world: Path) -> int:
+    seed: int = yaml.safe_load((world / "outputs/eval/st/config.yaml").read_text("utf-8"))["seed"]
+    return seed
 
 
 def evaluated(run: Run, world: Path, model: Path) -> float:

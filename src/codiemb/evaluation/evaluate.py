@@ -91,9 +91,9 @@ class Evaluator:
                 bar.begin(place)
                 outcome = _outcome(wrapped, task, hub, with_bm25=bm25)
                 done[task.metadata.name] = outcome
+                save(so_far())  # before it is said: what has been said is not lost
                 bar.end(task.metadata.name)
                 bar.say(report, f"{place}: {_line(outcome)}")
-                save(so_far())
         return so_far()
 
     def _place(self, task: AbsTask) -> str:

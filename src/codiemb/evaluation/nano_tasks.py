@@ -18,9 +18,9 @@ from codiemb.evaluation.builtin_tasks import TASKS, LocalTask, check_split
 from codiemb.evaluation.isolation import preserve_random_state
 
 PREFIX = "Nano"
-QUERIES = {"Retrieval": 100, "Reranking": 30}  # a query to rerank brings ten documents
-DOCUMENTS = {"Retrieval": 300, "Reranking": 0}  # at least; judged ones and candidates are kept in any case
-ROWS = 200  # pairs, or texts to cluster
+QUERIES = {"Retrieval": 80, "Reranking": 25}  # a query to rerank brings ten documents
+DOCUMENTS = {"Retrieval": 240, "Reranking": 0}  # at least; judged ones and candidates are kept in any case
+ROWS = 150  # pairs, or texts to cluster
 LABELS = 10  # of classification, with all their texts
 _LIGHTER = {"Classification": {"n_experiments": 3}, "Clustering": {"max_documents_per_cluster": ROWS}}
 

@@ -1,0 +1,80 @@
+"""run_eval.py is ended by SIGTERM between two tasks and goes on with resume=true, as if nothing had been."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.harness import ENVIRONMENT, Run
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
+MODEL = (
+    "model=youtu_tiny",
+    "model.architecture.hidden_size=64",
+    "model.architecture.intermediate_size=128",
+    "task=nano",
+    "task.split=dev",
+    "task.baseline=false",
+)
+
+
+def stopped_after(world: Path, start_of_line: str, *overrides: str) -> tuple[int, str]:
+    """Send SIGTERM when the line appears; the exit code and stderr."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_eval.py"), *overrides],
+        cwd=world,
+        env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert any(line.startswith(start_of_line) for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, said
+
+
+def results(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "results.json").read_text("utf-8"))
+    for row in record["results"]:
+        del row["seconds"]
+    return record
+
+
+def test_a_terminated_evaluation_says_how_to_go_on_and_ends_as_one_that_was_not(
+    run: Run, world: Path
+) -> None:
+    folder = world / "outputs/eval/terminated"
+    code, said = stopped_after(world, "[2/7]", *MODEL, "hydra.run.dir=outputs/eval/terminated")
+    assert code == 143
+    how = f"python {ROOT / 'run_eval.py'} {shlex.join(MODEL)} hydra.run.dir={folder}"
+    assert said.endswith(f"stopped by SIGTERM\ncontinue with: {how} resume=true\n")
+    assert "\r" not in said  # no bar where there is no terminal
+    left = results(folder)
+    assert len(left["results"]) + len(left["pending"]) == 7
+    assert 2 <= len(left["results"]) < 7
+
+    refused = run("run_eval.py", *MODEL, "hydra.run.dir=outputs/eval/terminated")
+    assert refused.returncode == 2
+    assert "results.json is there already: resume=true goes on" in refused.stderr
+    assert results(folder) == left
+    resumed = run("run_eval.py", *MODEL, "resume=true")  # finds the folder itself
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"kept: {left['results'][0]['task']} " in resumed.stdout
+    whole = run("run_eval.py", *MODEL, "hydra.run.dir=outputs/eval/whole")
+    assert whole.returncode == 0, whole.stderr
+    assert results(folder) == results(world / "outputs/eval/whole")
+    environment = json.loads((folder / "environment.json").read_text("utf-8"))
+    assert len(environment["earlier"]) == 1
