@@ -91,6 +91,7 @@ def test_the_scores_are_those_of_one_process(evaluator, encoder, tmp_path, shard
             shard(encoder, None, dist.init_device_mesh("cpu", (2,)))
         counting = Counting(sharded_encoder.runnable(encoder))
         found = over_ranks(counting, lambda shared: scores(evaluator, shared))
+        over_ranks(sharded_encoder.runnable(encoder), lambda shared: shared.encode(["fewer than ranks"]))
         np.save(folder / f"texts{number}.npy", counting.num_texts)
         assert (found is None) == (number == 1)
         if found is not None:

@@ -112,7 +112,7 @@ class _Shared:
             kind, vectors = self._line.hear(other)
             if kind == _FAILED:
                 _stop(f"rank {other} failed: {vectors.decode()}")
-            out_SD[share] = np.frombuffer(vectors, dtype=np.float32).reshape(len(share), -1)
+            out_SD[share] = np.frombuffer(vectors, dtype=np.float32).reshape(len(share), out_SD.shape[1])
         return out_SD
 
 
