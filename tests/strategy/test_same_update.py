@@ -38,7 +38,7 @@ def test_the_sgd_updates_are_those_of_one_process(differences: Differences, worl
 
 @pytest.mark.parametrize(("world", "strategy", "case"), RUNS)
 def test_an_encoding_that_ranks_share_is_that_of_one_process(differences: Differences, world, strategy, case):
-    """In training, with weights as the strategy has them, and after it, with whole ones on every rank."""
+    """Before training, where each rank has other weights; in it, with the strategy's; after it, whole."""
     assert max(differences[world, strategy, case]["embedding_gaps"]) < 1e-6
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from codiemb.callbacks.before_training import BeforeTraining
 from codiemb.config import strategy as strategy_group
 from codiemb.config.assemble import assemble
 from codiemb.config.schema import TrainConfig
@@ -86,7 +87,8 @@ def compare(
         if rank == 0:
             alone = embed_some(whole)
             found["embedding_gaps"] = [
-                float(np.abs(alone - shared).max()) for shared in (recorder.shared, after)
+                recorder.gap_before,
+                *(float(np.abs(alone - shared).max()) for shared in (recorder.shared, after)),
             ]
             differences[f"{strategy} {case}"] = found
             export_sentence_transformer(whole, Path(cfg.run_dir) / "export", query_instruction="")
@@ -144,6 +146,12 @@ class Recorder(pl.Callback):
         self.norms: list[float] = []  # as logged, by optimizer step
         self.elements_reduced: list[int] = []  # by optimizer step
         self.shared: np.ndarray | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        before = BeforeTraining(embed_some)
+        before.setup(trainer, pl_module, stage)
+        if before.result is not None:
+            self.gap_before = float(np.abs(embed_some(pl_module.encoder) - before.result).max())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.shared = over_ranks(runnable(pl_module.encoder), embed_some)
