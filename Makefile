@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LATEST := .venv-latest
+TORCH := $(shell grep -m1 '^torch==' requirements.txt)
 DATA := data/builtin/manifest.json
 
-.PHONY: help train test test-fast setup data data-all data-pipeline lint bench bench-gpu clean
+.PHONY: help train test test-fast test-latest setup data data-all data-pipeline lint bench bench-gpu gpu-check clean
 .DEFAULT_GOAL := train
 
 train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
@@ -15,6 +17,13 @@ test: $(VENV)/installed  ## install, run the whole test suite
 
 test-fast: $(VENV)/installed  ## without the tests marked slow
 	$(BIN)/python -m pytest -m "not slow"
+
+test-latest:           ## the fast tests with the newest versions that pyproject.toml allows, in .venv-latest
+	test -x $(LATEST)/bin/python || $(PYTHON) -m venv $(LATEST)
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(LATEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		"$(TORCH)" -e "$$(grep -m1 '^-e ' requirements.txt | cut -c4-)"
+	$(LATEST)/bin/python -m pytest -m "not slow"
 
 setup: $(VENV)/installed  ## install only
 
@@ -39,16 +48,19 @@ bench: data            ## speed and memory against sentence-transformers and the
 bench-gpu: data        ## a training step of youtu2b on one card
 	$(BIN)/python -m experiments.benchmarks.gpu_step
 
+gpu-check: $(VENV)/installed  ## what only a card can show, in 9 minutes: a page in experiments/gpu_check
+	$(BIN)/python -m experiments.gpu_check
+
 help:                  ## this list
 	@awk -F':.*##' '/^[a-z-]+:.*##/ { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean:                 ## remove .venv, the data and all results
-	rm -rf $(VENV) data outputs multirun
+	rm -rf $(VENV) $(LATEST) data outputs multirun
 
 # torch first and alone: a range that pip resolves together with other packages may pick another build
 $(VENV)/installed: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -m1 '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

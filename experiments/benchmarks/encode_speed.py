@@ -1,6 +1,7 @@
 """Is encoding a corpus faster than with SentenceTransformer.encode, which sorts texts by length already?
 
     python -m experiments.benchmarks.encode_speed            # about 2 minutes on 2 cores
+    python -m experiments.benchmarks.encode_speed --device cuda --texts 4096
     python -m experiments.benchmarks.encode_speed --quick    # does it run at all?
 
 Same BERT, same ragged passages, in turns in one process. Writes encode_speed.md.
@@ -48,25 +49,27 @@ class Contender:
         return embeddings
 
 
-def _peer(folder: Path, dtype: torch.dtype, width: int, max_tokens: int) -> SentenceTransformer:
-    transformer = Transformer(str(folder / "model"), max_seq_length=max_tokens)
-    return SentenceTransformer(modules=[transformer, Pooling(width, "mean")], device="cpu").to(dtype)
+def _peer(folder: Path, dtype: torch.dtype, job: Job) -> SentenceTransformer:
+    transformer = Transformer(str(folder / "model"), max_seq_length=job.max_tokens)
+    modules = [transformer, Pooling(job.hidden_size, "mean")]
+    return SentenceTransformer(modules=modules, device=job.device).to(dtype)
 
 
-def _ours(folder: Path, dtype: str, max_tokens: int) -> Encoder:
+def _ours(folder: Path, dtype: str, job: Job) -> Encoder:
     spec = ModelSpec(path=str(folder / "model"), dtype=dtype, prompt=PromptSpec(query=""))
     encoder = load_encoder(spec)
-    encoder.max_tokens = max_tokens
-    use_cpu_kernels(encoder.backbone)
-    return encoder
+    encoder.max_tokens = job.max_tokens
+    if job.device == "cpu":
+        use_cpu_kernels(encoder.backbone)
+    return encoder.to(job.device)
 
 
 def _contenders(job: Job, folder: Path) -> list[Contender]:
     found = []
     for dtype in ("float32", "bfloat16"):
         suffix = "" if dtype == "float32" else ", bf16"
-        peer = _peer(folder, getattr(torch, dtype), job.hidden_size, job.max_tokens)
-        ours = _ours(folder, dtype, job.max_tokens)
+        peer = _peer(folder, getattr(torch, dtype), job)
+        ours = _ours(folder, dtype, job)
         found += [
             Contender(
                 f"SentenceTransformer.encode{suffix}",
@@ -79,14 +82,16 @@ def _contenders(job: Job, folder: Path) -> list[Contender]:
     return found
 
 
-def _measure(contenders: list[Contender], texts: list[str], rounds: int) -> list[tuple[float, float]]:
+def _measure(
+    contenders: list[Contender], texts: list[str], rounds: int, device: str
+) -> list[tuple[float, float]]:
     """All contenders in turns; the matmul rates before each round, a second and a CPU second."""
     rates = []
     for contender in contenders:
         contender.encode(texts[:_BATCH])  # warm-up
     with tqdm(total=rounds * len(contenders), unit="run") as bar:
         for index in range(rounds):
-            rates.append(matmul_rate())
+            rates.append(matmul_rate(device=device))
             found = {}
             for contender in contenders if index % 2 == 0 else reversed(contenders):
                 found[contender.name] = contender.run(texts)
@@ -99,17 +104,20 @@ def _measure(contenders: list[Contender], texts: list[str], rounds: int) -> list
     return rates
 
 
-def _cells(contender: Contender, peer: Contender, tokens: int, flops: float, rates: list) -> list[str]:
+def _cells(
+    contender: Contender, peer: Contender, tokens: int, flops: float, rates: list, device: str
+) -> list[str]:
     wall = zip(contender.seconds, peer.seconds, strict=True)
     cpu = zip(contender.cpu_seconds, peer.cpu_seconds, strict=True)
-    shares = zip(contender.cpu_seconds, rates, strict=True)
+    clock = int(device == "cpu")  # a card's work is in no CPU second
+    shares = zip((contender.seconds, contender.cpu_seconds)[clock], rates, strict=True)
     return [
         contender.name,
         f"{contender.gap:.0e}",
         f"{tokens / statistics.median(contender.seconds):,.0f}",
         f"{statistics.median(theirs / its for its, theirs in wall):.2f}x",
         f"{statistics.median(theirs / its for its, theirs in cpu):.2f}x",
-        f"{statistics.median(flops / seconds / rate for seconds, (_, rate) in shares):.0%}",
+        f"{statistics.median(flops / seconds / rate[clock] for seconds, rate in shares):.0%}",
     ]
 
 
@@ -129,9 +137,9 @@ def _report(job: Job, folder: Path, contenders: list[Contender], rates: list) ->
         "tokens/s",
         "ratio",
         "in CPU time",
-        "of fp32 matmul rate (CPU)",
+        "of fp32 matmul rate" + (" (CPU)" if job.device == "cpu" else ""),
     )
-    rows = [_cells(each, contenders[0], tokens, flops, rates) for each in contenders]
+    rows = [_cells(each, contenders[0], tokens, flops, rates, job.device) for each in contenders]
     method = f"""Medians of {len(rates)} rounds in turns, tokenisation included. Ratios are to the first line;
         bf16 means weights and activations in bf16, pooling in fp32 here."""
     packages = ("torch", "transformers", "sentence-transformers")
@@ -144,20 +152,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--texts", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="tiny, one round, numbers without meaning")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    job = Job("encode", pairs=args.texts // 2, steps=1)
+    job = Job("encode", pairs=args.texts // 2, steps=1, device=args.device)
     if args.quick:
-        job, args.rounds = Job("quick", pairs=4, steps=1, hidden_size=64, num_layers=1), 1
+        job = Job("quick", pairs=4, steps=1, hidden_size=64, num_layers=1, device=args.device)
+        args.rounds = 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_folder(job, folder)
         texts = [text for row in read_folder(folder)[1] for text in row]
         contenders = _contenders(job, folder)
-        rates = _measure(contenders, texts, args.rounds)
+        rates = _measure(contenders, texts, args.rounds, args.device)
         args.out.write_text(_report(job, folder, contenders, rates), "utf-8")
     print(args.out.read_text("utf-8"))
 
