@@ -72,8 +72,20 @@ OTHERS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "pytorch_lightning.loggers.WandbLogger": {
         "project": ("str", "of W&B"),
-        "name": ("str", "of the run in W&B"),
+        "name": (
+            "str",
+            "of the run in W&B; null: stage, model, seed and, in a sweep, its overrides",
+        ),
+        "group": ("str", "of runs in W&B; null: the sweep that a job belongs to"),
+        "tags": ("list", "of the run in W&B; null: stage, model, data, losses, experiment"),
         "save_dir": ("str", "the run folder: W&B writes its own folder there"),
+        "log_model": ("bool", "whether W&B gets `export/` as an artifact, at the end"),
+    },
+    "pytorch_lightning.loggers.TensorBoardLogger": {
+        "save_dir": ("str", "the run folder"),
+        "name": ("str", "folder in it, of the event files"),
+        "version": ("str", "folder in that; empty for none"),
+        "default_hp_metric": ("bool", "a placeholder, -1, beside the hyper-parameters"),
     },
     "hydra/launcher/slurm": {
         "nodes": ("int", "machines of a job"),
