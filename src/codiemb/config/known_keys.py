@@ -3,6 +3,7 @@
 FIELDS = {  # by place: those of a dataclass; * is any name
     "model": (
         "name",
+        "loader",
         "path",
         "subfolder",
         "weights",
@@ -26,9 +27,22 @@ FIELDS = {  # by place: those of a dataclass; * is any name
         "lora",
         "trust_remote_code",
         "folder_settings",
+        "native",
+        "api",
     ),
     "model.prompt": ("query", "document", "instruction"),
     "model.lora": ("r", "lora_alpha", "lora_dropout", "target_modules"),
+    "model.native": ("rotary", "names", "example"),
+    "model.api": (
+        "model",
+        "protocol",
+        "endpoint",
+        "region",
+        "text_type",
+        "requests_per_second",
+        "timeout_seconds",
+        "max_attempts",
+    ),
     "task": ("name", "data", "split", "tasks", "instructions", "baseline", "per_query", "cache_gib", "cache"),
     "data": (
         "sources",

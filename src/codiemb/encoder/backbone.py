@@ -18,6 +18,8 @@ from transformers import (
 
 from codiemb.encoder.check import refuse_encoder_decoder
 from codiemb.encoder.model_files import check_json
+from codiemb.encoder.native import check_whole, is_native, key_mapping, native_config, to_halves
+from codiemb.encoder.remote_code import may_run_code, restore_buffers
 from codiemb.encoder.soundness import refuse_nonfinite
 from codiemb.encoder.spec import ModelSpec
 from codiemb.errors import UserError
@@ -43,10 +45,13 @@ def architecture_of(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast | None) 
     if is_random(spec):
         assert tokenizer is not None, "its vocabulary may decide the size of a random model"
         config = _stated_config(spec, tokenizer)
+    elif is_native(spec):
+        config = native_config(spec)
     else:
         path = cast(str, spec.path)
         try:
-            config = AutoConfig.from_pretrained(path, **source_of(path, spec))
+            with may_run_code(spec):
+                config = AutoConfig.from_pretrained(path, **source_of(path, spec))
         except Exception as error:  # damaged files make libraries fall over in any way
             raise not_to_be_had(spec, "model", path, error) from error
         refuse_encoder_decoder(config, path)
@@ -87,17 +92,24 @@ def pretrained_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTrained
     """
     path = cast(str, spec.path)
     try:
-        backbone, report = AutoModel.from_pretrained(
-            path,
-            config=config,
-            dtype=getattr(torch, spec.dtype),
-            output_loading_info=True,
-            **source_of(path, spec),
-        )
+        with may_run_code(spec):
+            backbone, report = AutoModel.from_pretrained(
+                path,
+                config=config,
+                dtype=getattr(torch, spec.dtype),
+                output_loading_info=True,
+                key_mapping=key_mapping(spec),
+                **source_of(path, spec),
+            )
+            restored = restore_buffers(backbone, spec)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # as above
         raise not_to_be_had(spec, "model", path, error) from error
+    if restored:
+        log.info("%s: %d buffers that its code computes were computed anew", path, len(restored))
+    if is_native(spec):
+        check_whole(spec, report)
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing:
         raise UserError(
@@ -105,6 +117,7 @@ def pretrained_backbone(config: PreTrainedConfig, spec: ModelSpec) -> PreTrained
             "which would stay random: its weights belong to another architecture"
         )
     refuse_nonfinite(backbone, path, spec.dtype)
+    to_halves(backbone, spec)
     return cast(PreTrainedModel, backbone)
 
 

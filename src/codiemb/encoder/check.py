@@ -40,6 +40,7 @@ def check_spec(spec: ModelSpec) -> None:
         raise UserError("model.weights=pretrained needs model.path=FOLDER_OR_HUB_ID")
     if spec.weights == "random" and not spec.architecture:
         raise UserError(f"model.weights=random needs model.architecture, and model={spec.name} states none")
+    _check_native(spec)
     if spec.max_tokens < 1:
         raise UserError(f"model.max_tokens={spec.max_tokens} must be at least 1")
     if spec.lora.r < 0:
@@ -50,6 +51,14 @@ def check_spec(spec: ModelSpec) -> None:
     PromptTemplate(**vars(spec.prompt))
     if spec.weights == "random" or spec.path is None:
         _check_architecture(spec.architecture)
+
+
+def _check_native(spec: ModelSpec) -> None:
+    rotary = spec.native.rotary
+    if rotary not in (None, "halves", "pairs"):
+        raise UserError(f"model.native.rotary={rotary!r} is none of null, halves, pairs")
+    if rotary is not None and "model_type" not in spec.architecture:
+        raise UserError("model.native needs model.architecture, with its model_type: what to read weights as")
 
 
 def check_path(spec: ModelSpec) -> None:

@@ -30,7 +30,10 @@ from codiemb.encoder.backbone import (
 from codiemb.encoder.check import check_path, check_spec, refuse_encoder_decoder, warn_of_backslashes
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder
 from codiemb.encoder.folder_settings import with_folder_settings
+from codiemb.encoder.native import is_native, native_config
+from codiemb.encoder.pairs_probe import check_native
 from codiemb.encoder.pooling import PoolingMode
+from codiemb.encoder.remote_code import may_run_code
 from codiemb.encoder.rotary import rotary_per_text, scaling_border
 from codiemb.encoder.soundness import refuse_untrained
 from codiemb.encoder.spec import ModelSpec
@@ -102,6 +105,8 @@ def load_encoder(
     if problem := padding_reason(encoder):
         encoder.packed = False
         log.warning("%s runs padded, not packed: %s", type(backbone).__name__, problem)
+    if is_native(spec):
+        check_native(encoder, spec)
     refuse_untrained(encoder)
     _warn_of_straddling(encoder)
     return encoder
@@ -133,7 +138,10 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     if path is None:
         raise UserError(f"model.tokenizer is not set, and model={spec.name} has no path to take one from")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **source_of(path, spec))
+        with may_run_code(spec):
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, **source_of(path, spec), **_config_for(path, spec)
+            )
     except Exception as error:  # damaged files make libraries fall over in any way
         if fallback is not None and path == fallback:
             raise UserError(f"no tokenizer at {fallback}; `make data` prepares it") from error
@@ -148,6 +156,11 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
     if spec.lower_case:
         lower_case(fast)
     return fast
+
+
+def _config_for(path: str, spec: ModelSpec) -> dict[str, PreTrainedConfig]:
+    """Of a native model: transformers would ask for its own, which takes its code."""
+    return {"config": native_config(spec)} if is_native(spec) and path == spec.path else {}
 
 
 def _freeze_pooler(backbone: PreTrainedModel) -> None:
@@ -179,7 +192,10 @@ def _max_positions(config: PreTrainedConfig, spec: ModelSpec) -> int | None:
     beyond, a long text would change the short ones beside it.
     """
     try:
-        with torch.device("meta"):  # modules without memory: all of this is seen before any weight is read
+        with (
+            torch.device("meta"),
+            may_run_code(spec),
+        ):  # modules without memory: all of this is seen before any weight is read
             skeleton = AutoModel.from_config(config, trust_remote_code=spec.trust_remote_code)
     except BUILD_ERRORS as error:
         raise unbuildable(spec, error) from error

@@ -40,11 +40,56 @@ class LoraSpec:
 
 
 @dataclass
+class NativeSpec:
+    """A model that brings its own code, run by a class of transformers instead.
+
+    Attributes:
+        rotary: the layout of its rotary embedding: `halves` (dimension i turns with i + width / 2, as in
+            transformers) or `pairs` (2i with 2i + 1, as in RoFormer). None runs the model's own code.
+        names: from names of its weights to those of the class of `architecture`: regular expressions and what
+            replaces them.
+        example: {instruction, query, documents, cosines} that its authors printed; how far the cosines here
+            are from those is told at load.
+    """
+
+    rotary: str | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    example: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ApiSpec:
+    """The hosted model of `loader: youtu_api`; its key is in TENCENTCLOUD_SECRET_ID and _SECRET_KEY.
+
+    Attributes:
+        model: the service's name of the model.
+        protocol: `https` or `http`.
+        endpoint: host, and port if need be.
+        region: of the service.
+        text_type: also send TextType, query or document.
+        requests_per_second: at most so many.
+        timeout_seconds: longest wait for an answer.
+        max_attempts: of one request; those that are refused for their rate, fail or hang are made again.
+    """
+
+    model: str = "youtu-embedding-v1"
+    protocol: str = "https"
+    endpoint: str = "lkeap.tencentcloudapi.com"
+    region: str = "ap-guangzhou"
+    text_type: bool = True
+    requests_per_second: float = 5.0
+    timeout_seconds: float = 30.0
+    max_attempts: int = 6
+
+
+@dataclass
 class ModelSpec:
     """One entry of the `model` group.
 
     Attributes:
-        name: for tables and logs; never used to dispatch.
+        name: for tables and logs; never used to dispatch. With `loader: mteb` the name in mteb's registry.
+        loader: `codiemb`; or, for evaluation only, `mteb` (any model of its registry, by its own loader and
+            with its own prompts) or `youtu_api` (the hosted API).
         path: local folder or hub id; None builds `architecture` from random weights. A folder with a LoRA
             adapter alone stands for the base that it names with the adapter merged into it.
         subfolder: where the transformer lies in `path` (`0_Transformer` of old sentence-transformers
@@ -75,9 +120,12 @@ class ModelSpec:
         trust_remote_code: run Python code that comes with the model.
         folder_settings: take pooling, attention, prompts and length from the folder or hub id at `path`,
             where it states them.
+        native: run the weights of a model with code of its own by a class of transformers.
+        api: of `loader: youtu_api`.
     """
 
     name: str = "model"
+    loader: str = "codiemb"
     path: str | None = None
     subfolder: str = ""
     weights: str | None = None
@@ -101,3 +149,5 @@ class ModelSpec:
     lora: LoraSpec = field(default_factory=LoraSpec)
     trust_remote_code: bool = False
     folder_settings: bool = True
+    native: NativeSpec = field(default_factory=NativeSpec)
+    api: ApiSpec = field(default_factory=ApiSpec)
