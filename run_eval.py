@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-import torch
 from omegaconf import DictConfig
 
 from codiemb.config import run_folder
+from codiemb.config.eval_model import build_encoder, label
 from codiemb.config.eval_tables import show_results
 from codiemb.config.ranks import is_main_process
 from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
-from codiemb.config.schema import EvalConfig, register
+from codiemb.config.schema import register
 from codiemb.config.script import run_script
-from codiemb.config.shared_evaluation import meet, with_cache
+from codiemb.config.shared_evaluation import with_cache
 from codiemb.config.task import (
     RESULTS_FILE,
     build_evaluator,
@@ -41,8 +41,6 @@ from codiemb.config.task import (
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_eval
 from codiemb.config.what_ran import what_ran
-from codiemb.encoder import Encoder, check_path, load_encoder
-from codiemb.encoder.cpu_kernels import use_cpu_kernels
 from codiemb.encoder.over_ranks import Embedder, over_ranks
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def main(config: DictConfig) -> None:
     run_dir = Path(cfg.run_dir)
     evaluator = build_evaluator(cfg.task)
     earlier = earlier_results(run_dir / RESULTS_FILE, evaluator, resume=cfg.resume)
-    encoder = prepared_encoder(cfg)
+    encoder = build_encoder(cfg)
     if is_main_process():
         run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
 
@@ -74,7 +72,7 @@ def main(config: DictConfig) -> None:
         return run_evaluation(
             evaluator,
             with_cache(shared, cfg.task),
-            cfg.model.path or cfg.model.name,
+            label(cfg.model),
             report=log.info,
             bm25=cfg.task.baseline,
             seed=cfg.seed,
@@ -90,19 +88,6 @@ def main(config: DictConfig) -> None:
     for table in tables:
         console().print(table.rich())
     log.info("saved to %s", run_dir)
-
-
-def prepared_encoder(cfg: EvalConfig) -> Encoder:
-    """The encoder on its device; random weights, without a model.path, follow from the seed."""
-    check_path(cfg.model)
-    device = meet(cfg.devices)
-    torch.manual_seed(cfg.seed)  # mteb seeds what it draws itself
-    encoder = load_encoder(cfg.model).to(device)
-    use_cpu_kernels(encoder.backbone)
-    log.info("%s", encoder.describe())
-    if cfg.model.path is None:
-        log.warning("without model.path these are the scores of random weights")
-    return encoder
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from codiemb.data.plan import Schedule
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
 from codiemb.data.source_file import SourceFile
 from codiemb.encoder import ModelSpec, check_spec
+from codiemb.encoder.check import check_trainable
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.errors import UserError
 from codiemb.losses import InfoNCE, WeightedSum
@@ -58,6 +59,7 @@ def preflight(cfg: TrainConfig) -> Parts:
     Raises:
         UserError: naming the key, what is wrong and what was probably meant.
     """
+    check_trainable(cfg.model)
     check_spec(cfg.model)
     check_export(cfg.export, cfg.model)
     if cfg.data.on_error not in ("raise", "skip"):

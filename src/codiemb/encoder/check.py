@@ -17,6 +17,7 @@ from codiemb.errors import UserError
 log = logging.getLogger(__name__)
 
 CHOICES = {
+    "loader": ("codiemb", "mteb", "youtu_api"),
     "pooling": ("mean", "cls", "last_token"),
     "attention": ("bidirectional", "causal"),
     "dtype": ("float32", "bfloat16", "float16"),
@@ -31,9 +32,7 @@ def check_spec(spec: ModelSpec) -> None:
     Raises:
         UserError: naming the key, the value and the possible values.
     """
-    for key, choices in CHOICES.items():
-        if getattr(spec, key) not in choices:
-            raise UserError(f"model.{key}={getattr(spec, key)!r} is none of {', '.join(map(str, choices))}")
+    _check_choices(spec)
     if spec.path is None and not spec.architecture:
         raise UserError("model.path is not set and model.architecture is empty: nothing to build")
     if spec.weights == "pretrained" and spec.path is None:
@@ -53,12 +52,38 @@ def check_spec(spec: ModelSpec) -> None:
         _check_architecture(spec.architecture)
 
 
+def check_trainable(spec: ModelSpec) -> None:
+    """Refuse what run_eval.py can score and nobody can train here.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    if spec.loader != "codiemb":
+        raise UserError(
+            f"model={spec.loader} can be evaluated, not trained: its weights are in other hands than ours; "
+            "model=pretrained model.path=FOLDER_OR_HUB_ID trains any encoder"
+        )
+    if spec.native.rotary is not None:
+        raise UserError(
+            f"model={spec.name} with model.native can be evaluated, not trained: nobody has compared it with "
+            "the model's own code, which model.native.rotary=null model.trust_remote_code=true runs"
+        )
+
+
 def _check_native(spec: ModelSpec) -> None:
     rotary = spec.native.rotary
     if rotary not in (None, "halves", "pairs"):
         raise UserError(f"model.native.rotary={rotary!r} is none of null, halves, pairs")
     if rotary is not None and "model_type" not in spec.architecture:
         raise UserError("model.native needs model.architecture, with its model_type: what to read weights as")
+
+
+def _check_choices(spec: ModelSpec) -> None:
+    for key, choices in CHOICES.items():
+        if getattr(spec, key) not in choices:
+            raise UserError(f"model.{key}={getattr(spec, key)!r} is none of {', '.join(map(str, choices))}")
+    if spec.loader != "codiemb":
+        raise UserError(f"model.loader={spec.loader} is for run_eval.py; this needs an encoder of ours")
 
 
 def check_path(spec: ModelSpec) -> None:

@@ -18,7 +18,7 @@ from codiemb.evaluation.dataset_cache import Hub, has_candidates, revision_used,
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.evaluation.kept import kept_results
-from codiemb.evaluation.mteb_encoder import MtebEncoder
+from codiemb.evaluation.mteb_encoder import MtebEncoder, as_mteb
 from codiemb.evaluation.progress import EvaluationBar
 from codiemb.evaluation.protocol import TextEncoder, settings_of
 from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
@@ -72,7 +72,8 @@ class Evaluator:
         """
         setup = Setup.now(settings_of(encoder), seed)
         revision = str(setup.settings.get("weights", "unknown"))
-        wrapped = MtebEncoder(encoder, self.instructions, name=model, revision=revision)
+        wrapped = as_mteb(encoder, self.instructions, name=model, revision=revision)
+        wrapped.max_characters = setup.settings.get("max_characters")
         done: dict[str, TaskScore | MissingDataset] = {}
 
         def so_far() -> Evaluation:
@@ -105,7 +106,7 @@ class Evaluator:
 
     def main_scores(self, encoder: TextEncoder) -> dict[str, float]:
         """`<dataset>/<metric>`: main score, as the loggers name it."""
-        wrapped = MtebEncoder(encoder, self.instructions)
+        wrapped = as_mteb(encoder, self.instructions)
         with _quiet(lambda line: None) as hub:
             outcomes = [_outcome(wrapped, task, hub, with_bm25=False) for task in self.tasks]
         scores = [outcome for outcome in outcomes if isinstance(outcome, TaskScore)]
@@ -200,6 +201,7 @@ def _score(encoder: MtebEncoder, task: AbsTask, *, with_bm25: bool) -> TaskScore
         revision=revision_used(task),
         bm25=bm25_score(task) if with_bm25 and task.metadata.type in TASK_TYPES else None,
         metrics=_metrics(result),
+        num_cut=encoder.num_cut.pop(name, None),
     )
 
 

@@ -1,7 +1,7 @@
 """Makes any TextEncoder an mteb encoder, and keeps a record of the prompts that were really used."""
 
-from collections.abc import Callable
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 from mteb.abstasks.task_metadata import TaskMetadata
@@ -22,7 +22,8 @@ class MtebEncoder(AbsEncoder):
     `prompts_used[task][side]` is the instruction given to that side's texts, `prefixes[task][side]` the exact
     string that stood before them (None where the encoder does not say), and `num_texts[task]` how many texts
     were encoded; sides are "query" and "document", or "text" where a task has only one kind. `advance` hears
-    of every part of the texts that is done.
+    of every part of the texts that is done. With a limit of the encoder's in `max_characters`, `num_cut[task]`
+    texts were longer.
     """
 
     mteb_model_meta: ModelMeta
@@ -42,6 +43,8 @@ class MtebEncoder(AbsEncoder):
         self.prompts_used: dict[str, dict[str, str]] = {}
         self.prefixes: dict[str, dict[str, str | None]] = {}
         self.num_texts: dict[str, int] = {}
+        self.max_characters: int | None = None
+        self.num_cut: dict[str, int] = {}
         self.mteb_model_meta = _model_meta(name, revision, use_instructions=bool(instructions))
 
     def encode(
@@ -59,11 +62,12 @@ class MtebEncoder(AbsEncoder):
         side: Side = "text" if prompt_type is None else prompt_type.value
         instruction = self.instruction(task_metadata, side)
         self._record(task_metadata.name, side, instruction, len(texts))
+        self._count_cut(task_metadata.name, texts)
         parts = []
         for start in range(0, max(len(texts), 1), WINDOW):
             part = texts[start : start + WINDOW]
             vectors_sD = self.encoder.encode(part, instruction=instruction, side=side)
-            parts.append(_checked(vectors_sD, len(part), task_metadata.name))
+            parts.append(checked(vectors_sD, len(part), task_metadata.name))
             self.advance(len(part))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -71,13 +75,22 @@ class MtebEncoder(AbsEncoder):
         """What the encoder is told of a side of a task; "" for nothing."""
         return instruction_for(self.instructions, task, None if side == "text" else PromptType(side))
 
+    def _count_cut(self, task: str, texts: Sequence[str]) -> None:
+        if (limit := self.max_characters) is not None:
+            self.num_cut[task] = self.num_cut.get(task, 0) + sum(len(text) > limit for text in texts)
+
     def _record(self, task: str, side: Side, instruction: str, num_texts: int) -> None:
         self.prompts_used.setdefault(task, {})[side] = instruction
         self.prefixes.setdefault(task, {})[side] = prefix_of(self.encoder, instruction, side)
         self.num_texts[task] = self.num_texts.get(task, 0) + num_texts
 
 
-def _checked(embedding_SD: np.ndarray, num_texts: int, task: str) -> np.ndarray:
+def as_mteb(encoder: TextEncoder, instructions: Instructions, **options: Any) -> MtebEncoder:  # noqa: ANN401
+    """A TextEncoder wrapped; what mteb itself has built, and wrapped already, as it is."""
+    return encoder if isinstance(encoder, MtebEncoder) else MtebEncoder(encoder, instructions, **options)
+
+
+def checked(embedding_SD: np.ndarray, num_texts: int, task: str) -> np.ndarray:
     """A wrong shape or a NaN would turn into a low score instead of an error."""
     if embedding_SD.ndim != 2 or embedding_SD.shape[0] != num_texts:
         raise ValueError(

@@ -32,6 +32,7 @@ class TaskScore:
     metrics: dict[str, float] = field(default_factory=dict)  # mteb's other numbers
     # side -> the exact string before its texts; None where the encoder does not say, no side in old files
     prefix: dict[str, str | None] = field(default_factory=dict)
+    num_cut: int | None = None  # texts longer than an encoder's limit in characters; None where it has none
 
     @property
     def metric_name(self) -> str:
