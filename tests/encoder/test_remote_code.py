@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import transformers.utils
 from transformers import AutoConfig, AutoModel, PreTrainedModel, dynamic_module_utils
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from codiemb.encoder import Encoder, ModelSpec, load_encoder, pairs_probe
+from codiemb.encoder import Encoder, ModelSpec, PromptTemplate, load_encoder, pack_texts, pairs_probe
+from codiemb.encoder.native import other_layout
 from codiemb.encoder.remote_code import lent_names, no_code
+from codiemb.encoder.spec import NativeSpec
 from codiemb.errors import UserError
+from data_prep.tokenizer import train_tokenizer
 from tests.support import hub_code
 from tests.support.paths import ROOT
 from tests.support.tiny import SENTENCES
@@ -31,6 +35,7 @@ def modules_cache(tmp_path_factory: pytest.TempPathFactory):
 def no_probe(monkeypatch: pytest.MonkeyPatch):
     """Random weights know of no meaning; the tests of the probe put it back."""
     monkeypatch.setattr(pairs_probe, "MARGIN", -1.0)
+    monkeypatch.setattr(pairs_probe, "LAYOUT_MARGIN", 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +167,79 @@ def test_the_sizes_of_youtu_embedding_have_the_published_number_of_parameters():
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.for_model(**architecture))
     assert sum(weight.numel() for weight in model.parameters()) == 2_410_289_152
+
+
+# The sentences that are asked at load
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoder, ModelSpec]:
+    """A model that was taught, on the sentences asked, to tell meaning from words: that takes their order."""
+    texts = [text for triple in pairs_probe.TRIPLES for text in triple]
+    tokenizer = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(SENTENCES * 4 + texts * 2, tokenizer, vocab_size=400)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "initializer_range": 0.08}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 16}
+    architecture = {"model_type": "qwen3", "max_position_embeddings": 64, **sizes, **heads}
+    torch.manual_seed(0)
+    encoder = load_encoder(ModelSpec(tokenizer=str(tokenizer), architecture=architecture, max_tokens=64))
+    pack = pack_texts(encoder.tokenizer([("", text) for text in texts], 64), torch.device("cpu"))
+    first = torch.arange(0, len(texts), 3)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3)
+    for _ in range(35):
+        rows = encoder(pack).last_SD
+        cosines = (rows[first] @ rows.T).index_put((torch.arange(len(first)), first), torch.tensor(-1e9))
+        torch.nn.functional.cross_entropy(cosines / 0.05, first + 1).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    spec = ModelSpec(path="trained", architecture=architecture, native=NativeSpec("halves"))
+    return encoder.eval(), spec
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch, no_probe):
+    monkeypatch.undo()
+
+
+def test_a_right_layout_passes_and_a_wrong_one_is_named_where_word_order_matters(trained, probe):
+    """Related sentences stay related in the wrong layout (a margin over unrelated ones would not find it)."""
+    encoder, spec = trained
+    pairs_probe.check_native(encoder, spec)
+    before = {name: weight.clone() for name, weight in encoder.backbone.state_dict().items()}
+    with other_layout(encoder.backbone, spec):
+        wrong = pairs_probe.means(encoder)
+        assert wrong.related - wrong.unrelated > pairs_probe.MARGIN
+        with pytest.raises(
+            UserError, match=r"model\.native\.rotary=halves tells meaning from mere words better"
+        ):
+            pairs_probe.check_native(encoder, replace(spec, native=NativeSpec("pairs")))
+    assert all(torch.equal(weight, before[name]) for name, weight in encoder.backbone.state_dict().items())
+
+
+def test_cosines_that_were_published_must_come_out(trained, probe, monkeypatch):
+    encoder, spec = trained
+    monkeypatch.setattr(pairs_probe, "LAYOUT_MARGIN", 1.0)
+    query, *documents = (triple[0] for triple in pairs_probe.TRIPLES)
+    documents += [triple[2] for triple in pairs_probe.TRIPLES]
+    rows = encoder.encode([query, *documents], side="document")
+    example = {
+        "instruction": "",
+        "query": query,
+        "documents": documents,
+        "cosines": (rows[1:] @ rows[0]).tolist(),
+    }
+    spec = replace(spec, native=NativeSpec("halves", example=example))
+    encoder.tokenizer.template = PromptTemplate(query="")
+    pairs_probe.check_native(encoder, spec)
+    with (
+        other_layout(encoder.backbone, spec),
+        pytest.raises(UserError, match=r"differ by up to 0\.\d+ .* model\.native\.rotary=halves meets them"),
+    ):
+        pairs_probe.check_native(encoder, replace(spec, native=replace(spec.native, rotary="pairs")))
+
+
+def test_weights_that_mean_nothing_are_refused(folder, probe):
+    with pytest.raises(
+        UserError, match=r"related sentences have a mean cosine of .* not what model\.native takes"
+    ):
+        load_encoder(hub_code.spec(folder[0], rotary="halves"))

@@ -12,7 +12,7 @@ from tests.support.evaluation_fakes import BagOfWords
 
 
 class Service:
-    """`plan` is what happens to the next requests: a code, an HTTP status, "hang", "short"; else an answer."""
+    """`plan`: what happens to the next requests: a code, an HTTP status, "hang", "short"; or an answer."""
 
     def __init__(self) -> None:
         self.plan: list[str | int] = []

@@ -5,6 +5,8 @@ them; `pairs_probe` finds gross errors.
 """
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,6 @@ def check_whole(spec: ModelSpec, report: dict[str, Any]) -> None:
     )
 
 
-@torch.no_grad()
 def to_halves(backbone: PreTrainedModel, spec: ModelSpec) -> None:
     """Sort the dimensions of every head so that pairs (2i, 2i + 1) become (i, i + width / 2). Exact.
 
@@ -111,26 +112,44 @@ def to_halves(backbone: PreTrainedModel, spec: ModelSpec) -> None:
     Raises:
         UserError: the class has no such projections.
     """
-    if not is_native(spec) or spec.native.rotary != "pairs":
-        return
-    sorted_any = False
+    if is_native(spec) and spec.native.rotary == "pairs":
+        _reorder(backbone, _sorted)
+
+
+@contextmanager
+def other_layout(backbone: PreTrainedModel, spec: ModelSpec) -> Iterator[None]:
+    """The weights as the other `native.rotary` would have them, until the block ends."""
+    there, back = (_sorted, _unsorted) if spec.native.rotary == "halves" else (_unsorted, _sorted)
+    _reorder(backbone, there)
+    try:
+        yield
+    finally:
+        _reorder(backbone, back)
+
+
+@torch.no_grad()
+def _reorder(backbone: PreTrainedModel, order: Callable[[Tensor, int], Tensor]) -> None:
+    found = False
     for name, weight in backbone.named_parameters():
         leaf = name.rpartition("self_attn.")[2]
         if leaf.startswith(("q_proj.", "k_proj.")):
-            sorted_any = True
-            weight.copy_(_sorted(weight, int(backbone.config.head_dim)))
+            found = True
+            weight.copy_(order(weight, int(backbone.config.head_dim)))
         elif leaf.startswith(("q_norm.", "k_norm.")):
-            weight.copy_(_sorted(weight, len(weight)))
-    if not sorted_any:
-        raise UserError(
-            f"model.native.rotary=pairs: {type(backbone).__name__} has no q_proj and k_proj to sort"
-        )
+            weight.copy_(order(weight, len(weight)))
+    if not found:
+        raise UserError(f"model.native.rotary: {type(backbone).__name__} has no q_proj and k_proj to sort")
 
 
 def _sorted(weight: Tensor, width: int) -> Tensor:
     """Rows of each head: the even ones, then the odd ones."""
     heads = weight.unflatten(0, (-1, width))
     return torch.cat([heads[:, 0::2], heads[:, 1::2]], dim=1).flatten(0, 1)
+
+
+def _unsorted(weight: Tensor, width: int) -> Tensor:
+    heads = weight.unflatten(0, (-1, 2, width // 2))
+    return heads.transpose(1, 2).flatten(0, 2)
 
 
 def _rope(stated: dict[str, Any]) -> dict[str, Any]:
