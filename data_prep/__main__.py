@@ -12,8 +12,9 @@ from importlib import import_module
 from pathlib import Path
 
 from codiemb.errors import UserError
+from codiemb.raw_files.mapping import read_yaml
 from data_prep import builtin, minilm, pipeline
-from data_prep.options import add_options, build, given, read_yaml
+from data_prep.options import add_options, build, given
 from data_prep.runner import STEPS, load_step, run_step
 
 

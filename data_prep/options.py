@@ -4,10 +4,8 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from codiemb.errors import UserError
@@ -45,23 +43,6 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
 def given(kind: type, parsed: argparse.Namespace) -> dict[str, Any]:
     """What stood on the command line, by option name."""
     return {name: getattr(parsed, name) for name in _fields(kind) if hasattr(parsed, name)}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: it cannot be read, is not YAML, or holds something else.
-    """
-    try:
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}") from error
-    if not isinstance(value or {}, dict):
-        raise UserError(f"{path} must hold keys and values, not {type(value).__name__}")
-    return value or {}
 
 
 def build(kind: type[Options], values: Mapping[str, Any], where: str) -> Options:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codiemb.errors import UserError
+from codiemb.raw_files.mapping import read_yaml
 from data_prep.manifest import MANIFEST
-from data_prep.options import as_values, build, read_yaml
+from data_prep.options import as_values, build
 from data_prep.runner import STEPS, describe, is_done, load_step, run_step
 
 _KEYS = ("out", "sources", "together")

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from codiemb.errors import UserError
-from data_prep.options import read_yaml
+from codiemb.raw_files.mapping import read_yaml
 
 BUILTIN = Path(__file__).with_name("boilerplate.yaml")
 _SENTENCE = re.compile(r"[^\n。！？!?]*?(?:\.(?=\s|$)|[\n。！？!?]|$)")

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from codiemb.errors import UserError
-from data_prep.options import read_yaml
+from codiemb.raw_files.mapping import read_yaml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 UNKNOWN = "unknown"

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from codiemb import data
 from codiemb.data import Plan, PlannedSource, Schedule, TaskSpec
 from codiemb.errors import UserError
-from data_prep.options import read_yaml
+from codiemb.raw_files.mapping import read_yaml
 
 _SAMPLERS = {f"codiemb.data.{kind}": getattr(data, kind) for kind in
              ("Alternate", "Proportional", "SizePower", "Weights")}  # fmt: skip

@@ -22,11 +22,6 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def evaluation(builtin_data: Path) -> Evaluation:
-    return evaluate(BagOfWords(), builtin_tasks(builtin_data, "test"), {})
-
-
 def _score(evaluation: Evaluation, task: str) -> float:
     return evaluation.scores[task]
 
@@ -156,56 +151,22 @@ def test_a_missing_folder_says_what_to_run(tmp_path: Path):
         builtin_tasks(tmp_path, "train")
 
 
-BROKEN = {
-    "not JSON": ("FramesSTS/pairs.jsonl", "{", r"pairs.jsonl:1: not valid JSON"),
-    "no object": ("FramesSTS/pairs.jsonl", "[1]", r"pairs.jsonl:1: expected an object"),
-    "no field": (
-        "FramesSTS/pairs.jsonl",
-        '{"sentence1": "a", "score": 1}',
-        r"pairs.jsonl:1: field 'sentence2' is",
-    ),
-    "a type": (
-        "FramesClustering/texts.jsonl",
-        '{"text": 3, "label": "a"}',
-        r"texts.jsonl:1: field 'text' is 3",
-    ),
-    "a score": (
-        "FramesSTS/pairs.jsonl",
-        '{"sentence1": "a", "sentence2": "b", "score": 5}',
-        r"row 1: score is 5",
-    ),
-    "a label": (
-        "FramesPairClassification/pairs.jsonl",
-        '{"sentence1": "a", "sentence2": "b", "label": 2}',
-        "0 or 1",
-    ),
-    "an id": (
-        "DocsRetrieval/qrels.jsonl",
-        '{"query_id": "q9", "corpus_id": "d0", "score": 1}',
-        "'q9' is not in queri",
-    ),
-    "a grade": (
-        "DocsRetrieval/qrels.jsonl",
-        '{"query_id": "q0", "corpus_id": "d0", "score": 0.5}',
-        "whole number",
-    ),
-    "no candidates": (
-        "FramesReranking/top_ranked.jsonl",
-        '{"query_id": "q0", "corpus_ids": ["d0"]}',
-        "'q1' has no",
-    ),
-    "empty": ("DocsRetrieval/corpus.jsonl", "", "is empty"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_bad_row_is_named_with_its_file(case: str, builtin_data: Path, tmp_path: Path):
-    name, line, message = BROKEN[case]
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        (
+            "FramesSTS/pairs.jsonl",
+            '{"sentence1": "a", "sentence2": "b", "score": 5}',
+            r":1: .*outside \[0, 1\]",
+        ),
+        ("DocsRetrieval/corpus.jsonl", "", "run the data preparation again"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, line: str, message: str, builtin_data: Path, tmp_path: Path):
     shutil.copytree(builtin_data, tmp_path, dirs_exist_ok=True)
     (tmp_path / "eval/test" / name).write_text(line and line + "\n")
-    tasks = [task for task in builtin_tasks(tmp_path, "test") if task.metadata.name == name.split("/")[0]]
-    with pytest.raises(UserError, match=message):
-        evaluate(BagOfWords(), tasks, {})
+    with pytest.raises(UserError, match=f"{name.split('/')[1]}.*{message}"):
+        evaluate(BagOfWords(), builtin_tasks(tmp_path, "test")[3:], {})
 
 
 def test_embeddings_with_nan_are_an_error(builtin_data: Path):

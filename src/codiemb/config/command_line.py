@@ -121,7 +121,8 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
     if chosen <= BY_SET.keys() and "task.name" not in keys:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
         _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
-    _check_names(overrides, "evaluate.dev_tasks", LOCAL, "")
+    if "folder" not in chosen and "task.name" not in keys:
+        _check_names(overrides, "evaluate.dev_tasks", LOCAL, "")
 
 
 def _check_results(overrides: Sequence[Override]) -> None:

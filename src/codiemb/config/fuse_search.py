@@ -39,9 +39,9 @@ def check_fuse(spec: FuseConfig, task: EvaluationTaskConfig) -> None:
         raise UserError(
             "fuse.search=true has nothing to choose with fuse.method=uniform; use delta or weighted"
         )
-    if task.name != "builtin":
+    if task.name not in ("builtin", "folder"):
         raise UserError(
-            f"fuse.search=true chooses on the dev side of task=builtin; task={task.name} has none"
+            f"fuse.search=true chooses on the dev side of task=builtin or folder; task={task.name} has none"
         )
     for key in ("search_exponents", "search_granularities"):
         if not getattr(spec, key):

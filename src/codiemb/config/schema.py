@@ -62,9 +62,10 @@ class EvaluationTaskConfig:
     """What to evaluate on.
 
     Attributes:
-        name: `builtin`, `nano` (small parts of the builtin tasks), `cmteb`, or `mteb` for any tasks by name.
-        data: folder of the builtin data.
-        split: `dev` or `test` of the builtin data.
+        name: `builtin`, `nano` (small parts of the builtin tasks), `cmteb`, `mteb` for any tasks by
+            name, or `folder` for your own files.
+        data: folder of the builtin data, or of your own.
+        split: `dev` or `test` of the builtin data, or a side of your own.
         tasks: names to run; empty means all of the set.
         instructions: by task name or mteb task type; {query, document}.
         baseline: also show BM25 on retrieval tasks.
@@ -100,14 +101,14 @@ class EncoderConfig:
 
 @dataclass
 class EvaluateConfig:
-    """When a training run evaluates on `task`, and on the builtin dev split.
+    """When a training run evaluates on `task`, and on the dev side: of the builtin tasks, or of your folder.
 
     Attributes:
         before: on `task`, before training; in stage=fuse, with `after`, the checkpoints.
         after: on `task`, after training or fusing.
-        every_n_steps: on `dev_tasks` of the builtin dev split, every so many optimizer steps; null never.
+        every_n_steps: on `dev_tasks` of the dev side, every so many optimizer steps; null never.
         dev_tasks: names of builtin tasks, or of small ones (NanoFramesSTS); with task=nano all of them are
-            small. [] takes all seven.
+            small. [] takes all seven. With task=folder names of your own, all unless you name some.
     """
 
     before: bool = True
@@ -145,8 +146,8 @@ class FuseConfig(FusionSpec):
     Attributes:
         checkpoints: exports, run folders, Hugging Face folders or LoRA adapters.
         base: the model that all of them were trained from.
-        search: choose on the dev side of the builtin tasks: with method=delta exponent and granularity, with
-            method=weighted the weights.
+        search: choose on the dev side of the builtin tasks, or of task=folder: with method=delta exponent
+            and granularity, with method=weighted the weights.
         search_exponents: those that a search tries.
         search_granularities: likewise; every one with every exponent.
     """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from codiemb.atomic import write_text
+from codiemb.config.folder_task import folder_dev_task, folder_evaluator
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
 from codiemb.errors import UserError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 RESULTS_FILE = "results.json"
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
-TASK_SETS = ("builtin", "nano", "cmteb", "mteb")
+TASK_SETS = ("builtin", "nano", "cmteb", "mteb", "folder")
 LOCAL = ("builtin", "nano")  # over the builtin data
 Report = Callable[[str], object]  # gets one line of text per event
 
@@ -46,6 +47,8 @@ def build_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
 
     if task.name not in TASK_SETS:
         raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
+    if task.name == "folder":
+        return folder_evaluator(task)
     if task.split not in SPLITS:
         raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
     if task.name in LOCAL and not (Path(task.data) / "eval" / task.split).is_dir():
@@ -207,6 +210,8 @@ def prompts_by_task(evaluations: Evaluations) -> "dict[str, tuple[str, Side]]":
 
 def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:
     """Builtin tasks (with task=nano the small ones) on their dev side, with the instructions of `task`."""
+    if task.name == "folder":
+        return folder_dev_task(task, names)
     data = task.data if task.name in LOCAL else EvaluationTaskConfig.data
     name = task.name if task.name in LOCAL else "builtin"
     return EvaluationTaskConfig(name, data, "dev", names, task.instructions, baseline=False)

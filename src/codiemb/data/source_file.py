@@ -27,7 +27,7 @@ class SourceFile:
     in_batch: bool = True
 
     def __post_init__(self) -> None:
-        if problem := _name_problem(self.name):
+        if problem := name_problem(self.name):
             raise UserError(
                 f"a source cannot be called {self.name!r} ({self.path}): {problem}. Its name stands in the "
                 "names of metrics and files; give it another: +data.sources.NAME.path=FILE"
@@ -44,7 +44,8 @@ def cache_folder(file: SourceFile, cache: Path) -> Path:
     return cache / folder_name(file.path.resolve(), state, str(file.score_range))
 
 
-def _name_problem(name: str) -> str:
+def name_problem(name: str) -> str:
+    """Why a name cannot stand in the name of a metric or of a file; "" where it can."""
     if not name.strip() or name != name.strip():
         return "it is empty, or begins or ends with a space"
     if name.startswith("."):

@@ -13,8 +13,8 @@ from mteb.abstasks import AbsTask
 from mteb.results import TaskResult
 
 from codiemb.evaluation.bm25 import TASK_TYPES, bm25_score
-from codiemb.evaluation.builtin_tasks import LocalTask
 from codiemb.evaluation.dataset_cache import Hub, has_candidates, revision_used, why_not_had
+from codiemb.evaluation.folder_tasks import LocalTask
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.evaluation.kept import kept_results

@@ -6,6 +6,11 @@ from mteb.abstasks import AbsTask
 from mteb.get_tasks import _TASKS_REGISTRY
 
 
+def is_of_mteb(name: str) -> bool:
+    """Whether mteb has a task of this name; ours are functions that make them."""
+    return isinstance(_TASKS_REGISTRY.get(name), type)
+
+
 def make_known(task: AbsTask) -> None:
     """Let mteb find this task by its name.
 

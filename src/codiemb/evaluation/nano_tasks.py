@@ -14,7 +14,9 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTask
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
-from codiemb.evaluation.builtin_tasks import TASKS, LocalTask, check_split
+from codiemb.evaluation.builtin_tasks import TASKS, builtin_folder, check_split
+from codiemb.evaluation.folder_tasks.found import Found
+from codiemb.evaluation.folder_tasks.tasks import LocalTask
 from codiemb.evaluation.isolation import preserve_random_state
 
 PREFIX = "Nano"
@@ -33,7 +35,7 @@ def nano_tasks(data: Path, split: str) -> list[AbsTask]:
     """
     check_split(split)
     with preserve_random_state():  # building an mteb task seeds the global generators
-        return [_twin(task)(data, split) for task in TASKS]
+        return [_twin(task)(builtin_folder(task.metadata, data, split)) for task in TASKS]
 
 
 def full_name(name: str) -> str:
@@ -44,21 +46,16 @@ def full_name(name: str) -> str:
 class NanoTask(LocalTask):
     """Mixed in before a builtin task."""
 
-    def __init__(self, data: Path, split: str) -> None:
-        super().__init__(data, split)
+    def __init__(self, found: Found) -> None:
+        super().__init__(found)
         self.revision = f"{self.revision}-nano"
-
-    @property
-    def folder_name(self) -> str:
-        """That of the whole task."""
-        return full_name(self.metadata.name)
 
     def read(self) -> Any:  # noqa: ANN401  each mteb task type has its own layout
         """Part of what the whole task has."""
         kind = self.metadata.type
         whole = super().read()
         if kind in QUERIES:
-            return {"default": {self.split: small_corpus(whole["default"][self.split], kind)}}
+            return {"default": {self.found.split: small_corpus(whole["default"][self.found.split], kind)}}
         if kind == "Classification":
             return small_classes(whole)
         return DatasetDict({name: _first(rows, ROWS) for name, rows in whole.items()})

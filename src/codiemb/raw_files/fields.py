@@ -15,7 +15,7 @@ class Fields:
     """A row.
 
     Attributes:
-        origin: the raw file, relative to its folder.
+        origin: the raw file, or a place in it, as messages name it.
     """
 
     def __init__(self, row: Mapping[str, Any], columns: Mapping[str, str], origin: str) -> None:

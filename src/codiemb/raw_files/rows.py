@@ -100,6 +100,26 @@ def read_rows(
         raise UserError(f"{paths[0]}: {_told(error)} after row {number}; get the file again") from error
 
 
+def table_head(path: Path) -> list[str]:
+    """The fields of a table's first row, which are its columns unless it has no header; of other files none.
+
+    Raises:
+        UserError: the file cannot be read so far.
+    """
+    kind = kind_of(path)
+    if kind not in ("csv", "tsv"):
+        return []
+    try:
+        with _open([path], int) as file:
+            _refuse_pages(path, file)
+            if kind == "csv":
+                return next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
+            first = next((line for _, line in _lines(file)), "")
+            return first.split("\t") if isinstance(first, str) else []
+    except (UnicodeDecodeError, *_BROKEN, csv.Error) as error:
+        raise UserError(f"{path}: {_told(error)} in its first row; get the file again") from error
+
+
 def _told(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 ({error.reason})"

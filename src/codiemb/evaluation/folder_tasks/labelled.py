@@ -1,0 +1,52 @@
+"""Texts with labels: classification and clustering."""
+
+import pyarrow as pa
+from datasets import Dataset
+
+from codiemb.errors import UserError
+from codiemb.evaluation.folder_tasks.found import Found
+from codiemb.evaluation.folder_tasks.rows import Rows, each, refuse_one_value, visible
+from codiemb.raw_files.fields import Fields
+from codiemb.raw_files.problems import Problem
+
+
+def read_labelled(found: Found, role: str) -> Dataset:
+    """text and label, which is a text in all rows or a whole number in all rows.
+
+    Raises:
+        UserError: a bad row, or texts of one class only.
+    """
+    rows, kind, seen = Rows(), None, set[str | int]()
+
+    def take(fields: Fields) -> tuple[str, str | int]:
+        label, column = fields.value("label"), fields.column("label")
+        if type(label) not in (str, int) or label == "":
+            raise Problem(f"{column} is {label!r:.40}; a label is a text or a whole number")
+        if kind not in (None, type(label)):
+            raise Problem(f"{column} is {label!r:.40}; labels are all texts or all whole numbers, not both")
+        return visible(fields.text("text"), fields.column("text")), label
+
+    for text, label in each(found.files[role], found.columns_of(role), take):
+        if kind is None:
+            kind = type(label)
+            rows = Rows(text=pa.string(), label=pa.int64() if kind is int else pa.string())
+        rows.add(text, label)
+        seen.add(label)
+    refuse_one_value(found.files[role][0], seen, "label")
+    return rows.dataset()
+
+
+def read_classification(found: Found) -> tuple[Dataset, Dataset]:
+    """The texts that the classifier learns from, and those that are scored.
+
+    Raises:
+        UserError: as `read_labelled`, or none of the scored classes is learned.
+    """
+    train, test = read_labelled(found, "train"), read_labelled(found, "test")
+    known = set(train.unique("label"))
+    if not known & set(test.unique("label")):
+        raise UserError(
+            f"{found.files['test'][0]}: none of its labels is in {found.files['train'][0].name}, which has "
+            f"{', '.join(repr(label) for label in sorted(known)[:5])}, ...; a classifier can only find those"
+        )
+    return train, test

@@ -1,0 +1,201 @@
+"""What is wrong with a folder of one's own is told before anything is scored: where, what, and what to do."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from codiemb.errors import UserError
+from codiemb.evaluation.folder_tasks import folder_tasks
+from codiemb.evaluation.folder_tasks.kinds import find_task
+
+TEXTS = '{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}\n'
+JUDGED = '{"query-id": "a", "corpus-id": "b", "score": 1}\n'
+TWO = {"corpus.jsonl": TEXTS, "queries.jsonl": TEXTS}
+IR = {**TWO, "qrels.jsonl": JUDGED}
+PAIRS = "sentence1\tsentence2\t{}\na\tb\t{}\nc\td\t{}\n"
+LABELLED = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
+ONE_RECORD = json.dumps({"task_type": "ir", "query": "a", "positives": ["b"]}) + "\n"
+RAW = '{"task_type": "lm", "text": "a"}\n'
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, "utf-8")
+
+
+BOTH = "files: {train: a.jsonl, test: b.jsonl}"
+STS = PAIRS.format("score", 1, 2)
+GRADED = r"3: label is '3\.5', and a label of a pair is 0 .*: kind: sts, columns: {score: label}"
+KINDS = [
+    (IR, "retrieval"),
+    ({**IR, "top_ranked.jsonl": "{}\n"}, "reranking"),
+    ({"corpus.csv": "", "queries.tsv": "", "qrels/test.tsv": "", "README.md": ""}, "retrieval"),
+    ({"any.tsv": STS}, "sts"),
+    ({"pairs.jsonl": '{"text1": "", "text2": "", "label": 0}\n', "notes.csv": "x\n"}, "pair_classification"),
+    ({"train.jsonl": LABELLED, "test.csv": "text,label\n"}, "classification"),
+    ({"train.tsv": PAIRS, "validation.tsv": STS}, "sts"),
+    ({"test.jsonl": LABELLED}, "clustering"),
+    ({"a.jsonl": ONE_RECORD, "b.jsonl": ONE_RECORD}, "retrieval"),
+    ({"a.jsonl": LABELLED, "b.jsonl": LABELLED, "task.yaml": BOTH}, "classification"),
+    ({"a.tsv": PAIRS.format("label", 1, 2), "task.yaml": "kind: sts"}, "sts"),
+]
+
+
+@pytest.mark.parametrize(("files", "kind"), KINDS)
+def test_the_files_tell_the_kind(files: Mapping[str, str], kind: str, tmp_path: Path):
+    write(tmp_path, files)
+    assert find_task(tmp_path, "x", "test").kind == kind
+
+
+ERRORS = {
+    "nothing of use": (
+        {"t/picture.png": "x"},
+        r"t: the folder is empty or holds no data; accepted are corpus",
+    ),
+    "unknown files": (
+        {"t/a.jsonl": LABELLED, "t/b.csv": "text,label\n"},
+        r"told by its files \(a\.jsonl, b\.csv\); acc",
+    ),
+    "unknown columns": ({"t/a.csv": "left,right\n1,2\n"}, r"the columns of a\.csv \(left, right\); accepted"),
+    "no corpus": (
+        {"t/queries.jsonl": TEXTS, "t/qrels.jsonl": JUDGED},
+        r"corpus is missing \(corpus\.jsonl\); there are",
+    ),
+    "two corpora": (
+        {**IR, "corpus.csv": ""},
+        r"corpus\.csv, corpus\.jsonl are all called 'corpus'; keep one",
+    ),
+    "unknown ids": (
+        {**IR, "qrels.jsonl": JUDGED + '{"query-id": "q", "corpus-id": "d", "score": 1}\n'},
+        r"qrels\.jsonl:2: unknown ids: 'q' is not in queries\.jsonl, 'd' is not in corpus\.jsonl; add",
+    ),
+    "fractions": (
+        {**IR, "qrels.jsonl": JUDGED.replace("1", "0.5")},
+        r"qrels\.jsonl:1: score is 0\.5, a fraction",
+    ),
+    "nothing relevant": (
+        {**IR, "qrels.jsonl": JUDGED.replace("1", "0")},
+        r"qrels\.jsonl: no query has a relevant",
+    ),
+    "two grades": (
+        {**IR, "qrels.jsonl": JUDGED + JUDGED.replace("1", "2")},
+        r"qrels\.jsonl:2: .*judged twice",
+    ),
+    "unknown header": (
+        {**TWO, "qrels/test.tsv": "q\td\tr\na\tb\t1\n"},
+        r"test\.tsv:2: no column 'query-id'; it has q, d, r; say which one holds query",
+    ),
+    "a side that is not there": (
+        {**TWO, "qrels/dev.tsv": "a\tb\t1\n", "qrels/all.tsv": "a\tb\t1\n"},
+        r"qrels: no test among all, dev; choose one: task\.split=SPLIT",
+    ),
+    "an empty text": (
+        {**IR, "corpus.jsonl": TEXTS + '{"_id": "c", "text": " "}\n'},
+        r"corpus\.jsonl:3: text is empty",
+    ),
+    "an id twice": ({**IR, "queries.jsonl": TEXTS + TEXTS}, r"queries\.jsonl:3: the id 'a' occurs twice"),
+    "no JSON": ({**IR, "corpus.jsonl": TEXTS + "{\n"}, r"corpus\.jsonl:3: not JSON"),
+    "an empty file": ({**IR, "corpus.jsonl": ""}, r"corpus\.jsonl: the file is empty"),
+    "no candidates": (
+        {**IR, "top_ranked.jsonl": '{"query_id": "b", "corpus_ids": ["a"]}\n'},
+        r"top_ranked\.jsonl: query 'a' has no candidates",
+    ),
+    "one score": (
+        {"pairs.tsv": PAIRS.format("score", 1, 1)},
+        r"pairs\.tsv: every score is 1\.0; a task needs two",
+    ),
+    "one label": (
+        {"pairs.tsv": PAIRS.format("label", 1, 1)},
+        r"pairs\.tsv: every label is 1; a task needs two",
+    ),
+    "one class": (
+        {"texts.jsonl": LABELLED.replace("y", "x")},
+        r"texts\.jsonl: every label is 'x'; a task needs two",
+    ),
+    "a graded label": (
+        {"pairs.tsv": PAIRS.format("label", 1, 3.5)},
+        r"pairs\.tsv:" + GRADED,
+    ),
+    "no number": (
+        {"pairs.tsv": PAIRS.format("score", 1, "high")},
+        r"pairs\.tsv:3: score must be a finite number, not 'hi",
+    ),
+    "labels of two types": (
+        {"texts.jsonl": LABELLED + '{"text": "a", "label": 1}\n'},
+        r"texts\.jsonl:3: label is 1; labels",
+    ),
+    "train only": ({"train.jsonl": LABELLED}, r"train\.jsonl: train without test: add"),
+    "other classes": (
+        {"train.jsonl": LABELLED, "test.jsonl": LABELLED.replace('"x"', '"z"').replace('"y"', '"w"')},
+        r"test\.jsonl: none of its labels is in train\.jsonl, which has 'x', 'y'",
+    ),
+    "a bad record": ({"a.jsonl": ONE_RECORD + '{"task_type": "ir"}\n'}, r"a\.jsonl:2: query is missing"),
+    "records of two tasks": (
+        {"a.jsonl": ONE_RECORD + RAW},
+        r"a\.jsonl: record 2 has task_type 'lm', and the first one 'ir'",
+    ),
+    "raw text": ({"a.jsonl": RAW}, r"a\.jsonl:1: task_type is 'lm'; records of ir and"),
+    "a key of task.yaml": (
+        {**IR, "task.yaml": "metrics: x\n"},
+        r"task\.yaml: unknown key metrics; did you mean metric\?",
+    ),
+    "a metric": (
+        {**IR, "task.yaml": "metric: ndgc@10\n"},
+        r"task\.yaml: metric: retrieval has no 'ndgc@10'; .*ndcg_at_10",
+    ),
+    "a column": (
+        {**IR, "task.yaml": "columns: {body: x}\n"},
+        r"task\.yaml: columns: 'body' is no name of ours; .*title, text",
+    ),
+    "a file": (
+        {"a.csv": "", "task.yaml": "files: {pairs: b.csv}\n"},
+        r"task\.yaml: files: none is called 'b\.csv'; there are a",
+    ),
+    "two names": (
+        {"t/a.tsv": STS, "u/a.tsv": STS, "u/task.yaml": "name: t\n"},
+        r"u and .*t are both called 't'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_folder_of_no_use_is_told(case: str, tmp_path: Path):
+    files, message = ERRORS[case]
+    write(tmp_path / "own", files)
+    with pytest.raises(UserError, match=message):
+        folder_tasks(str(tmp_path / "own"), "test")
+
+
+def test_a_path_that_is_no_folder_is_told(tmp_path: Path):
+    write(tmp_path, {"a.tsv": STS, "sides/dev/t/a.tsv": STS})
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        ("", "task=folder needs task.data=DIR"),
+        (str(tmp_path / "a.tsv"), "is a file; name the folder that holds it"),
+        (str(tmp_path / "none"), "no such folder"),
+        (str(tmp_path / "empty"), "the folder is empty"),
+        (str(tmp_path / "sides"), r"has the sides dev, no test: choose one with task\.split"),
+    ):
+        with pytest.raises(UserError, match=message):
+            folder_tasks(path, "test")
+    with pytest.raises(UserError, match=r"task\.tasks: no u in task\.data=.*; it has t"):
+        folder_tasks(str(tmp_path / "sides"), "dev", ["u"])
+
+
+def test_other_tasks_of_a_folder_are_not_looked_at(tmp_path: Path):
+    write(tmp_path / "good", IR)
+    write(tmp_path / "bad", {"a.csv": "left,right\n"})
+    assert [task.metadata.name for task in folder_tasks(str(tmp_path), "test", ["good"])] == ["good"]
+
+
+def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(self: Path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); give your user the right"):
+        folder_tasks(str(tmp_path), "test")
