@@ -30,7 +30,6 @@ from codiemb.config.schema import register
 from codiemb.config.script import run_script
 from codiemb.config.shared_evaluation import with_cache
 from codiemb.config.task import (
-    RESULTS_FILE,
     build_evaluator,
     console,
     earlier_results,
@@ -42,6 +41,7 @@ from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_eval
 from codiemb.config.what_ran import what_ran
 from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.result_folder import RESULTS_FILE
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation

@@ -39,7 +39,6 @@ from codiemb.config.schema import TrainConfig, register
 from codiemb.config.script import run_script
 from codiemb.config.shared_evaluation import before_training
 from codiemb.config.task import (
-    RESULTS_FILE,
     UNTRAINED_FILE,
     Evaluations,
     build_evaluations,
@@ -56,6 +55,7 @@ from codiemb.encoder.over_ranks import Embedder, over_ranks
 from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer, write_card
 from codiemb.export.push import push
 from codiemb.report import write_report
+from codiemb.result_folder import RESULTS_FILE
 from codiemb.training.checkpoint_files import Saved
 from codiemb.training.sharding import whole_encoder
 

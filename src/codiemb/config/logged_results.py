@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from codiemb.config.schema import EvaluationTaskConfig, TrainConfig
+from codiemb.config.task import LOCAL
 from codiemb.report import REPORT_FILE
 from codiemb.report.page import evaluation_table
 from codiemb.tables import complete_mean
@@ -32,7 +33,7 @@ def log_scores(
     Once, at the end: a resumed run does not log what it was before a second time. On the dev side of the
     builtin tasks `dev/...` instead of `test/...`. With each the mean, of all tasks or not at all.
     """
-    side = "dev" if task.name == "builtin" and task.split == "dev" else "test"
+    side = "dev" if task.name in LOCAL and task.split == "dev" else "test"
     scores = _scores("before", before) | _scores(side, after)
 
     def write(logger: Logger) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Evaluator, Sheet, TextEncoder
     from codiemb.evaluation.protocol import Side
 
-RESULTS_FILE = "results.json"
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 TASK_SETS = ("builtin", "nano", "cmteb", "mteb", "folder")
 LOCAL = ("builtin", "nano")  # over the builtin data

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.errors import UserError
+from codiemb.result_folder import RESULTS_FILE
 
-RESULTS_FILE = "results.json"
 _COMPUTE = ("codiemb", "torch", "transformers", "tokenizers", "mteb")  # the packages that a score depends on
 
 
