@@ -38,7 +38,9 @@ def build_encoder(cfg: EvalConfig) -> "TextEncoder":
         raise UserError(f"model.loader={spec.loader} runs in one process: devices=1")
     if spec.loader == "mteb":
         if cfg.task.cache_gib > 0:
-            raise UserError("task.cache_gib keeps embeddings of texts, and mteb's models embed tasks: set it to 0")
+            raise UserError(
+                "task.cache_gib keeps embeddings of texts; mteb's models embed tasks: set it to 0"
+            )
         return cast("TextEncoder", _from_registry(spec))  # Evaluator knows it from one
     if spec.loader == "youtu_api":
         return _hosted(spec)
