@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from codiemb.evaluation.folder_tasks.found import USUAL
-from codiemb.evaluation.folder_tasks.judged import read_texts
 from codiemb.json_files import numbered_lines, read_jsonl
 from codiemb.report.read import read_run
+from codiemb.task_files.found import USUAL
+from codiemb.task_files.judged import read_texts
 from codiemb.training.metrics_file import keep_lines
 from experiments.laboratory.data import _read
 
@@ -28,14 +28,14 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("read", [read_jsonl, _read])
 def test_a_text_may_hold_what_other_readers_take_for_a_line_end(path: Path, read) -> None:
     assert list(read(path)) == ROWS
-    assert list(read_texts([path], USUAL["queries"]).dataset) == ROWS
+    assert read_texts([path], USUAL["queries"]).table.to_pylist() == ROWS
     assert [number for number, _ in numbered_lines(path)] == list(range(1, len(ROWS) + 1))
 
 
 def test_a_carriage_return_between_two_values_of_a_line_does_not_end_it(path: Path) -> None:
     path.write_bytes(b'{"id": "0",\r"text": "a"}\r\n')
     assert list(read_jsonl(path)) == [{"id": "0", "text": "a"}]
-    assert list(read_texts([path], USUAL["queries"]).dataset) == [{"id": "0", "text": "a"}]
+    assert read_texts([path], USUAL["queries"]).table.to_pylist() == [{"id": "0", "text": "a"}]
 
 
 def test_a_run_whose_probe_holds_line_separators_is_read_and_resumed(tmp_path: Path) -> None:

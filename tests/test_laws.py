@@ -35,7 +35,7 @@ LAYERS = [
     ["codiemb.encoder"],
     ["codiemb.lexical"],
     ["codiemb.data"],
-    ["codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.report"],
+    ["codiemb.task_files", "codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.report"],
     ["codiemb.training"],
     ["codiemb.callbacks"],
     ["codiemb.config"],

@@ -1,14 +1,18 @@
 """What is wrong with a folder of one's own is told before anything is scored: where, what, and what to do."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from codiemb.config.command_line import Script, check
 from codiemb.errors import UserError
 from codiemb.evaluation.folder_tasks import folder_tasks
-from codiemb.evaluation.folder_tasks.kinds import find_task
+from codiemb.task_files.kinds import find_task
+from tests.support.paths import ROOT
 
 TEXTS = '{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}\n'
 JUDGED = '{"query-id": "a", "corpus-id": "b", "score": 1}\n'
@@ -184,6 +188,18 @@ def test_a_path_that_is_no_folder_is_told(tmp_path: Path):
             folder_tasks(path, "test")
     with pytest.raises(UserError, match=r"task\.tasks: no u in task\.data=.*; it has t"):
         folder_tasks(str(tmp_path / "sides"), "dev", ["u"])
+
+
+def test_the_command_line_tells_a_bad_row_before_torch_is_imported(tmp_path: Path):
+    write(tmp_path / "bad", {"pairs.tsv": PAIRS.format("score", 1, "high")})
+    write(tmp_path / "good", IR)
+    arguments = ["task=folder", f"task.data={tmp_path}"]
+    with pytest.raises(UserError, match=r"bad/pairs\.tsv:3: score must be a finite number"):
+        check(Script(ROOT / "conf", "eval"), arguments)
+    check(Script(ROOT / "conf", "eval"), [*arguments, "task.tasks=[good]"])
+    heavy = "{'torch', 'datasets', 'mteb'} & sys.modules.keys()"
+    light = f"import sys, codiemb.config.folder_check; sys.exit(bool({heavy}))"
+    subprocess.run([sys.executable, "-c", light], check=True)
 
 
 def test_other_tasks_of_a_folder_are_not_looked_at(tmp_path: Path):

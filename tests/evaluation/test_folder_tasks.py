@@ -24,8 +24,8 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, Evaluator, evaluate
 from codiemb.evaluation.folder_tasks import LocalTask, folder_tasks, with_own_instructions
-from codiemb.evaluation.folder_tasks.metrics import SCORES
 from codiemb.evaluation.isolation import preserve_random_state
+from codiemb.task_files.metrics import SCORES
 from tests.support.evaluation_fakes import BagOfWords, write_rows
 
 TEXTS = [f"word{i} word{i % 5} topic{i % 3} end" for i in range(24)]

@@ -70,6 +70,7 @@ def check(script: Script, arguments: Sequence[str]) -> None:
     _check_task_names(overrides)
     _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
+    _check_own_folder(overrides)
 
 
 def _parsed(argument: str) -> Override:
@@ -136,6 +137,16 @@ def _check_results(overrides: Sequence[Override]) -> None:
         result_arguments.check_results(
             key, [p.text if isinstance(p, QuotedString) else str(p) for p in parts]
         )
+
+
+def _check_own_folder(overrides: Sequence[Override]) -> None:
+    """The files of task=folder, where the command line names one folder."""
+    texts = {each.key_or_group: list(_texts(each)) for each in overrides}
+    data, split = texts.get("task.data", []), texts.get("task.split", ["test"])
+    if texts.get("task") == ["folder"] and len(data) == len(split) == 1 and "${" not in data[0]:
+        from codiemb.config.folder_check import check_folder  # takes 0.3 s to import
+
+        check_folder(data[0], split[0], texts.get("task.tasks", []))
 
 
 def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:

@@ -7,7 +7,6 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import ROLES, Found, Kind
 from codiemb.evaluation.folder_tasks.tasks import (
     TYPES,
     LocalClassification,
@@ -19,6 +18,7 @@ from codiemb.evaluation.folder_tasks.tasks import (
     metadata,
 )
 from codiemb.evaluation.isolation import preserve_random_state
+from codiemb.task_files.found import ROLES, Found, Kind
 
 SPLITS = ("dev", "test")
 _KINDS: dict[str, Kind] = {of_mteb: kind for kind, of_mteb in TYPES.items()}

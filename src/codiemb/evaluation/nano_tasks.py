@@ -15,9 +15,9 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from codiemb.evaluation.builtin_tasks import TASKS, builtin_folder, check_split
-from codiemb.evaluation.folder_tasks.found import Found
 from codiemb.evaluation.folder_tasks.tasks import LocalTask
 from codiemb.evaluation.isolation import preserve_random_state
+from codiemb.task_files.found import Found
 
 PREFIX = "Nano"
 QUERIES = {"Retrieval": 80, "Reranking": 25}  # a query to rerank brings ten documents

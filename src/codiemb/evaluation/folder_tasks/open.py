@@ -1,15 +1,11 @@
 """All tasks of a folder, read and checked before a model is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import Found, listed
-from codiemb.evaluation.folder_tasks.kinds import find_task
-from codiemb.evaluation.folder_tasks.layout import TaskFolder, task_folders
 from codiemb.evaluation.folder_tasks.tasks import LocalTask, task_of
 from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.evaluation.known_tasks import is_of_mteb
+from codiemb.task_files.tasks import find_tasks
 
 Instructions = Mapping[str, Mapping[str, str]]  # task name or task type -> {"query": ..., "document": ...}
 
@@ -34,9 +30,7 @@ def folder_tasks(
     Raises:
         UserError: no folder, a folder whose kind cannot be told, a bad row, or an unknown name.
     """
-    if not data:
-        raise UserError("task=folder needs task.data=DIR: a folder with a sub-folder for each task")
-    found = _found(task_folders(Path(data), split), split, names, data)
+    found = find_tasks(data, split, names)
     with preserve_random_state():  # building an mteb task seeds the global generators
         tasks = [task_of(each) for each in found]
     for task in tasks:
@@ -64,24 +58,3 @@ def with_own_instructions(
         elif task.record_instructions is not None and (agreed := task.record_instructions.agreed()):
             own[name] = {"query": agreed}
     return {**own, **instructions}
-
-
-def _found(folders: Sequence[TaskFolder], split: str, names: Sequence[str], data: str) -> list[Found]:
-    """What is in each folder. A name may come from a task.yaml: of a wanted name all are looked at."""
-    wanted = [folder for folder in folders if folder.name in names] if names else folders
-    if names and len(wanted) < len(names):
-        wanted = folders
-    found: dict[str, Found] = {}
-    for folder in wanted:
-        task = find_task(folder.path, folder.name, split)
-        if (other := found.get(task.name)) is not None:
-            raise UserError(
-                f"{task.folder} and {other.folder} are both called {task.name!r}; give one another name in "
-                "its task.yaml"
-            )
-        found[task.name] = task
-    if unknown := [name for name in names if name not in found]:
-        raise UserError(
-            f"task.tasks: no {', '.join(unknown)} in task.data={data}; it has {listed(list(found))}"
-        )
-    return [found[name] for name in names] if names else list(found.values())

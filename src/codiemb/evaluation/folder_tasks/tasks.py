@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+from datasets.table import InMemoryTable
 from mteb.abstasks import (
     AbsTask,
     AbsTaskClassification,
@@ -17,13 +19,13 @@ from mteb.abstasks import (
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 
-from codiemb.evaluation.folder_tasks.found import RECORDS, Found, Kind
-from codiemb.evaluation.folder_tasks.judged import read_retrieval
-from codiemb.evaluation.folder_tasks.labelled import read_classification, read_labelled
-from codiemb.evaluation.folder_tasks.metrics import MAIN
-from codiemb.evaluation.folder_tasks.pairs import read_labelled_pairs, read_scored
-from codiemb.evaluation.folder_tasks.records import RecordInstructions, read_ir, read_sts
 from codiemb.evaluation.known_tasks import make_known
+from codiemb.task_files.found import RECORDS, Found, Kind
+from codiemb.task_files.judged import read_retrieval
+from codiemb.task_files.labelled import read_classification, read_labelled
+from codiemb.task_files.metrics import MAIN
+from codiemb.task_files.pairs import read_labelled_pairs, read_scored
+from codiemb.task_files.records import RecordInstructions, read_ir, read_sts
 
 SEED = 42  # of mteb's own sampling: classification's training subsets, clustering's bootstraps
 TYPES: Mapping[Kind, str] = {
@@ -78,7 +80,13 @@ class LocalRetrieval(LocalTask, AbsTaskRetrieval):
             data = read_retrieval(self.found)
         else:
             data = read_ir(self.found, self.record_instructions)
-        return {"default": {self.found.split: data}}
+        split = RetrievalSplitData(
+            corpus=_dataset(data.corpus),
+            queries=_dataset(data.queries),
+            relevant_docs=data.qrels,
+            top_ranked=data.candidates,
+        )
+        return {"default": {self.found.split: split}}
 
 
 class LocalSTS(LocalTask, AbsTaskSTS):
@@ -89,8 +97,8 @@ class LocalSTS(LocalTask, AbsTaskSTS):
     def read(self) -> DatasetDict:
         """Pairs with a score."""
         if self.record_instructions is None:
-            return DatasetDict({self.found.split: read_scored(self.found)})
-        return DatasetDict({self.found.split: read_sts(self.found, self.record_instructions)})
+            return DatasetDict({self.found.split: _dataset(read_scored(self.found))})
+        return DatasetDict({self.found.split: _dataset(read_sts(self.found, self.record_instructions))})
 
 
 class LocalPairClassification(LocalTask, AbsTaskPairClassification):
@@ -100,7 +108,7 @@ class LocalPairClassification(LocalTask, AbsTaskPairClassification):
 
     def read(self) -> DatasetDict:
         """Pairs with label 0 or 1."""
-        return DatasetDict({self.found.split: read_labelled_pairs(self.found)})
+        return DatasetDict({self.found.split: _dataset(read_labelled_pairs(self.found))})
 
 
 class LocalClassification(LocalTask, AbsTaskClassification):
@@ -109,7 +117,7 @@ class LocalClassification(LocalTask, AbsTaskClassification):
     def read(self) -> DatasetDict:
         """`train` feeds mteb's classifier, the other split is scored."""
         train, test = read_classification(self.found)
-        return DatasetDict({"train": train, self.found.split: test})
+        return DatasetDict({"train": _dataset(train), self.found.split: _dataset(test)})
 
 
 class LocalClustering(LocalTask, AbsTaskClustering):
@@ -121,7 +129,7 @@ class LocalClustering(LocalTask, AbsTaskClustering):
 
     def read(self) -> DatasetDict:
         """One text and its label a row."""
-        return DatasetDict({self.found.split: read_labelled(self.found, "texts")})
+        return DatasetDict({self.found.split: _dataset(read_labelled(self.found, "texts"))})
 
 
 _CLASSES: Mapping[Kind, type[LocalTask]] = {
@@ -178,6 +186,11 @@ def files_hash(found: Found) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
+
+
+def _dataset(table: pa.Table) -> Dataset:
+    """Without a copy."""
+    return Dataset(InMemoryTable(table))
 
 
 def _name_in(folder: Path, path: Path) -> str:

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset
-from datasets.table import InMemoryTable
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import unreadable
 from codiemb.raw_files.fields import Fields
 from codiemb.raw_files.problems import Problem
 from codiemb.raw_files.rows import read_rows
+from codiemb.task_files.found import unreadable
 
 _ROWS = 8_192  # of Python objects at once
 
@@ -33,11 +31,10 @@ class Rows:
         if len(self._block) == _ROWS:
             self._flush()
 
-    def dataset(self, *without: str) -> Dataset:
+    def table(self, *without: str) -> pa.Table:
         """All rows, without some columns."""
         self._flush()
-        table = pa.Table.from_batches(self._batches, self._schema).drop_columns(list(without))
-        return Dataset(InMemoryTable(table))
+        return pa.Table.from_batches(self._batches, self._schema).drop_columns(list(without))
 
     def _flush(self) -> None:
         if self._block:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-from codiemb.evaluation.folder_tasks.found import Kind
+from codiemb.task_files.found import Kind
 
 _AT = (1, 3, 5, 10, 20, 100, 1000)
 _RANKED = tuple(

@@ -1,17 +1,16 @@
 """Pairs of texts with a score (sts) or with a label (pair classification)."""
 
 import pyarrow as pa
-from datasets import Dataset
 
-from codiemb.evaluation.folder_tasks.found import Found
-from codiemb.evaluation.folder_tasks.rows import Rows, each, refuse_one_value, visible
 from codiemb.raw_files.fields import Fields
 from codiemb.raw_files.problems import Problem
+from codiemb.task_files.found import Found
+from codiemb.task_files.rows import Rows, each, refuse_one_value, visible
 
 _LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
-def read_scored(found: Found) -> Dataset:
+def read_scored(found: Found) -> pa.Table:
     """sentence1, sentence2 and a score of the declared range; of any where none is declared.
 
     Raises:
@@ -35,10 +34,10 @@ def read_scored(found: Found) -> Dataset:
         if len(seen) < 2:
             seen.add(score)
     refuse_one_value(found.files["pairs"][0], seen, "score")
-    return rows.dataset()
+    return rows.table()
 
 
-def read_labelled_pairs(found: Found) -> Dataset:
+def read_labelled_pairs(found: Found) -> pa.Table:
     """sentence1, sentence2 and a label, 0 or 1.
 
     Raises:
@@ -53,7 +52,7 @@ def read_labelled_pairs(found: Found) -> Dataset:
         rows.add(first, second, label)
         seen.add(label)
     refuse_one_value(found.files["pairs"][0], seen, "label")
-    return rows.dataset()
+    return rows.table()
 
 
 def _sentences(fields: Fields) -> tuple[str, str]:

@@ -1,16 +1,15 @@
 """Texts with labels: classification and clustering."""
 
 import pyarrow as pa
-from datasets import Dataset
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import Found
-from codiemb.evaluation.folder_tasks.rows import Rows, each, refuse_one_value, visible
 from codiemb.raw_files.fields import Fields
 from codiemb.raw_files.problems import Problem
+from codiemb.task_files.found import Found
+from codiemb.task_files.rows import Rows, each, refuse_one_value, visible
 
 
-def read_labelled(found: Found, role: str) -> Dataset:
+def read_labelled(found: Found, role: str) -> pa.Table:
     """text and label, which is a text in all rows or a whole number in all rows.
 
     Raises:
@@ -33,18 +32,18 @@ def read_labelled(found: Found, role: str) -> Dataset:
         rows.add(text, label)
         seen.add(label)
     refuse_one_value(found.files[role][0], seen, "label")
-    return rows.dataset()
+    return rows.table()
 
 
-def read_classification(found: Found) -> tuple[Dataset, Dataset]:
+def read_classification(found: Found) -> tuple[pa.Table, pa.Table]:
     """The texts that the classifier learns from, and those that are scored.
 
     Raises:
         UserError: as `read_labelled`, or none of the scored classes is learned.
     """
     train, test = read_labelled(found, "train"), read_labelled(found, "test")
-    known = set(train.unique("label"))
-    if not known & set(test.unique("label")):
+    known = set(train["label"].unique().to_pylist())
+    if not known & set(test["label"].unique().to_pylist()):
         raise UserError(
             f"{found.files['test'][0]}: none of its labels is in {found.files['train'][0].name}, which has "
             f"{', '.join(repr(label) for label in sorted(known)[:5])}, ...; a classifier can only find those"

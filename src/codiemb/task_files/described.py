@@ -10,8 +10,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import RECORDS, ROLES, USUAL, Kind
 from codiemb.raw_files.mapping import read_yaml
+from codiemb.task_files.found import RECORDS, ROLES, USUAL, Kind
 
 FILE = "task.yaml"
 SIDES = ("query", "document")

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import xxhash
-from datasets import Dataset
-from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from codiemb.data.records import BadLine, Record, Text
 from codiemb.data.scan import Scan
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import RECORDS, Found
-from codiemb.evaluation.folder_tasks.rows import Rows, refuse_one_value
+from codiemb.task_files.found import RECORDS, Found
+from codiemb.task_files.judged import Judged
+from codiemb.task_files.rows import Rows, refuse_one_value
 
 TASK_OF = {"retrieval": "ir", "sts": "sts"}
 
@@ -64,7 +63,7 @@ class _Ids:
         return f"{self._letter}{found}"
 
 
-def read_ir(found: Found, instructions: RecordInstructions) -> RetrievalSplitData:
+def read_ir(found: Found, instructions: RecordInstructions) -> Judged:
     """Every query searches the documents of all records, its positives are relevant.
 
     Equal texts are one query, or one document. Memory: the texts once, as Arrow, and a hash of each.
@@ -81,12 +80,10 @@ def read_ir(found: Found, instructions: RecordInstructions) -> RetrievalSplitDat
             grades[corpus.id(text)] = 1
         for _, text in record.negatives:
             corpus.id(text)
-    return RetrievalSplitData(
-        corpus=corpus.rows.dataset(), queries=queries.rows.dataset(), relevant_docs=qrels, top_ranked=None
-    )
+    return Judged(corpus.rows.table(), queries.rows.table(), qrels, None)
 
 
-def read_sts(found: Found, instructions: RecordInstructions) -> Dataset:
+def read_sts(found: Found, instructions: RecordInstructions) -> pa.Table:
     """Each query with each of its documents and their score, in [0, 1].
 
     Raises:
@@ -103,7 +100,7 @@ def read_sts(found: Found, instructions: RecordInstructions) -> Dataset:
             if len(seen) < 2:
                 seen.add(score)
     refuse_one_value(found.files[RECORDS][0], seen, "score")
-    return rows.dataset()
+    return rows.table()
 
 
 def _records(found: Found) -> Iterator[Record]:

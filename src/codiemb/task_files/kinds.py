@@ -9,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.described import FILE, Described, read_description
-from codiemb.evaluation.folder_tasks.found import (
+from codiemb.raw_files.problems import Problem
+from codiemb.raw_files.rows import PACKED, is_readable, kind_of, read_rows, table_head
+from codiemb.task_files.described import FILE, Described, read_description
+from codiemb.task_files.found import (
     RECORDS,
     ROLES,
     USUAL,
@@ -20,9 +22,7 @@ from codiemb.evaluation.folder_tasks.found import (
     listed,
     unreadable,
 )
-from codiemb.evaluation.folder_tasks.metrics import main_score
-from codiemb.raw_files.problems import Problem
-from codiemb.raw_files.rows import PACKED, is_readable, kind_of, read_rows, table_head
+from codiemb.task_files.metrics import main_score
 
 QRELS = "qrels"  # BEIR's folder of judgements, a file a split
 # names of one side; the first is ours

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-from datasets import Dataset
-from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.found import Found
-from codiemb.evaluation.folder_tasks.rows import Rows, each, visible
 from codiemb.raw_files.fields import Fields
 from codiemb.raw_files.problems import Problem
 from codiemb.raw_files.rows import table_head
+from codiemb.task_files.found import Found
+from codiemb.task_files.rows import Rows, each, visible
 
 _SHOWN = 5  # unknown ids in a message
 
@@ -23,11 +21,20 @@ Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade
 class Texts(NamedTuple):
     """Texts in mteb's layout: `id`, `text`, and `title` where one has any."""
 
-    dataset: Dataset
+    table: pa.Table
     ids: set[str]
 
 
-def read_retrieval(found: Found) -> RetrievalSplitData:
+class Judged(NamedTuple):
+    """The data of a retrieval task; `candidates` of each query where they are reranked."""
+
+    corpus: pa.Table
+    queries: pa.Table
+    qrels: Qrels
+    candidates: dict[str, list[str]] | None
+
+
+def read_retrieval(found: Found) -> Judged:
     """The data of a retrieval task, with candidates where it is a reranking task.
 
     Memory: the texts once, as Arrow, and their ids.
@@ -46,9 +53,7 @@ def read_retrieval(found: Found) -> RetrievalSplitData:
                 f"{found.files['top_ranked'][0]}: query {missing[0]!r} has no candidates to rerank; give it "
                 "some, or take it out of the qrels"
             )
-    return RetrievalSplitData(
-        corpus=corpus.dataset, queries=queries.dataset, relevant_docs=qrels, top_ranked=ranked
-    )
+    return Judged(corpus.table, queries.table, qrels, ranked)
 
 
 def read_texts(paths: Sequence[Path], columns: Mapping[str, str]) -> Texts:
@@ -73,7 +78,7 @@ def read_texts(paths: Sequence[Path], columns: Mapping[str, str]) -> Texts:
     for key, text, title in each(paths, columns, take):
         has_titles = has_titles or bool(title)
         rows.add(key, text, title)
-    return Texts(rows.dataset(*(() if has_titles else ("title",))), ids)
+    return Texts(rows.table(*(() if has_titles else ("title",))), ids)
 
 
 def _read_qrels(found: Found, queries: Collection[str], corpus: Collection[str]) -> Qrels:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from codiemb.data.source_file import name_problem
 from codiemb.errors import UserError
-from codiemb.evaluation.folder_tasks.described import FILE
-from codiemb.evaluation.folder_tasks.found import files_there, listed, unreadable
-from codiemb.evaluation.folder_tasks.kinds import QRELS, SIDES, same_side
 from codiemb.raw_files.rows import is_readable
+from codiemb.task_files.described import FILE
+from codiemb.task_files.found import files_there, listed, unreadable
+from codiemb.task_files.kinds import QRELS, SIDES, same_side
 
 _ALL_SIDES = {name for names in SIDES for name in names}
 _AT_THE_TOP = {FILE, *(f"{stem}.jsonl" for stem in ("corpus", "queries"))}
