@@ -1,14 +1,18 @@
 """The CMTEB table: what is averaged over what, and that no mean is shown over part of it."""
 
+import re
 from collections import Counter
 from statistics import fmean
 
+import mteb
 import pytest
+import yaml
 
 from codiemb.evaluation import cmteb_table, cmteb_tasks
 from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
 from codiemb.evaluation.published import PUBLISHED
 from tests.support.evaluation_fakes import shown
+from tests.support.paths import ROOT
 
 COUNTS = {
     "Classification": 6,
@@ -28,6 +32,26 @@ def test_the_benchmark_is_31_tasks_in_six_categories():
     assert len(cmteb_tasks()) == 31
     assert Counter(cmteb_types().values()) == COUNTS
     assert list(CATEGORIES) == list(COUNTS)
+
+
+def test_every_task_has_the_instruction_of_the_registry_and_says_where_it_is_from():
+    registry = mteb.get_model_meta("tencent/Youtu-Embedding").loader_kwargs["prompts_dict"]
+    expected = {
+        name: {key: text for key, text in entry.items() if text}
+        if isinstance(entry, dict)
+        else {"query": entry}
+        for name, entry in registry.items()
+    }
+    file = ROOT / "conf/task/cmteb.yaml"
+    ours = yaml.safe_load(file.read_text("utf-8"))["instructions"]
+    assert {name: ours.get(name) for name in cmteb_types()} == expected
+    assert ours.keys() - expected.keys() == set(COUNTS)  # by type, for other tasks
+    sources = dict(
+        re.findall(r"^  ([\w-]+): \{.*\}  # (R E T|R E|ours)$", file.read_text("utf-8"), re.MULTILINE)
+    )
+    assert sources == {
+        name: "R E T" if cmteb_types()[name] in ("Retrieval", "STS") else "R E" for name in expected
+    } | dict.fromkeys(COUNTS, "ours")
 
 
 def test_means_over_tasks_and_over_categories():

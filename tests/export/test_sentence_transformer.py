@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from codiemb.encoder import LoraSpec, ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.folder_settings import FOLDER_SETTINGS
-from codiemb.export import export_cosine, export_sentence_transformer
+from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer
 from tests.support import tiny
 
 INSTRUCTION = "Retrieve documents that answer the question"
@@ -115,6 +116,23 @@ def test_nothing_in_the_folder_is_pickled_or_names_our_attention(exported):
         assert "codiemb_packed" not in path.read_text("utf-8"), path
     recorded = json.loads((folder / "codiemb.json").read_text())["model"]
     assert set(recorded) == {*FOLDER_SETTINGS} - {"prompt_apart"}  # which is recorded where it is false
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("settings", [{}, {"lora": LoraSpec(r=4)}], ids=["full", "lora"])
+def test_an_export_of_fewer_bits_is_as_near_as_its_tolerance_says(dtype, settings, byte_level, tmp_path):
+    encoder = perturbed(tiny.tiny_encoder("youtu", byte_level, **settings))
+    before = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    folder = export_sentence_transformer(encoder, tmp_path / "e", query_instruction=INSTRUCTION, dtype=dtype)
+    cosine = export_cosine(encoder, folder, query_instruction=INSTRUCTION, texts=tiny.SENTENCES)
+    assert 1 - TOLERANCE[dtype] < cosine < 1 - 1e-7  # it was rounded
+    stored = load_file(folder / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {getattr(torch, dtype)}
+    assert json.loads((folder / "config.json").read_text("utf-8"))["torch_dtype"] == dtype
+    after = encoder.state_dict()  # training may go on
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    loaded = load_encoder(ModelSpec(path=str(folder)))
+    assert next(loaded.parameters()).dtype == torch.float32  # our own loader computes as its config says
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "metaspace", "qwen"])
@@ -248,3 +266,17 @@ def test_an_export_leaves_the_encoder_as_it_was(byte_level, tmp_path):
     assert list(encoder.state_dict()) == names
     assert encoder.tokenizer.hf.model_max_length == limit
     np.testing.assert_array_equal(encoder.encode(tiny.SENTENCES), before)
+
+
+def test_trained_widths_are_stated_until_they_are_trained_no_more(byte_level, tmp_path):
+    """vLLM and SGLang read them; sentence-transformers has no list, and would cut every embedding to one."""
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    folder = export_sentence_transformer(
+        encoder, tmp_path / "b", query_instruction="", card=Card(matryoshka_dims=(16, 8))
+    )
+    assert AutoConfig.from_pretrained(folder).matryoshka_dimensions == [16, 8]
+    assert SentenceTransformer(str(folder), device="cpu").truncate_dim is None
+    again = export_sentence_transformer(
+        load_encoder(ModelSpec(path=str(folder))), tmp_path / "c", query_instruction=""
+    )
+    assert "matryoshka_dimensions" not in json.loads((again / "config.json").read_text("utf-8"))

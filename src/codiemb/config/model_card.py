@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from codiemb.config.assemble import Assembled
-from codiemb.config.nodes import target_of
 from codiemb.config.preflight import Parts
 from codiemb.config.schema import TrainConfig
 from codiemb.data.collator import TaskSpec
@@ -99,7 +98,8 @@ def _call(node: Mapping[str, Any]) -> str:
         for key, value in node.items()
         if key not in ("_target_", "weight")
     ]
-    return f"{target_of(node).rpartition('.')[2]}({', '.join(arguments)})"
+    name = str(node["_target_"]).rpartition(".")[2]
+    return f"{name}({', '.join(arguments)})"
 
 
 def _matryoshka_dims(parts: Parts) -> tuple[int, ...]:

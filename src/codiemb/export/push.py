@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from codiemb.errors import UserError
@@ -44,7 +44,9 @@ def check_hub(repo: str) -> None:
         )
     try:
         HfApi().whoami()
-    except HfHubHTTPError as error:
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
         raise UserError(
             f"{KEY}={repo}: the hub refuses the token in HF_TOKEN ({_first_line(error)})"
         ) from error
