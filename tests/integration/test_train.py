@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from codiemb.config.run_lock import LOCK_FILE, lock
 from tests.support.forks import fork, hang, wait_for
@@ -64,6 +65,27 @@ def test_a_run_leaves_config_environment_metrics_checkpoint_and_table(trained: P
     assert environment["packages"]["torch"]
     assert (trained / "evaluation" / "results.md").is_file()
     assert (trained / "evaluation" / "before.json").is_file()
+
+
+def test_the_exports_card_says_what_was_in_effect_and_ends_with_the_scores(trained: Path) -> None:
+    card = ModelCard.load(trained / "export" / "README.md")
+    scores = json.loads((trained / "result.json").read_text("utf-8"))["scores"]
+    assert {result.dataset_name: result.metric_value for result in card.data.eval_results} == {
+        task: round(100 * score, 2) for task, score in scores.items()
+    }
+    assert card.data.license == "unknown"
+    for stated in (
+        "Trained from random weights by CoDiEmb, stage finetune.",
+        "| frames_sts | `data/builtin/train/frames_sts.jsonl` | 300 |",
+        "| ir.info_nce | 1.0 x InfoNCE(temperature=0.02) |",
+        "| steps | 6 |",
+        "| precision | 32-true |",
+        "| Task | Metric | Before | After |",
+        "| `FramesSTS` |",
+        "`FramesRetrieval-query`",
+    ):
+        assert stated in card.text
+    assert str(trained.parents[2]) not in card.text  # where it was made says nothing elsewhere
 
 
 def test_stages_chain_by_folder(trained: Path) -> None:

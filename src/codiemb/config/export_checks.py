@@ -12,12 +12,15 @@ from codiemb.export.push import check_hub, check_name
 from codiemb.json_files import read_json
 
 
-def check_export(export: ExportConfig, model: ModelSpec) -> None:
+def check_export(cfg: TrainConfig) -> None:
     """Refuse impossible values; asks no network.
 
     Raises:
         UserError: naming the key.
     """
+    export = cfg.export
+    if cfg.fuse is not None:
+        _refuse_for_fusion(export)
     if export.dtype is not None and export.dtype not in CHOICES["dtype"]:
         raise UserError(f"export.dtype={export.dtype!r} is none of {', '.join(map(str, CHOICES['dtype']))}")
     if export.push_to_hub is not None:
@@ -25,7 +28,7 @@ def check_export(export: ExportConfig, model: ModelSpec) -> None:
         if not export.enabled:
             raise UserError("export.push_to_hub needs what export.enabled=false does not write")
     if export.onnx:
-        raise UserError(f"export.onnx=true: {_why_no_onnx(_model_type(model))}")
+        raise UserError(f"export.onnx=true: {_why_no_onnx(_model_type(cfg.model))}")
 
 
 def check_destination(cfg: TrainConfig) -> None:
@@ -36,6 +39,18 @@ def check_destination(cfg: TrainConfig) -> None:
     """
     if cfg.export.push_to_hub is not None:
         check_hub(cfg.export.push_to_hub)
+
+
+def _refuse_for_fusion(export: ExportConfig) -> None:
+    if export.dtype is not None:
+        raise UserError(
+            "export.dtype says nothing about stage=fuse: a fusion has the dtype of its checkpoints"
+        )
+    if export.push_to_hub is not None:
+        raise UserError(
+            "export.push_to_hub says nothing about stage=fuse, which writes no model card; upload its folder "
+            f"with: hf upload {export.push_to_hub} FOLDER"
+        )
 
 
 def _why_no_onnx(model_type: str) -> str:

@@ -61,7 +61,7 @@ def preflight(cfg: TrainConfig) -> Parts:
     """
     check_trainable(cfg.model)
     check_spec(cfg.model)
-    check_export(cfg.export, cfg.model)
+    check_export(cfg)
     if cfg.data.on_error not in ("raise", "skip"):
         raise UserError(f"data.on_error={cfg.data.on_error!r} must be raise or skip")
     _check_numbers(cfg)
