@@ -114,7 +114,7 @@ def train(
 
     encoder.to(trainer.strategy.root_device)
     run, before = run._replace(encoder=encoder), scores_before()
-    card = model_card(cfg, parts, run)
+    card = model_card(cfg, parts, run) if trainer.is_global_zero else Card()  # which may ask the hub
     if trainer.is_global_zero and cfg.export.enabled:
         export(cfg, run, evaluations, before, card)
     after = None if scorer is None else over_ranks(encoder, partial(evaluate_after, cfg, scorer))
