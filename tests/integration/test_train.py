@@ -101,7 +101,8 @@ def test_sentence_transformers_reads_the_export_and_gets_the_prompts(trained: Pa
     vectors = model.encode_query(["余额不足怎么办？", "How do I return an order?"])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert "Instruction: " in model.prompts["query"]
-    assert set(model.prompts) == {"query", "document", "frames_ir", "frames_sts"}
+    of_tasks = {"FramesRetrieval-query", "FramesRetrieval-document", "FramesSTS"}
+    assert set(model.prompts) == {"query", "document", "frames_ir", "frames_sts", *of_tasks}
 
 
 def test_run_eval_on_the_export_gives_the_scores_of_the_run(trained: Path, run: Run, world: Path) -> None:
