@@ -52,7 +52,7 @@ def parts(device: str, *, small: bool) -> list[Part]:
     quick = ("--quick",) if small else ()
     step = (*python, "experiments.benchmarks.gpu_step", *on, *quick)
     encode = (*python, "experiments.benchmarks.encode_speed", *on, *quick)
-    marked = (*python, "pytest", "-n", "0", "-q", "-m", "requires_gpu", *gpu_tests())
+    marked = (*python, "pytest", "-n", "0", "-m", "requires_gpu", *gpu_tests())
     return [
         Part("tests", "Do the tests that need a card pass?", marked, 90),
         Part(

@@ -192,7 +192,7 @@ class Full(CSVLogger):
 
 
 def test_json_lines_have_one_line_of_scores_and_a_logger_that_fails_costs_nothing(tmp_path, caplog):
-    task = EvaluationTaskConfig(split="dev")
+    task = EvaluationTaskConfig(name="nano", split="dev")
     with caplog.at_level("WARNING", "codiemb"):
         log_scores(trainer_of(Full(str(tmp_path)), JsonlLogger(str(tmp_path))), task, None, AFTER)
     (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
