@@ -40,9 +40,10 @@ lint: $(VENV)/installed  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: data            ## speed and memory against sentence-transformers and the direct loss, about 15 minutes
+bench: data            ## speed and memory against sentence-transformers and the direct loss, about 20 minutes
 	$(BIN)/python -m experiments.benchmarks.train_speed
 	$(BIN)/python -m experiments.benchmarks.encode_speed
+	$(BIN)/python -m experiments.benchmarks.evaluate_speed
 	$(BIN)/python -m experiments.benchmarks.info_nce
 
 bench-gpu: data        ## a training step of youtu2b on one card

@@ -11,7 +11,6 @@ from transformers import AutoTokenizer
 
 from codiemb.encoder import ModelSpec, PromptSpec
 
-BUILTIN = Path(__file__).parents[2] / "data" / "builtin"
 MEDIAN, _SIGMA, LONGEST = 300, 0.8, 2_048  # tokens of a document
 
 
@@ -22,7 +21,7 @@ class Workload(NamedTuple):
     queries: list[str]
 
 
-def bert_spec(layers: int, width: int) -> ModelSpec:
+def bert_spec(builtin: Path, layers: int, width: int) -> ModelSpec:
     """A BERT of MiniLM's shape, with positions for long documents, without prompts."""
     shape = {
         "model_type": "bert",
@@ -34,7 +33,7 @@ def bert_spec(layers: int, width: int) -> ModelSpec:
     }
     return ModelSpec(
         name="bert",
-        tokenizer=str(BUILTIN / "tokenizer"),
+        tokenizer=str(builtin / "tokenizer"),
         architecture=shape,
         init="bag_of_words",  # so that scores tell texts apart
         prompt=PromptSpec(query=""),
@@ -46,10 +45,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def make_workload(folder: Path, num_documents: int, num_queries: int) -> Workload:
+def make_workload(folder: Path, builtin: Path, num_documents: int, num_queries: int) -> Workload:
     """Write DocsRetrieval anew; the other tasks are the builtin ones."""
     rng = random.Random(0)
-    source, target = BUILTIN / "eval" / "test", folder / "eval" / "test"
+    source, target = builtin / "eval" / "test", folder / "eval" / "test"
     (target / "DocsRetrieval").mkdir(parents=True)
     for task in source.iterdir():
         if task.name != "DocsRetrieval":
@@ -61,16 +60,18 @@ def make_workload(folder: Path, num_documents: int, num_queries: int) -> Workloa
     qrels = [row for row in _rows(docs / "qrels.jsonl") if row["query_id"] in asked]
     answers = list(dict.fromkeys(row["corpus_id"] for row in qrels))
     others = rng.sample(sorted(set(pool) - set(answers)), max(0, num_documents - len(answers)))
-    corpus = [{"id": name, "text": text} for name, text in _ragged(pool, answers + others, rng)]
+    corpus = [{"id": name, "text": text} for name, text in _ragged(builtin, pool, answers + others, rng)]
     for name, rows in {"corpus": corpus, "queries": queries, "qrels": qrels}.items():
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (target / "DocsRetrieval" / f"{name}.jsonl").write_text("".join(lines), "utf-8")
     return Workload([row["text"] for row in corpus], [row["text"] for row in queries])
 
 
-def _ragged(pool: dict[str, str], names: list[str], rng: random.Random) -> Iterator[tuple[str, str]]:
+def _ragged(
+    builtin: Path, pool: dict[str, str], names: list[str], rng: random.Random
+) -> Iterator[tuple[str, str]]:
     """Each text filled up with others, and cut at its length in tokens."""
-    tokenizer = AutoTokenizer.from_pretrained(BUILTIN / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(builtin / "tokenizer")
     texts = list(pool.values())
     for name in names:
         length = min(LONGEST - 2, max(8, round(rng.lognormvariate(math.log(MEDIAN), _SIGMA))))

@@ -17,6 +17,7 @@ SCRIPTS = {
     "encode_speed": (["--threads", "1"], "| Encoder.encode, bf16 |"),
     "train_speed": (["--threads", "1"], "| quick | codiemb, bf16, chunked |"),
     "mine": ([], "| its search alone |"),
+    "evaluate_speed": (["--data", "{world}/data/builtin"], "| DocsRetrieval |"),
 }
 
 
@@ -31,8 +32,10 @@ def _source(name: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_benchmark_runs_and_writes_its_table(name, tmp_path, monkeypatch):
+def test_a_benchmark_runs_and_writes_its_table(name, tmp_path, monkeypatch, request):
     options, line = SCRIPTS[name]
+    if any("{world}" in option for option in options):
+        options = [option.format(world=request.getfixturevalue("world")) for option in options]
     script, written = ROOT / "experiments" / "benchmarks" / f"{name}.py", tmp_path / "page.md"
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
