@@ -213,7 +213,8 @@ def _page(args: argparse.Namespace, useful: float, encoding: list[list[str]], ta
         queries; seed 0. They are DocsRetrieval, too; other tasks are the builtin ones, of short texts. A BERT
         of {args.layers} layers and width {args.width} in
         fp32, random weights, without prompts; both sides load the same export. The peer has its default
-        batches of {_BATCH}, sorted by length: {useful:.0%} of the documents' tokens in them are no padding."""
+        batches of {_BATCH}, sorted by length; {useful:.0%} of the documents' tokens in them are no
+        padding."""
     header = (
         "",
         "tokens",
