@@ -307,3 +307,16 @@ def test_checkpoints_are_switched_by_their_callback(refused, composed):
     assert assemble.build_trainer(typed_train(composed(*cpu))).checkpoint_callback is not None
     without = assemble.build_trainer(typed_train(composed(*cpu, "callbacks.checkpoint=null")))
     assert without.checkpoint_callback is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model=mteb", "model.name=a/b"), "model=mteb can be evaluated, not trained"),
+        (("model=youtu_api",), "model=youtu_api can be evaluated, not trained"),
+        (("model=youtu_embedding",), "model=youtu_embedding with model.native can be evaluated, not trained"),
+    ],
+)
+def test_what_can_only_be_evaluated_is_not_trained(composed, overrides, message):
+    with pytest.raises(UserError, match=message):
+        preflight(typed_train(composed(*overrides)))

@@ -1,7 +1,7 @@
 """Does a model that is read by another class than its own still mean what it means? A few sentences, at load.
 
-It finds weights in wrong places, a wrong rotary layout where word order matters to the model, and cosines
-that its authors did not print. It proves nothing beyond the sentences it asks.
+It finds weights in wrong places, a wrong rotary layout where word order matters, and cosines that the model's
+authors did not print. It proves nothing beyond the sentences it asks.
 """
 
 import logging

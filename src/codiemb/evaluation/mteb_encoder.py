@@ -22,8 +22,8 @@ class MtebEncoder(AbsEncoder):
     `prompts_used[task][side]` is the instruction given to that side's texts, `prefixes[task][side]` the exact
     string that stood before them (None where the encoder does not say), and `num_texts[task]` how many texts
     were encoded; sides are "query" and "document", or "text" where a task has only one kind. `advance` hears
-    of every part of the texts that is done. With a limit of the encoder's in `max_characters`,
-    `num_cut[task]` texts were longer.
+    of every part of the texts that is done. Where `max_characters` has the encoder's limit, `num_cut[task]`
+    texts were longer.
     """
 
     mteb_model_meta: ModelMeta

@@ -135,10 +135,16 @@ def test_builtin_tasks_are_scored_and_the_record_says_how(
     encoder = build_encoder(EvalConfig(model=ModelSpec(loader="youtu_api", api=service.spec())))
     evaluation = evaluator.run(encoder)
     assert evaluation.scores == evaluator.run(BagOfWords()).scores
-    assert evaluation.results[0].prefix == {"query": "Instruction: Find it \nQuery: ", "document": ""}
+    assert evaluation.results[0].prefix == {
+        "query": r"TextType=query, Instruction='Instruction: Find it \nQuery: '",
+        "document": "TextType=document, Instruction=''",
+    }
     assert evaluation.results[0].num_cut == 0
     assert evaluation.setup.settings["endpoint"] == f"127.0.0.1:{service.port}"
     assert not any(secret in evaluation.to_json() for secret in (KEY.secret_id, KEY.secret_key))
+    monkeypatch.setattr("codiemb.evaluation.models.youtu_api.MAX_CHARACTERS", 24)
+    texts = {text for inputs in service.inputs[1:] for text in inputs}  # the first asked for the width
+    assert evaluator.run(encoder).results[0].num_cut == sum(len(text) > 24 for text in texts) > 0
 
 
 @pytest.mark.parametrize(

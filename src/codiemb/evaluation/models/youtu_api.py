@@ -11,6 +11,7 @@ from codiemb.evaluation.models.lkeap import MAX_CHARACTERS, MAX_INPUTS, VERSION,
 from codiemb.evaluation.protocol import Side
 
 log = logging.getLogger(__name__)
+_TOLD = 200  # requests a line of the log: an hour's work says where it is
 Prompt = Callable[[str, Side | None], str]  # of an instruction and a side
 
 
@@ -48,7 +49,7 @@ class YoutuApi:
         Raises:
             UserError: the service refuses, or fails again and again.
         """
-        prompt, text_type = self.prefix(instruction, side), self._text_type(instruction, side)
+        prompt, text_type = self._prompt(instruction, side), self._text_type(instruction, side)
         self._count_long(texts)
         parts = []
         with tqdm(total=len(texts), unit="text", disable=not progress, leave=False) as bar:
@@ -56,12 +57,17 @@ class YoutuApi:
                 inputs = [text[:MAX_CHARACTERS] for text in texts[start : start + MAX_INPUTS]]
                 parts.append(self.client.embed(inputs, text_type, prompt))
                 bar.update(len(inputs))
+                if len(parts) % _TOLD == 0:
+                    log.info("GetEmbedding: %d of %d texts", len(parts) * MAX_INPUTS, len(texts))
         rows_SD = np.concatenate(parts)
         return rows_SD / np.maximum(np.linalg.norm(rows_SD, axis=1, keepdims=True), 1e-12)
 
     def prefix(self, instruction: str = "", side: Side | None = None) -> str:
-        """What is sent as `Instruction` with a text."""
-        return self._prompt(instruction, side)
+        """What is sent beside a text: where it stands in what the model reads, only the service knows."""
+        sent = f"Instruction={self._prompt(instruction, side)!r}"
+        if not self.client.spec.text_type:
+            return sent
+        return f"TextType={self._text_type(instruction, side)}, {sent}"
 
     def settings(self) -> dict[str, Any]:
         """What an embedding depends on, as far as it can be told from here."""
@@ -86,7 +92,7 @@ class YoutuApi:
         return self.client.embed(["Where is my order?"], "document", "", max_attempts=2).shape[1]
 
     def _text_type(self, instruction: str, side: Side | None) -> TextType:
-        return "query" if side == "query" or self.prefix(instruction, side) else "document"
+        return "query" if side == "query" or self._prompt(instruction, side) else "document"
 
     def _count_long(self, texts: Sequence[str]) -> None:
         if not (num_long := sum(len(text) > MAX_CHARACTERS for text in texts)):
