@@ -33,6 +33,7 @@ from codiemb.config.task import (
     build_evaluator,
     console,
     earlier_results,
+    per_query_folder,
     run_evaluation,
     show_and_save,
     untrained,
@@ -78,6 +79,7 @@ def main(config: DictConfig) -> None:
             seed=cfg.seed,
             file=run_dir / RESULTS_FILE,
             earlier=earlier,
+            per_query=per_query_folder(cfg.task, run_dir / RESULTS_FILE),
         )
 
     result = over_ranks(encoder, scores)

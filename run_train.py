@@ -43,6 +43,7 @@ from codiemb.config.task import (
     Evaluations,
     build_evaluations,
     console,
+    per_query_folder,
     prompts_by_task,
     results_to_go_on_from,
     run_evaluation,
@@ -138,6 +139,7 @@ def evaluate_after(cfg: TrainConfig, evaluator: "Evaluator", encoder: Embedder) 
         bm25=cfg.task.baseline,
         seed=cfg.seed,
         file=file,
+        per_query=per_query_folder(cfg.task, file),
         earlier=results_to_go_on_from(file, evaluator, log.info),
     )
 

@@ -142,6 +142,7 @@ def run_evaluation(
     seed: int,
     file: Path | None = None,
     earlier: "Evaluation | None" = None,
+    per_query: Path | None = None,
 ) -> "Evaluation":
     """Evaluate an encoder as the scripts do: under our name, with progress.
 
@@ -154,6 +155,7 @@ def run_evaluation(
         seed: of the run, for the record.
         file: gets the results so far after every task.
         earlier: of a run that was stopped.
+        per_query: folder for the score of every query.
     """
 
     def save(so_far: "Evaluation") -> None:
@@ -169,7 +171,15 @@ def run_evaluation(
         report=report,
         earlier=earlier,
         save=save,
+        per_query=per_query,
     )
+
+
+def per_query_folder(task: EvaluationTaskConfig, results: Path) -> Path | None:
+    """Where the score of every query goes, beside a file of results; None where it is not wanted."""
+    from codiemb.evaluation.per_query import PER_QUERY
+
+    return results.with_name(PER_QUERY) if task.per_query else None
 
 
 def earlier_results(file: Path, evaluator: "Evaluator", *, resume: bool) -> "Evaluation | None":

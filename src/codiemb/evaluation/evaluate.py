@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -22,6 +23,7 @@ from codiemb.evaluation.mteb_encoder import MtebEncoder, as_mteb
 from codiemb.evaluation.progress import EvaluationBar
 from codiemb.evaluation.protocol import TextEncoder, settings_of
 from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
+from codiemb.evaluation.watch import keep_per_query, watch
 from codiemb.hub import is_unavailable
 
 Report = Callable[[str], object]  # gets one line of text per event; the caller decides where it goes
@@ -54,6 +56,7 @@ class Evaluator:
         report: Report = lambda line: None,
         earlier: Evaluation | None = None,
         save: Callable[[Evaluation], object] = lambda so_far: None,
+        per_query: Path | None = None,
     ) -> Evaluation:
         """Score `encoder`; a dataset that cannot be had is reported once and left out.
 
@@ -67,6 +70,7 @@ class Evaluator:
             earlier: results of the same tasks by a run that was stopped: those that still hold are not made
                 again (kept_results).
             save: gets all results so far after every task, with the tasks still `pending`.
+            per_query: a folder for the score of every query (`watch`).
 
         Any error but a missing dataset propagates.
         """
@@ -90,7 +94,7 @@ class Evaluator:
             wrapped.advance = bar.advance
             for place, task in waiting.items():
                 bar.begin(place)
-                outcome = _outcome(wrapped, task, hub, with_bm25=bm25)
+                outcome = _outcome(wrapped, task, hub, with_bm25=bm25, per_query=per_query)
                 done[task.metadata.name] = outcome
                 save(so_far())  # before it is said: what has been said is not lost
                 bar.end(task.metadata.name)
@@ -148,11 +152,13 @@ def _evaluation(
     )
 
 
-def _outcome(encoder: MtebEncoder, task: AbsTask, hub: Hub, *, with_bm25: bool) -> TaskScore | MissingDataset:
+def _outcome(
+    encoder: MtebEncoder, task: AbsTask, hub: Hub, *, with_bm25: bool, per_query: Path | None = None
+) -> TaskScore | MissingDataset:
     if missing := _load(task, hub):
         return missing
     try:
-        return _score(encoder, task, with_bm25=with_bm25)
+        return _score(encoder, task, with_bm25=with_bm25, per_query=per_query)
     finally:
         task.unload_data()
 
@@ -178,16 +184,25 @@ def _load(task: AbsTask, hub: Hub) -> MissingDataset | None:
     return MissingDataset(task.metadata.name, task.metadata.dataset["path"], reason)
 
 
-def _score(encoder: MtebEncoder, task: AbsTask, *, with_bm25: bool) -> TaskScore:
+def _score(encoder: MtebEncoder, task: AbsTask, *, with_bm25: bool, per_query: Path | None) -> TaskScore:
     # a task's own generators move on with every use: without this, the second model gets other bootstraps
     task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
     name, start = task.metadata.name, time.perf_counter()
     options: Any = {"batch_size": 1024, "show_progress_bar": False}
-    outcome = mteb.evaluate(
-        encoder, task, cache=None, co2_tracker=False, encode_kwargs=options, show_progress_bar=False
-    )
+    with watch(task, wanted=per_query is not None) as watched:
+        outcome = mteb.evaluate(
+            encoder,
+            task,
+            cache=None,
+            co2_tracker=False,
+            encode_kwargs=options,
+            prediction_folder=watched.folder,
+            show_progress_bar=False,
+        )
     seconds = time.perf_counter() - start
     result = outcome.task_results[0]
+    if per_query is not None:
+        keep_per_query(task, watched, float(result.get_score()), revision_used(task), per_query)
     return TaskScore(
         task=name,
         type=task.metadata.type,

@@ -15,6 +15,7 @@ from mteb.results import ModelResult, TaskResult
 from codiemb.errors import UserError
 from codiemb.evaluation.benchmark import cmteb_by_name
 from codiemb.evaluation.isolation import quiet_mteb
+from codiemb.evaluation.per_query import PER_QUERY
 from codiemb.evaluation.result_settings import (
     Settings,
     flat,
@@ -24,10 +25,9 @@ from codiemb.evaluation.result_settings import (
     task_settings,
 )
 from codiemb.json_files import NUMBER, TEXT, read_json, take
-from codiemb.result_folder import ResultFolder, find_results
+from codiemb.result_folder import NOT_STATED, ResultFolder, find_results
 
-ONLY_MAP = "map"
-PER_QUERY = "per_query"  # folder beside our results.json: a file a task (`per_query`)
+ONLY_MAP, STATES_ONLY = "map", "states only"  # old files of reranking tasks
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Scored:
     """One task's score and what it was scored on."""
 
     task: str
+    type: str  # mteb's: Retrieval, STS, ...; "" where it is not known
     metric: str
     score: float
     splits: tuple[str, ...]
@@ -93,6 +94,7 @@ def _our_row(row: Mapping[str, Any], file: Path) -> Scored:
         raise UserError(f"{file}: a result without task, metric, score or revision; {hint}")
     return Scored(
         texts["task"],
+        str(row.get("type", "")),
         texts["metric"],
         float(score),
         tuple(sorted(row.get("splits", []))),
@@ -156,13 +158,13 @@ def _scored(result: TaskResult, recorded: Settings) -> Scored | str:
     score = float(result.get_score(splits=splits, getter=_main))
     if not math.isfinite(score):
         return "its file states no main score"
-    known = cmteb_by_name().get(name)
-    metric = "main_score" if known is None else known.metadata.main_score
-    if any(row["main_score"] is None for split in splits for row in result.scores[split]):
-        metric = ONLY_MAP
-    revision = result.dataset_revision or "not stated"
+    task = cmteb_by_name().get(name)
+    kind, metric = ("", "main_score") if task is None else (task.metadata.type, task.metadata.main_score)
+    revision = result.dataset_revision or NOT_STATED
     more = {"revision": revision, "splits": splits, "mteb_version": result.mteb_version}
-    return Scored(name, metric, score, tuple(splits), revision, flat(more) | recorded)
+    if any(row["main_score"] is None for split in splits for row in result.scores[split]):
+        more |= {STATES_ONLY: ONLY_MAP}
+    return Scored(name, kind, metric, score, tuple(splits), revision, flat(more) | recorded)
 
 
 def _main(scores: Mapping[str, Any]) -> float:
@@ -175,6 +177,6 @@ def _notes(found: ResultFolder, tasks: Mapping[str, Scored]) -> tuple[str, ...]:
     notes = []
     if len(found.revisions) > 1:
         notes.append(f"{found.model}: joined from the revisions {', '.join(found.revisions)}.")
-    if only_map := [name for name, entry in tasks.items() if entry.metric == ONLY_MAP]:
+    if only_map := [name for name, entry in tasks.items() if STATES_ONLY in entry.settings]:
         notes.append(f"{found.model}: {', '.join(only_map)} state only `map`, which is taken.")
     return tuple(notes)

@@ -15,11 +15,11 @@ from codiemb.json_files import read_json, read_jsonl
 
 Settings = dict[str, str]
 # of a task's entry: its name, and what comes out of it
-_OUTCOMES = ("task", "type", "score", "bm25", "metrics", "seconds", "num_texts")
+_OUTCOMES = ("task", "type", "score", "bm25", "metrics", "seconds", "num_texts", "num_cut")
 _NOT_CHOSEN = ("command", "earlier", "git_dirty")  # of environment.json
 _PLACES = ("run_dir",)  # of config.yaml
 _META = (  # of mteb's model_meta.json: what bears on a score; the rest is licence, languages and links
-    *("name", "revision", "max_tokens", "embed_dim", "n_parameters", "similarity_fn_name"),
+    *("max_tokens", "embed_dim", "n_parameters", "similarity_fn_name"),
     *("loader", "loader_kwargs", "use_instructions", "experiment_kwargs"),
 )
 
@@ -27,7 +27,7 @@ _META = (  # of mteb's model_meta.json: what bears on a score; the rest is licen
 def our_settings(record: Mapping[str, Any], folder: Path) -> Settings:
     """Of results.json without its tasks, and of config.yaml and environment.json of its run."""
     run = folder.parent if folder.name == "evaluation" else folder
-    head = {key: value for key, value in record.items() if key not in ("results", "missing")}
+    head = {key: value for key, value in record.items() if key not in ("results", "missing", "pending")}
     environment = read_json(run / "environment.json", {})
     environment = {key: value for key, value in environment.items() if key not in _NOT_CHOSEN}
     config = {key: value for key, value in _yaml(run / "config.yaml").items() if key not in _PLACES}
