@@ -29,6 +29,8 @@ LAYERS = [
         "codiemb.batch",
         "codiemb.distributed",
         "codiemb.tables",
+        "codiemb.cmteb_names",
+        "codiemb.result_folder",
         "codiemb.metrics",
     ],
     ["codiemb.losses"],

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from codiemb.evaluation import cmteb_table, cmteb_tasks
+from codiemb.evaluation.benchmark import BENCHMARK, SPLITS
 from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
 from codiemb.evaluation.published import PUBLISHED
 from tests.support.evaluation_fakes import shown
@@ -29,7 +30,13 @@ def _complete() -> dict[str, float]:
 
 
 def test_the_benchmark_is_31_tasks_in_six_categories():
-    assert len(cmteb_tasks()) == 31
+    ours, theirs = cmteb_tasks(), mteb.get_benchmark(BENCHMARK).tasks
+    known = [(task.metadata.name, task.hf_subsets, task.eval_splits) for task in ours]
+    assert len(known) == 31
+    assert known == [
+        (task.metadata.name, task.hf_subsets, SPLITS.get(task.metadata.name, task.eval_splits))
+        for task in theirs
+    ]
     assert Counter(cmteb_types().values()) == COUNTS
     assert list(CATEGORIES) == list(COUNTS)
 
