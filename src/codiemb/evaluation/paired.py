@@ -99,7 +99,7 @@ class _Scorer:
         return np.asarray(np.max(scores, axis=0))
 
 
-def _column(values: Sequence[float]) -> _Column:
+def _column(values: Sequence[float | int]) -> _Column:
     values_N = np.asarray(values, np.float64)
     order_N = np.argsort(values_N, kind="stable")
     starts_G = np.flatnonzero(np.r_[True, np.diff(values_N[order_N]) != 0])
