@@ -1,0 +1,57 @@
+"""`table=` and `compare=` answer without a model, and a wrong folder is told before the imports."""
+
+from pathlib import Path
+
+import pytest
+
+from codiemb.config.command_line import Script, check
+from codiemb.config.eval_tables import show_results
+from codiemb.config.schema import EvalConfig
+from codiemb.errors import UserError
+from tests.support.paths import ROOT
+from tests.support.result_files import write_model, write_ours
+
+
+def test_each_question_is_answered_and_kept_in_the_run_folder(tmp_path: Path):
+    a, b = (str(write_ours(tmp_path / name, {"FramesSTS": 0.5})) for name in "ab")
+    titles: list[str] = []
+
+    def ask(**question: object) -> bool:
+        config = EvalConfig(run_dir=str(tmp_path / "run"), **question)
+        return show_results(config, lambda sheet: titles.append(sheet.title))
+
+    assert not ask()
+    assert ask(table=a)
+    assert ask(compare=[a, b])
+    assert titles == ["Tasks", "What differs", "Scores"]
+    written = sorted(path.name for path in (tmp_path / "run").iterdir())
+    tables = ["table.csv", "table.json", "table.md", "table.png"]
+    assert written == ["comparison.json", "comparison.md", *tables]
+    with pytest.raises(UserError, match="one at a time"):
+        ask(table=[a], compare=[a, b])
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("table=[{0}/mixed/nope]", "table: .*/nope: no such folder"),
+        ("table=[{0}/mixed]", r"table: .* different models \(org/large, org/small"),
+        ('table=["{0}/mixed/org__small",{0}/empty]', "table: .*/empty: no results in it"),
+        ("table=[]", r"name folders of results in brackets: table=\[A,B\]"),
+        ("table={0}/a,{0}/b", "name folders of results in brackets"),
+        ("compare=[{0}/mixed/org__small]", "compare takes two folders"),
+        ("table=[3]", "table: 3: no such folder"),
+    ],
+)
+def test_folders_are_checked_with_the_command_line(tmp_path: Path, argument: str, message: str):
+    for model in ("org/small", "org/large"):
+        write_model(tmp_path / "mixed", model, {"AFQMC": {"validation": 0.5}})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        check(Script(ROOT / "conf", "eval"), [argument.format(tmp_path)])
+
+
+def test_folders_with_results_pass(tmp_path: Path):
+    folder = write_model(tmp_path, "org/small", {"AFQMC": {"validation": 0.5}})
+    check(Script(ROOT / "conf", "eval"), [f"table=[{folder}]"])
+    check(Script(ROOT / "conf", "eval"), [f'compare=["{folder}",{folder}]'])
