@@ -89,7 +89,11 @@ def test_a_search_scores_the_grid_on_the_dev_side_and_fuses_the_best(
     trained: dict[str, Path], run: Run, world: Path
 ) -> None:
     folder = world / "outputs/fuse/searched"
-    grid = ("fuse.search_exponents=[-1,0,2]", "fuse.search_granularities=[tensor,element]")
+    grid = (
+        "fuse.search_exponents=[-1,0,2]",
+        "fuse.search_granularities=[tensor,element]",
+        "fuse.search_scales=[]",
+    )
     overrides = [o for o in fuse_overrides(trained) if o != "task.split=dev"]
     result = run("run_train.py", *overrides, "fuse.search=true", *grid, f"hydra.run.dir={folder}")
     assert result.returncode == 0, result.stderr
@@ -111,7 +115,7 @@ def test_a_search_scores_the_grid_on_the_dev_side_and_fuses_the_best(
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["fuse.checkpoints=[seed1]"], "needs at least two folders; there is only seed1"),
+        (["fuse.checkpoints=[seed1]"], "fuse.scale=1 of one checkpoint is seed1 itself"),
         (
             ["fuse.base=null"],
             "fuse.method=delta measures how far each checkpoint moved: set fuse.base=FOLDER",

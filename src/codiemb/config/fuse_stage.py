@@ -5,19 +5,17 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from codiemb.atomic import write_text
 from codiemb.config import run_folder
+from codiemb.config.folder_scores import evaluate_folder
 from codiemb.config.fuse_search import search
 from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
-from codiemb.config.task import build_evaluator, console, run_evaluation, show_and_save
-from codiemb.encoder import load_encoder
-from codiemb.encoder.cpu_kernels import use_cpu_kernels
+from codiemb.config.task import build_evaluator, console, show_and_save
 from codiemb.encoder.model_files import is_adapter
 from codiemb.fusion import FUSION_FILE, fuse, model_folder
 from codiemb.report import write_report
@@ -41,15 +39,15 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     if spec.search:
         dev = build_evaluator(replace(cfg.task, split="dev"))
         spec, trials = search(
-            spec, run_dir, lambda folder: fmean(_evaluate(cfg, dev, folder).scores.values())
+            spec, run_dir, lambda folder: evaluate_folder(cfg.model, dev, folder, seed=cfg.seed).scores
         )
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
-    _log_weights(folder)
+    log_weights(folder)
     scores: dict[str, float] = {}
     if evaluator is not None and cfg.evaluate.after:
-        columns = _checkpoints(cfg, evaluator, spec) if cfg.evaluate.before else {}
-        fused = _evaluate(cfg, evaluator, folder)
+        columns = _sources(cfg, evaluator, spec) if cfg.evaluate.before else {}
+        fused = evaluate_folder(cfg.model, evaluator, folder, seed=cfg.seed)
         scores = fused.scores
         sheets += _save(cfg, spec, fused, columns)
     for sheet in sheets:
@@ -61,20 +59,15 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     log.info("finished in %.0f s: %s", seconds, folder)
 
 
-def _checkpoints(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":
-    """By number, the checkpoints that are models by themselves."""
-    numbered = {str(number): Path(path) for number, path in enumerate(spec.checkpoints, 1)}
-    models = {n: model_folder(path) for n, path in numbered.items() if not is_adapter(path)}
-    return {n: _evaluate(cfg, evaluator, folder) for n, folder in models.items()}
-
-
-def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", folder: Path) -> "Evaluation":
-    """A folder with its own settings; those of `model` where it states none."""
-    spec = replace(cfg.model, name=str(folder), path=str(folder), weights=None, tokenizer=None)
-    log.info("evaluating %s", folder)
-    encoder = load_encoder(spec)
-    use_cpu_kernels(encoder.backbone)
-    return run_evaluation(evaluator, encoder, str(folder), report=log.info, bm25=False, seed=cfg.seed)
+def _sources(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":
+    """By number, the checkpoints that are models by themselves; first the base, if a part of it is kept."""
+    named = {"Base": spec.base} if spec.base is not None and spec.scale < 1 else {}
+    named |= {str(number): path for number, path in enumerate(spec.checkpoints, 1)}
+    folders = {name: Path(path) for name, path in named.items() if not is_adapter(Path(path))}
+    return {
+        name: evaluate_folder(cfg.model, evaluator, model_folder(path), seed=cfg.seed)
+        for name, path in folders.items()
+    }
 
 
 def _save(
@@ -85,16 +78,22 @@ def _save(
 
     folder = Path(cfg.run_dir) / "evaluation"
     _, *published = show_and_save(cfg.task, folder, fused)
-    title = f"fusion of {len(spec.checkpoints)} checkpoints (mteb {fused.mteb_version})"
-    notes = [f"{number}: {spec.checkpoints[int(number) - 1]}" for number in columns]
+    count = len(spec.checkpoints)
+    title = f"fusion of {count} checkpoint{'s' * (count > 1)} (mteb {fused.mteb_version})"
+    paths = {"Base": spec.base} | {str(number): path for number, path in enumerate(spec.checkpoints, 1)}
+    notes = [f"{name}: {paths[name]}" for name in columns]
+    if spec.scale < 1:
+        notes.append(f"Fused: {spec.scale:g} of the way from the base")
     sheet = comparison_sheet(title, columns | {"Fused": fused}, notes)
     write_text(folder / "comparison.md", sheet.markdown())
-    for number, evaluation in columns.items():
-        write_text(folder / f"checkpoint_{number}.json", evaluation.to_json())
+    for name, evaluation in columns.items():
+        file = "base.json" if name == "Base" else f"checkpoint_{name}.json"
+        write_text(folder / file, evaluation.to_json())
     return [sheet, *published]
 
 
-def _log_weights(folder: Path) -> None:
+def log_weights(folder: Path) -> None:
+    """Say what a fusion took of each checkpoint."""
     for row in json.loads((folder / FUSION_FILE).read_text("utf-8"))["checkpoints"]:
         log.info(
             "weight %.3f (per tensor %.3f to %.3f), moved by %.3f: %s",

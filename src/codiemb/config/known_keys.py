@@ -73,11 +73,15 @@ FIELDS = {  # by place: those of a dataclass; * is any name
         "granularity",
         "norm",
         "weights",
+        "scale",
+        "scale_exponent",
         "checkpoints",
         "base",
         "search",
         "search_exponents",
         "search_granularities",
+        "search_scales",
+        "search_scale_exponents",
     ),
 }
 ROOT_KEYS = {
@@ -104,6 +108,7 @@ ROOT_KEYS = {
         "callbacks",
         "evaluate",
         "export",
+        "fuse_with_start",
         "fuse",
     ),
     "eval": ("seed", "run_dir", "resume", "model", "task", "table", "compare", "devices"),

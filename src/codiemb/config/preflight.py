@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import SchedulerType
 
 from codiemb.config.export_checks import check_export
-from codiemb.config.fuse_search import check_fuse
+from codiemb.config.fuse_checks import check_fuse, check_fuse_with_start
 from codiemb.config.losses import LOSS_HINT, build_losses, check_distillation
 from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
@@ -84,6 +84,7 @@ def preflight(cfg: TrainConfig) -> Parts:
     _check_trainer(cfg)
     if cfg.fuse is not None:
         check_fuse(cfg.fuse, cfg.task)
+    check_fuse_with_start(cfg)
     return parts
 
 

@@ -1,6 +1,7 @@
 """What a run leaves when it has finished, for sweeps, resumes and people: result.json."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
@@ -12,9 +13,18 @@ RESULT_FILE = "result.json"
 _HINT = "put a copy back, or remove it and resume=true goes on from the last checkpoint"
 
 
-def write_result(run_dir: Path, scores: dict[str, float], seconds: float) -> None:
-    """With this file in its folder, a run has finished; only its report comes after it."""
-    result = {"scores": scores, "seconds": round(seconds, 1)}
+def write_result(
+    run_dir: Path, scores: dict[str, float], seconds: float, more: Mapping[str, object] | None = None
+) -> None:
+    """With this file in its folder, a run has finished; only its report comes after it.
+
+    Args:
+        run_dir: of the run.
+        scores: by task, of the model in its `export`.
+        seconds: that it took.
+        more: what else there is to say of it.
+    """
+    result = {"scores": scores, "seconds": round(seconds, 1), **(more or {})}
     write_text(run_dir / RESULT_FILE, json.dumps(result, indent=2) + "\n")
 
 

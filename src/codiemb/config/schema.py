@@ -146,10 +146,13 @@ class FuseConfig(FusionSpec):
     Attributes:
         checkpoints: exports, run folders, Hugging Face folders or LoRA adapters.
         base: the model that all of them were trained from.
-        search: choose on the dev side of the builtin tasks, or of task=folder: with method=delta exponent
-            and granularity, with method=weighted the weights.
+        search: choose on the dev side of the builtin tasks, or of task=folder: of several checkpoints first
+            exponent and granularity (method=delta) or the weights (method=weighted), by the best mean; then,
+            with a base, the scale: the best mean of those that are below the base in no task.
         search_exponents: those that a search tries.
         search_granularities: likewise; every one with every exponent.
+        search_scales: likewise; and always 0 and 1. [] leaves the scale as it is.
+        search_scale_exponents: likewise; every one with every scale between 0 and 1.
     """
 
     checkpoints: list[str] = field(default_factory=list)
@@ -157,6 +160,8 @@ class FuseConfig(FusionSpec):
     search: bool = False
     search_exponents: list[float] = field(default_factory=list)
     search_granularities: list[str] = field(default_factory=list)
+    search_scales: list[float] = field(default_factory=lambda: [0.3, 0.5, 0.7])
+    search_scale_exponents: list[float] = field(default_factory=lambda: [0.0])
 
 
 @dataclass
@@ -198,6 +203,8 @@ class TrainConfig(RunConfig):
         logger, callbacks: by name: `_target_` and its arguments; null switches one off.
         evaluate: when to evaluate.
         export: the folder that a run leaves.
+        fuse_with_start: end the run with an average of what it started from and what it became: how much of
+            the way is kept, above 0 and below 1, or `search`, which chooses on the dev side; null does not.
         fuse: of stage=fuse, which fuses checkpoints instead of training one.
     """
 
@@ -218,6 +225,7 @@ class TrainConfig(RunConfig):
     callbacks: dict[str, Any] = field(default_factory=dict)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    fuse_with_start: Any = None  # float | str, which OmegaConf has no type for
     fuse: FuseConfig | None = None
 
 

@@ -29,10 +29,14 @@ Report = Callable[[str], object]  # gets one line of text per event
 
 
 class Evaluations(NamedTuple):
-    """What a training run evaluates on: before and after it, and while it goes on. None where it does not."""
+    """What a training run evaluates on: before and after it, while it goes on, and to choose at its end.
+
+    None where it does not.
+    """
 
     task: "Evaluator | None"
     dev: "Evaluator | None"
+    choice: "Evaluator | None" = None
 
 
 def build_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
@@ -265,7 +269,11 @@ def untrained(path: str | None) -> "Evaluation | None":
 
 
 def show_and_save(
-    task: EvaluationTaskConfig, folder: Path, result: "Evaluation", before: "Evaluation | None" = None
+    task: EvaluationTaskConfig,
+    folder: Path,
+    result: "Evaluation",
+    before: "Evaluation | None" = None,
+    trained: "Evaluation | None" = None,
 ) -> "list[Sheet]":
     """Save the results; return what to print: the tasks and, for CMTEB, the means beside published rows."""
     from codiemb.evaluation import cmteb_table, results_sheet, save
@@ -273,5 +281,5 @@ def show_and_save(
     extra = []
     if task.name == "cmteb" and not task.tasks:
         extra.append(cmteb_table(result.scores).sheet(result.model))
-    save(result, folder, before=before, sheets=extra)
-    return [results_sheet(result, before), *extra]
+    save(result, folder, before=before, trained=trained, sheets=extra)
+    return [results_sheet(result, before, trained), *extra]

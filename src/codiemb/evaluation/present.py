@@ -1,7 +1,7 @@
 """Shows an evaluation as tables, and writes it to a folder as JSON and Markdown."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from codiemb.atomic import write_text
@@ -9,19 +9,25 @@ from codiemb.evaluation.results import Evaluation, TaskScore
 from codiemb.tables import Sheet, complete_mean, percent
 
 
-def results_sheet(evaluation: Evaluation, before: Evaluation | None = None) -> Sheet:
-    """One row per task: metric, score before training if given, score, BM25 where known."""
+def results_sheet(
+    evaluation: Evaluation, before: Evaluation | None = None, trained: Evaluation | None = None
+) -> Sheet:
+    """One row per task: metric, score before training if given, score, BM25 where known.
+
+    `trained`: of the model that was fused with its start, where `evaluation` is of the fusion.
+    """
     num_missing, num_pending = len(evaluation.missing), len(evaluation.pending)
     count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing + num_pending}"
     has_bm25 = any(result.bm25 is not None for result in evaluation.results)
-    earlier = None if before is None else _comparable(evaluation, before)
-    header = ("Score",) if before is None else ("Before", "After")
-    rows = [_row(result, earlier, has_bm25) for result in evaluation.results]
+    others = {"Before": before, "After": trained}
+    earlier = {name: _comparable(evaluation, other) for name, other in others.items() if other is not None}
+    last = "Fused" if trained is not None else "After" if earlier else "Score"
+    rows = [_row(result, earlier.values(), has_bm25) for result in evaluation.results]
     if len(rows) > 1 and not num_missing and not num_pending:
-        rows.append(_mean_row(evaluation, earlier, has_bm25))
+        rows.append(_mean_row(evaluation, earlier.values(), has_bm25))
     return Sheet(
         title=f"{evaluation.model}: {count} tasks (mteb {evaluation.mteb_version})",
-        header=("Task", "Metric", *header, *(["BM25"] if has_bm25 else [])),
+        header=("Task", "Metric", *earlier, last, *(["BM25"] if has_bm25 else [])),
         rows=tuple(rows),
         notes=(f"{num_missing} left out, because their datasets cannot be had.",) if num_missing else (),
         text_columns=2,
@@ -77,14 +83,19 @@ def missing_sheet(evaluation: Evaluation) -> Sheet:
 
 
 def save(
-    evaluation: Evaluation, folder: Path, *, before: Evaluation | None = None, sheets: Sequence[Sheet] = ()
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    before: Evaluation | None = None,
+    trained: Evaluation | None = None,
+    sheets: Sequence[Sheet] = (),
 ) -> None:
-    """Write results.json (and before.json) and results.md, which also holds `sheets`, into `folder`."""
-    write_text(folder / "results.json", evaluation.to_json())
-    if before is not None:
-        write_text(folder / "before.json", before.to_json())
+    """Write results.json (before.json, trained.json) and results.md, which also holds `sheets`."""
+    for name, each in (("results", evaluation), ("before", before), ("trained", trained)):
+        if each is not None:
+            write_text(folder / f"{name}.json", each.to_json())
     parts = (
-        results_sheet(evaluation, before),
+        results_sheet(evaluation, before, trained),
         *sheets,
         prompts_sheet(evaluation),
         setup_sheet(evaluation),
@@ -110,18 +121,16 @@ def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:
     }
 
 
-def _row(result: TaskScore, earlier: dict[str, float] | None, has_bm25: bool) -> tuple[str, ...]:
-    cells = [result.task, result.metric_name]
-    if earlier is not None:
-        cells.append(percent(earlier.get(result.task)))
-    cells.append(percent(result.score))
+def _row(result: TaskScore, earlier: Iterable[Mapping[str, float]], has_bm25: bool) -> tuple[str, ...]:
+    scores = [*(scores.get(result.task) for scores in earlier), result.score]
+    cells = [result.task, result.metric_name, *map(percent, scores)]
     return (*cells, *([percent(result.bm25)] if has_bm25 else []))
 
 
-def _mean_row(evaluation: Evaluation, earlier: dict[str, float] | None, has_bm25: bool) -> tuple[str, ...]:
+def _mean_row(
+    evaluation: Evaluation, earlier: Iterable[Mapping[str, float]], has_bm25: bool
+) -> tuple[str, ...]:
     """The mean over tasks; never over part of them."""
-    cells = ["Mean", ""]
-    if earlier is not None:
-        cells.append(percent(complete_mean([earlier.get(result.task) for result in evaluation.results])))
-    cells.append(percent(complete_mean(list(evaluation.scores.values()))))
-    return (*cells, *([""] if has_bm25 else []))
+    columns = [[scores.get(result.task) for result in evaluation.results] for scores in earlier]
+    means = [*map(complete_mean, columns), complete_mean(list(evaluation.scores.values()))]
+    return ("Mean", "", *map(percent, means), *([""] if has_bm25 else []))

@@ -16,6 +16,7 @@ from codiemb.fusion.method import FusionSpec, check_fusion
 from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint
 from codiemb.fusion.names import is_buffer, is_head, is_table
 from codiemb.fusion.record import fusion_record
+from codiemb.fusion.scale import tensor_scales
 from codiemb.fusion.shards import Shards
 from codiemb.fusion.weights import TensorReport, fuse_tensor
 from codiemb.json_files import COPY_AGAIN, read_json
@@ -44,7 +45,8 @@ def fuse(
     tensor and overall, and how far it moved from the base.
 
     Args:
-        checkpoints: at least two exports, Hugging Face folders, run folders or LoRA adapters.
+        checkpoints: exports, Hugging Face folders, run folders or LoRA adapters; a single one is averaged
+            with the base by `spec.scale`.
         folder: replaced if it exists.
         spec: the method; default delta-guided.
         base: what all checkpoints were trained from; a soup does without.
@@ -66,36 +68,41 @@ def fuse(
     origin = opened[0] if base is None else check_base(open_checkpoint(base), opened[0])
     with written_whole(Path(folder)) as temporary:
         _copy_texts(opened[0].folder, temporary)
-        reports = _write_weights(spec, origin, opened, Shards(temporary, max_shard_bytes))
-        record = fusion_record(spec, opened, origin, reports)
+        reports, scales = _write_weights(spec, origin, opened, Shards(temporary, max_shard_bytes))
+        record = fusion_record(spec, opened, origin, reports, scales)
         write_text(temporary / FUSION_FILE, json.dumps(record, indent=2) + "\n")
     return Path(folder)
 
 
 def _write_weights(
     spec: FusionSpec, origin: Checkpoint, checkpoints: list[Checkpoint], shards: Shards
-) -> dict[str, TensorReport]:
+) -> tuple[dict[str, TensorReport], dict[str, float]]:
     """Fuse and write every tensor that all checkpoints have, under the first one's names.
 
     Integer tensors must agree. Buffers are the first checkpoint's, and so is a pooler that the base lacks.
+
+    Returns:
+        What there is to tell of each fused tensor, and its scale.
     """
     reports: dict[str, TensorReport] = {}
-    for name in _shared_names(origin, checkpoints):
-        stored = checkpoints[0].stored[name]
-        buffer = is_buffer(name, checkpoints[0].tensors[name].dtype)
-        if buffer and not is_table(name):
-            _refuse_unequal(name, checkpoints)
-        if buffer or name not in origin.tensors:
-            shards.add(stored, checkpoints[0].read(name).clone())
+    first, names = checkpoints[0], _shared_names(origin, checkpoints)
+    fused_names = [n for n in names if n in origin.tensors and not is_buffer(n, first.tensors[n].dtype)]
+    scales = tensor_scales(spec, origin, checkpoints, fused_names)
+    for name in names:
+        stored = first.stored[name]
+        if name not in scales:
+            if is_buffer(name, first.tensors[name].dtype) and not is_table(name):
+                _refuse_unequal(name, checkpoints)
+            shards.add(stored, first.read(name).clone())
             continue
         # one tensor of each checkpoint at a time: a fusion of 2B models fits a laptop
         thetas = [checkpoint.read(name) for checkpoint in checkpoints]
-        fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas)
+        fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas, scales[name])
         if not fused.isfinite().all():
             _refuse_infinite(name, [*checkpoints, origin])
         shards.add(stored, fused)
     shards.close()
-    return reports
+    return reports, scales
 
 
 def _shared_names(origin: Checkpoint, checkpoints: list[Checkpoint]) -> list[str]:

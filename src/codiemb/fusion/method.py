@@ -17,7 +17,8 @@ _CHOICES = {
 class FusionSpec:
     """How checkpoints become one (docs/method.md section 7: nothing published has a formula, this is ours).
 
-    theta* = theta_0 + sum_k w_k (theta_k - theta_0), with w_k >= 0 and sum_k w_k = 1 for every entry.
+    theta* = theta_0 + s sum_k w_k (theta_k - theta_0), with w_k >= 0 and sum_k w_k = 1 for every entry. One
+    checkpoint has w = 1: what is left is s, an average with the start (as WiSE-FT, arXiv 2109.01903).
 
     Attributes:
         method: `delta` takes w_k = |delta_k|^exponent / sum_j |delta_j|^exponent, where delta_k is checkpoint
@@ -29,6 +30,10 @@ class FusionSpec:
             output neuron's weights, its bias entry, a token's embedding) or every element.
         norm: `l1`, `l2` or `max`, of a tensor's or a row's delta.
         weights: of `weighted`, one per checkpoint; only their ratios count.
+        scale: s in 0..1: how much of the way from the base is kept; below 1 it needs a base.
+        scale_exponent: makes s a tensor's own: scale^((r_t / r)^scale_exponent), where r_t is the root mean
+            square of that tensor's change sum_k w_k delta_k, and r that of all tensors. 0: one scale for all;
+            positive: what moved far is taken back most; negative: what moved little is.
     """
 
     method: str = "delta"
@@ -36,6 +41,8 @@ class FusionSpec:
     granularity: str = "row"
     norm: str = "l2"
     weights: list[float] = field(default_factory=list)
+    scale: float = 1.0
+    scale_exponent: float = 0.0
 
 
 def check_fusion(spec: FusionSpec, checkpoints: Sequence[object], base: object | None) -> None:
@@ -47,9 +54,7 @@ def check_fusion(spec: FusionSpec, checkpoints: Sequence[object], base: object |
     for key, choices in _CHOICES.items():
         if getattr(spec, key) not in choices:
             raise UserError(f"fuse.{key}={getattr(spec, key)!r} is none of {', '.join(choices)}")
-    if len(checkpoints) < 2:
-        given = f"only {checkpoints[0]}" if checkpoints else "none"
-        raise UserError(f"fuse.checkpoints=[a,b,...] needs at least two folders; there is {given}")
+    _check_number(checkpoints, base)
     if math.isnan(spec.exponent):
         raise UserError(f"fuse.exponent={spec.exponent} must be a number; inf and -inf are allowed")
     if spec.method == "delta" and base is None:
@@ -59,6 +64,29 @@ def check_fusion(spec: FusionSpec, checkpoints: Sequence[object], base: object |
         )
     if spec.method == "weighted":
         _check_weights(spec.weights, len(checkpoints))
+    _check_scale(spec, base)
+
+
+def _check_number(checkpoints: Sequence[object], base: object | None) -> None:
+    if not checkpoints:
+        raise UserError("fuse.checkpoints=[a,b,...] needs at least one folder; there is none")
+    if len(checkpoints) == 1 and base is None:
+        raise UserError(
+            f"fuse.checkpoints=[{checkpoints[0]}] is one folder: set fuse.base=FOLDER, the model that it was "
+            "trained from, and fuse.scale=0.5 averages the two; or give several"
+        )
+
+
+def _check_scale(spec: FusionSpec, base: object | None) -> None:
+    if not 0 <= spec.scale <= 1:
+        raise UserError(f"fuse.scale={spec.scale} must lie in 0..1: 0 is the base, 1 all of the change")
+    if not math.isfinite(spec.scale_exponent):
+        raise UserError(f"fuse.scale_exponent={spec.scale_exponent} must be a finite number")
+    if spec.scale < 1 and base is None:
+        raise UserError(
+            f"fuse.scale={spec.scale} is a share of the way from the base: set fuse.base=FOLDER, the model "
+            "that all checkpoints were trained from"
+        )
 
 
 def _check_weights(weights: list[float], num_checkpoints: int) -> None:

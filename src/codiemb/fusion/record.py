@@ -15,12 +15,17 @@ _LEAST_OVERLAP = 0.1  # about 1 for weights trained from the origin, about 0 for
 
 
 def fusion_record(
-    spec: FusionSpec, checkpoints: list[Checkpoint], origin: Checkpoint, reports: Mapping[str, TensorReport]
+    spec: FusionSpec,
+    checkpoints: list[Checkpoint],
+    origin: Checkpoint,
+    reports: Mapping[str, TensorReport],
+    scales: Mapping[str, float],
 ) -> dict[str, Any]:
     """Options, and by checkpoint: its mean weight, its lowest and highest of a tensor, and two distances.
 
     `moved` is |theta_k - theta_0| / |theta_0|, and `overlap` is <theta_k, theta_0> / |theta_0|^2, over the
     matrices alone: norm weights are about one in every model. theta_0 is the base, or the first checkpoint.
+    `scales` by tensor, where a part of the way is kept.
     """
     weight_PK = torch.stack([report.weight_K for report in reports.values()])
     entries_P1 = torch.tensor([report.num_entries for report in reports.values()])[:, None]
@@ -48,11 +53,16 @@ def fusion_record(
         "origin": origin.name,
         "checkpoints": rows,
         "tensors": {name: [round(w, 6) for w in r.weight_K.tolist()] for name, r in reports.items()},
-    }
+    } | ({"scales": {name: round(scale, 6) for name, scale in scales.items()}} if spec.scale < 1 else {})
 
 
 def fusion_options(spec: FusionSpec) -> dict[str, Any]:
-    """The options that the method reads; an infinite exponent as a string, for JSON has none."""
+    """The options that the fusion reads; an infinite exponent as a string, for JSON has none."""
+    scale = {"scale": spec.scale, "scale_exponent": spec.scale_exponent} if spec.scale < 1 else {}
+    return _method_options(spec) | scale
+
+
+def _method_options(spec: FusionSpec) -> dict[str, Any]:
     if spec.method == "weighted":
         return {"weights": list(spec.weights)}
     if spec.method == "uniform":

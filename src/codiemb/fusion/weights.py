@@ -25,6 +25,7 @@ class TensorReport(NamedTuple):
     squared_delta_K: Float64[Tensor, " K"]  # |theta_k - theta_0|^2
     delta_dot_origin_K: Float64[Tensor, " K"]  # <theta_k - theta_0, theta_0>
     squared_origin: float  # |theta_0|^2
+    squared_change: float  # |sum_k w_k (theta_k - theta_0)|^2, before any scale
 
 
 def delta_weights(size_KRC: Float64[Tensor, "K R C"], exponent: float) -> Float64[Tensor, "K R C"]:
@@ -39,30 +40,35 @@ def delta_weights(size_KRC: Float64[Tensor, "K R C"], exponent: float) -> Float6
     return share_KRC / share_KRC.sum(0, keepdim=True)
 
 
-def fuse_tensor(spec: FusionSpec, origin: Tensor, thetas: Sequence[Tensor]) -> tuple[Tensor, TensorReport]:
+def fuse_tensor(
+    spec: FusionSpec, origin: Tensor, thetas: Sequence[Tensor], scale: float = 1.0
+) -> tuple[Tensor, TensorReport]:
     """Fuse one tensor, in float64.
 
     Args:
         spec: the method.
         origin: theta_0. A soup's result does not depend on it.
         thetas: the tensor of every checkpoint, all of one shape and dtype, which are the result's.
+        scale: of this tensor (scale.tensor_scales).
     """
     origin_RC, theta_K = _rows(origin), [_rows(theta) for theta in thetas]
     fused_RC = torch.empty_like(theta_K[0])
     fixed_K11 = _weights_of_the_whole(spec, origin_RC, theta_K)
     weight_K, squared_K, dot_K = torch.zeros(3, len(thetas), dtype=torch.float64)
-    squared_origin = 0.0
+    squared_origin = squared_change = 0.0
     for block in _blocks(origin_RC):
         start_RC = origin_RC[block].double()
         delta_KRC = torch.stack([theta_RC[block] for theta_RC in theta_K]).double() - start_RC
         weight_KRC = _weights_of_a_block(spec, delta_KRC) if fixed_K11 is None else fixed_K11
-        fused_RC[block] = (start_RC + (weight_KRC * delta_KRC).sum(0)).to(fused_RC.dtype)
+        change_RC = (weight_KRC * delta_KRC).sum(0)
+        fused_RC[block] = (start_RC + scale * change_RC).to(fused_RC.dtype)
         weight_K += weight_KRC.expand_as(delta_KRC).sum((1, 2))
         squared_K += delta_KRC.square().sum((1, 2))
         dot_K += (delta_KRC * start_RC).sum((1, 2))
         squared_origin += float(start_RC.square().sum())
+        squared_change += float(change_RC.square().sum())
     weight_K /= max(origin.numel(), 1)
-    report = TensorReport(origin.numel(), weight_K, squared_K, dot_K, squared_origin)
+    report = TensorReport(origin.numel(), weight_K, squared_K, dot_K, squared_origin, squared_change)
     return fused_RC.view(thetas[0].shape), report
 
 

@@ -1,0 +1,90 @@
+"""fuse_with_start: a training run keeps what it started from, and ends with an average of start and end."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from codiemb.config import run_folder
+from codiemb.config.assemble import Assembled
+from codiemb.config.folder_scores import evaluate_folder
+from codiemb.config.fuse_checks import SEARCH
+from codiemb.config.fuse_search import search
+from codiemb.config.schema import FuseConfig, TrainConfig
+from codiemb.config.task import Evaluations, build_evaluator, dev_task
+from codiemb.export import export_sentence_transformer
+from codiemb.fusion import fuse
+
+if TYPE_CHECKING:
+    from codiemb.evaluation import Evaluation, Evaluator, Sheet
+
+log = logging.getLogger(__name__)
+
+START, TRAINED, FUSED = "start", "trained", "export"  # folders of such a run
+
+
+class Fused(NamedTuple):
+    """What came of it."""
+
+    scale: float
+    evaluation: "Evaluation | None"
+    sheets: "list[Sheet]"
+
+    @property
+    def about(self) -> str:
+        """For the model card."""
+        return f"Then averaged with its start: {self.scale:g} of the way from there is kept."
+
+
+def dev_evaluator(cfg: TrainConfig) -> "Evaluator | None":
+    """All builtin tasks on their dev side, where a search will choose by them.
+
+    Raises:
+        UserError: as `build_evaluator`.
+    """
+    return build_evaluator(dev_task(cfg.task, [])) if cfg.fuse_with_start == SEARCH else None
+
+
+def keep_start(cfg: TrainConfig, run: Assembled) -> None:
+    """Write the untrained model; a resumed run has it already, and would write the same."""
+    folder = Path(cfg.run_dir) / START
+    if cfg.resume and (folder / "config.json").is_file():
+        return
+    query = cfg.export.query_instruction
+    export_sentence_transformer(
+        run.encoder,
+        folder,
+        query_instruction=run.data.query_instruction() if query is None else query,
+        instructions=run.data.instructions(),
+    )
+
+
+def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) -> Fused:
+    """Average the run's two folders into its export, on rank 0; evaluate that as the trained model was."""
+    run_dir, device = Path(cfg.run_dir), run.trainer.strategy.root_device
+    run.encoder.to("cpu")  # there need not be room for two
+    spec = FuseConfig(checkpoints=[str(run_dir / TRAINED)], base=str(run_dir / START))
+    sheets = []
+    if (dev := evaluations.choice) is None:
+        spec.scale = float(cfg.fuse_with_start)
+    else:
+        spec, trials = search(
+            spec,
+            run_dir,
+            lambda folder: evaluate_folder(run.model, dev, folder, seed=cfg.seed, device=device).scores,
+        )
+        sheets.append(trials)
+    folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base)
+    log.info("export: %s, %g of the way from %s to %s", folder, spec.scale, START, TRAINED)
+    run_folder.link_latest(folder, run_dir)
+    evaluation = None
+    if evaluations.task is not None and cfg.evaluate.after:
+        evaluation = evaluate_folder(
+            run.model,
+            evaluations.task,
+            folder,
+            seed=cfg.seed,
+            name=cfg.model.name,
+            device=device,
+            bm25=cfg.task.baseline,
+        )
+    return Fused(spec.scale, evaluation, sheets)
