@@ -4,12 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 LATEST := .venv-latest
 TORCH := $(shell grep -m1 '^torch==' requirements.txt)
-DATA := data/builtin/manifest.json
+DATA := data/builtin/train/frames_reranking.jsonl
 
-.PHONY: help train test test-fast test-latest setup data data-all data-pipeline lint bench bench-gpu gpu-check clean
+.PHONY: help train train-tiny test test-fast test-latest setup data data-all data-pipeline lint bench bench-gpu gpu-check clean
 .DEFAULT_GOAL := train
 
-train: data            ## install, prepare data, fine-tune youtu_tiny, evaluate before and after, export
+train: data            ## install, prepare data, fine-tune a pretrained encoder, evaluate before and after, export
+	@if $(BIN)/python -m data_prep minilm; then \
+	  echo "$(BIN)/python run_train.py experiment=first" && $(BIN)/python run_train.py experiment=first; \
+	else \
+	  echo "make train: without a pretrained encoder it trains youtu_tiny from random weights, as make train-tiny" && \
+	  $(BIN)/python run_train.py; \
+	fi
+
+train-tiny: data       ## the same with youtu_tiny from random weights, on builtin data
 	$(BIN)/python run_train.py
 
 test: $(VENV)/installed  ## install, run the whole test suite
@@ -29,7 +37,7 @@ setup: $(VENV)/installed  ## install only
 
 data: $(VENV)/installed $(DATA)  ## prepare the builtin data
 
-data-all: data         ## and what the stages pretrain and align, and data=builtin_all, train on
+data-all: data         ## and what the stages pretrain and align train on
 	$(BIN)/python -m data_prep --out data/builtin --all
 
 data-pipeline: data    ## the road from files to records with mined negatives, on builtin docs, about two minutes
@@ -65,6 +73,6 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# once: data_prep leaves what is there as it is
+# once: data_prep leaves what is there as it is, and writes this file last
 $(DATA): | $(VENV)/installed
 	$(BIN)/python -m data_prep --out data/builtin

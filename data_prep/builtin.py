@@ -11,10 +11,11 @@ from typing import Any
 
 from codiemb.atomic import write_text, written_whole
 from codiemb.json_files import read_jsonl
+from data_prep import papers
 from data_prep.docs.build import build_docs
 from data_prep.docs.other_stages import build_docs_extra
 from data_prep.frames.build import build_frames
-from data_prep.frames.other_stages import build_frames_extra
+from data_prep.frames.other_stages import RAW, TASKS, build_frames_extra
 from data_prep.manifest import hash_file
 from data_prep.tokenizer import train_tokenizer
 
@@ -40,15 +41,31 @@ def main(arguments: Sequence[str], epilog: str = "") -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also raw text (stage=pretrain), weak pairs (stage=align) and more tasks (data=builtin_all)",
+        help="also raw text (stage=pretrain) and weak pairs (stage=align)",
     )
     options = parser.parse_args(arguments)
     if (options.out / MANIFEST).is_file() and not options.force:
         print(f"{options.out} is there already; --force rebuilds it")
     else:
         build_whole(options.out)
+    build_outside(options.out)
+    build_tasks(options.out)
     if options.all and not (options.out / EXTRA_MANIFEST).is_file():
         build_extra(options.out)
+
+
+def build_outside(out: Path) -> None:
+    """What tells on the dev side what a training forgets."""
+    if not (out / "eval" / "dev" / papers.CLASSIFICATION / "test.jsonl").is_file():
+        print(f"outside of the training data: {papers.build_papers(out)}")
+
+
+def build_tasks(out: Path) -> None:
+    """The training files that data=builtin_all adds; written after all others, the last of them last."""
+    files = [out / "train" / f"frames_{name}.jsonl" for name in TASKS]
+    if not all(file.is_file() for file in files):
+        counts = build_frames_extra(out, SEED, names=TASKS)
+        print(f"data=builtin_all: {counts}")
 
 
 def build_whole(out: Path) -> None:
@@ -71,7 +88,7 @@ def build(out: Path) -> None:
 def build_extra(out: Path) -> None:
     """Add the training files that the default run does not need, and manifest_extra.json, written last."""
     start = time.perf_counter()
-    counts = build_docs_extra(out) | build_frames_extra(out, SEED)
+    counts = build_docs_extra(out) | build_frames_extra(out, SEED, names=RAW)
     _write_manifest(out / EXTRA_MANIFEST, counts, [out / name for name in counts], start)
     print(f"builtin data of all stages: {out}")
 

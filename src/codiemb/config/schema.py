@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from codiemb.config.local_copy import folder_or
 from codiemb.config.resume import new_or_unfinished_run
 from codiemb.config.run_lock import new_folder
 from codiemb.data.collator import TaskSpec
@@ -245,7 +246,8 @@ class EvalConfig(RunConfig):
 
 
 def register() -> None:
-    """Make known to Hydra the roots, as `train_schema` and `eval_schema`, and what names their folders."""
+    """Make known to Hydra the roots, `train_schema` and `eval_schema`, and what finds and names folders."""
+    OmegaConf.register_new_resolver("folder_or", folder_or, replace=True)
     OmegaConf.register_new_resolver("run_folder", new_or_unfinished_run, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
     store = ConfigStore.instance()

@@ -10,7 +10,7 @@ from mteb.abstasks.task_metadata import TaskMetadata, TaskType
 from mteb.types import PromptType
 
 from codiemb.errors import UserError
-from codiemb.evaluation.builtin_tasks import TASKS
+from codiemb.evaluation.builtin_tasks import OUTSIDE, TASKS
 
 Instructions = Mapping[str, Mapping[str, str]]  # task name or task type -> {"query": ..., "document": ...}
 
@@ -39,7 +39,7 @@ def check_instructions(instructions: Instructions, tasks: Iterable[AbsTask]) -> 
     Raises:
         UserError: a key that is neither a task nor a task type, or a side that is neither query nor document.
     """
-    names = {task.metadata.name for task in tasks} | {task.metadata.name for task in TASKS}
+    names = {task.metadata.name for task in tasks} | {task.metadata.name for task in (*TASKS, *OUTSIDE)}
     known = names.union(get_args(TaskType))
     for name in sorted(instructions.keys() - known):
         if not _is_mteb_task(name):  # a config may hold more tasks than this run evaluates
