@@ -5,6 +5,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from mteb.abstasks import (
 )
 from mteb.abstasks.task_metadata import TaskMetadata
 
+from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
+from codiemb.config.task import build_evaluations
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, Evaluator, evaluate
 from codiemb.evaluation.folder_tasks import LocalTask, folder_tasks, with_own_instructions
@@ -280,3 +283,18 @@ def test_the_revision_follows_the_files_and_the_task_yaml(tmp_path: Path, own_da
     assert before == open_one(own_data / "beir").revision
     (tmp_path / "beir/task.yaml").write_text("metric: recall@10\n")
     assert open_one(tmp_path).revision != before
+
+
+def test_a_run_that_trains_is_scored_on_the_dev_side_of_its_folder(own_data: Path):
+    task = EvaluationTaskConfig("folder", str(own_data), tasks=["sts"])
+    when = EvaluateConfig(after=True, every_n_steps=50)
+    final, dev = build_evaluations(task, when)
+    assert final is not None
+    assert dev is not None
+    assert [each.metadata.name for each in final.tasks] == ["sts"]
+    splits = {each.metadata.name: each.found.split for each in dev.tasks}
+    assert set(splits) == {path.name for path in own_data.iterdir()}  # the default names builtin tasks
+    assert (splits["beir"], splits["rerank"]) == ("dev", "test")  # one side only: that one
+    named = build_evaluations(task, replace(when, dev_tasks=["beir"])).dev
+    assert named is not None
+    assert [each.metadata.name for each in named.tasks] == ["beir"]

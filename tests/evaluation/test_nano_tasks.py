@@ -120,7 +120,7 @@ def test_a_training_run_can_look_at_the_small_dev_tasks(
     dev = build_evaluations(EvaluationTaskConfig(task, str(large_data)), when).dev
     assert dev is not None
     assert [each.metadata.name for each in dev.tasks] == names
-    assert {each.split for each in dev.tasks} == {"dev"}
+    assert {each.found.split for each in dev.tasks} == {"dev"}
 
 
 def test_an_unknown_small_task_is_named(large_data: Path):
