@@ -58,7 +58,7 @@ class Evaluator:
         save: Callable[[Evaluation], object] = lambda so_far: None,
         per_query: Path | None = None,
     ) -> Evaluation:
-        """Score `encoder`; a dataset that cannot be had is reported once and left out.
+        """Score `encoder`; a dataset that cannot be had is reported once, other errors propagate.
 
         Args:
             encoder: any; what it states of itself (`Stated`) is recorded.
@@ -67,12 +67,9 @@ class Evaluator:
             bm25: add the lexical baseline to retrieval and reranking rows (minutes on CMTEB's large corpora).
             progress: show one bar for all tasks, on a terminal.
             report: hears a line per task.
-            earlier: results of the same tasks by a run that was stopped: those that still hold are not made
-                again (kept_results).
+            earlier: of a run that was stopped: what still holds is kept (kept_results).
             save: gets all results so far after every task, with the tasks still `pending`.
             per_query: a folder for the score of every query (`watch`).
-
-        Any error but a missing dataset propagates.
         """
         setup = Setup.now(settings_of(encoder), seed)
         revision = str(setup.settings.get("weights", "unknown"))
@@ -89,11 +86,11 @@ class Evaluator:
                 if not all(isinstance(task, LocalTask) for task in self.tasks):
                     hub.check()  # offline, the data is what the cache has
                 done |= kept_results(earlier, setup, self.tasks, wrapped, with_bm25=bm25, report=report)
-            waiting = {self._place(task): task for task in self.tasks if task.metadata.name not in done}
-            bar = stack.enter_context(EvaluationBar(waiting.values(), shown=progress))
+            waiting = [task for task in self.tasks if task.metadata.name not in done]
+            bar = stack.enter_context(EvaluationBar(waiting, shown=progress))
             wrapped.advance = bar.advance
-            for place, task in waiting.items():
-                bar.begin(place)
+            for task in waiting:
+                bar.begin(place := self._place(task))
                 outcome = _outcome(wrapped, task, hub, with_bm25=bm25, per_query=per_query)
                 done[task.metadata.name] = outcome
                 save(so_far())  # before it is said: what has been said is not lost
