@@ -288,7 +288,8 @@ def test_the_revision_follows_the_files_and_the_task_yaml(tmp_path: Path, own_da
 def test_a_run_that_trains_is_scored_on_the_dev_side_of_its_folder(own_data: Path):
     task = EvaluationTaskConfig("folder", str(own_data), tasks=["sts"])
     when = EvaluateConfig(after=True, every_n_steps=50)
-    final, dev = build_evaluations(task, when)
+    evaluations = build_evaluations(task, when)
+    final, dev = evaluations.task, evaluations.dev
     assert final is not None
     assert dev is not None
     assert [each.metadata.name for each in final.tasks] == ["sts"]
