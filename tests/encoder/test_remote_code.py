@@ -158,6 +158,14 @@ def test_a_folder_of_other_sizes_is_refused(folder):
         load_encoder(spec)
 
 
+def test_a_native_model_that_is_not_to_be_had_is_named_with_the_way_on(folder):
+    spec = replace(hub_code.spec(folder[0], rotary="halves"), path="tencent/Youtu-Embedding")
+    with pytest.raises(
+        UserError, match=r"needs 'tencent/Youtu-Embedding', which is neither .* model\.path=FOLDER"
+    ):
+        load_encoder(spec)
+
+
 def test_the_sizes_of_youtu_embedding_have_the_published_number_of_parameters():
     import yaml
 

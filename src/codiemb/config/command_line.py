@@ -5,6 +5,7 @@ core, and 3 more with mteb. This knows the folders of conf/, the keys and the na
 Hydra's to judge (`script`).
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _FLAGS = (
     "--run",
     "--resolve",
 )  # others take values, or other configs: left to Hydra
+API_KEY = ("TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")  # as evaluation.models.lkeap reads them
 
 
 class Script(NamedTuple):
@@ -68,6 +70,8 @@ def check(script: Script, arguments: Sequence[str]) -> None:
         if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
             _check_option(override, script.conf)
     _check_task_names(overrides)
+    if script.root == "eval":
+        _check_api_key(overrides)
     _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
     _check_own_folder(overrides)
@@ -147,6 +151,17 @@ def _check_own_folder(overrides: Sequence[Override]) -> None:
         from codiemb.config.folder_check import check_folder  # takes 0.3 s to import
 
         check_folder(data[0], split[0], texts.get("task.tasks", []))
+
+
+def _check_api_key(overrides: Sequence[Override]) -> None:
+    """The hosted API needs one, and no config may hold it."""
+    asked = any(each.key_or_group == "model" and "youtu_api" in _texts(each) for each in overrides)
+    missing = [name for name in API_KEY if not os.environ.get(name, "").strip()]
+    if asked and missing:
+        raise UserError(
+            f"model=youtu_api needs a key of Tencent Cloud in the environment: {' and '.join(missing)} "
+            "not set; no config may hold it"
+        )
 
 
 def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:

@@ -49,6 +49,11 @@ def native_config(spec: ModelSpec) -> PreTrainedConfig:
     folder = settings_folder(spec)
     path = (folder or Path(spec.path or "")) / "config.json"
     stated = read_json(path, {})
+    if folder is None or not (stated or Path(spec.path or "").is_dir()):
+        raise UserError(
+            f"model={spec.name} needs {spec.path!r}, which is neither a local folder nor on the hub "
+            "or its cache. Way on: model.path=FOLDER"
+        )
     if not stated:
         raise UserError(f"model.path={spec.path} has no config.json to compare model.architecture with")
     known = AutoConfig.for_model(spec.architecture["model_type"])

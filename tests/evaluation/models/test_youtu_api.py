@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codiemb.config.command_line import API_KEY, Script, check
 from codiemb.config.eval_model import build_encoder
 from codiemb.config.schema import EvalConfig
 from codiemb.encoder import ModelSpec, PromptTemplate
@@ -16,6 +17,7 @@ from codiemb.evaluation.models.lkeap import ID, SECRET, Key, Lkeap
 from codiemb.evaluation.models.youtu_api import YoutuApi
 from tests.support.evaluation_fakes import BagOfWords, write_builtin_data
 from tests.support.lkeap_server import Service, serving
+from tests.support.paths import ROOT
 
 KEY = Key("AKIDexample", "secret-of-a-test")
 TEXTS = [f"text number{i} of the corpus" for i in range(16)]
@@ -145,6 +147,17 @@ def test_builtin_tasks_are_scored_and_the_record_says_how(
     monkeypatch.setattr("codiemb.evaluation.models.youtu_api.MAX_CHARACTERS", 24)
     texts = {text for inputs in service.inputs[1:] for text in inputs}  # the first asked for the width
     assert evaluator.run(encoder).results[0].num_cut == sum(len(text) > 24 for text in texts) > 0
+
+
+def test_a_missing_key_is_told_before_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert API_KEY == (ID, SECRET)
+    script = Script(ROOT / "conf", "eval")
+    monkeypatch.setenv(ID, KEY.secret_id)
+    monkeypatch.delenv(SECRET, raising=False)
+    with pytest.raises(UserError, match=f"in the environment: {SECRET} not set; no config may hold it"):
+        check(script, ["model=youtu_api"])
+    monkeypatch.setenv(SECRET, KEY.secret_key)
+    check(script, ["model=youtu_api"])
 
 
 @pytest.mark.parametrize(
