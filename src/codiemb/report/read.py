@@ -61,8 +61,8 @@ def read_run(folder: Path) -> Run:
         curves=curves,
         num_left_out=num_left_out,
         looks=[look for _, look in _lines(folder / "probe.jsonl")],
-        before=_results(folder / "evaluation" / "before.json"),
-        after=_results(folder / "evaluation" / "results.json"),
+        before=_results_of(folder / "evaluation" / "before.json"),
+        after=_results_of(folder / "evaluation" / "results.json"),
         seconds=result.get("seconds"),
     )
 
@@ -103,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, row
 
 
-def _results(path: Path) -> list[dict[str, Any]]:
+def _results_of(path: Path) -> list[dict[str, Any]]:
     """Of an evaluation that has finished: part of the tasks would have a mean over part of them."""
     record = _json(path)
     results: list[dict[str, Any]] = [] if record.get("pending") else record.get("results", [])
