@@ -1,7 +1,7 @@
 """Why an export has no ONNX file beside its weights: what sentence-transformers' own backend can do today."""
 
-# bidirectional kinds that its backend exported, in an environment of its own; all but bert, which was not looked
-# at, embedded the same
+# bidirectional kinds that its backend exported, in an environment of its own; all but bert, which was not
+# looked at, embedded the same
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "mpnet")
 
 
