@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from codiemb.config.preflight import preflight
 from codiemb.config.typed import source_files, typed_train
+from experiments.laboratory import forgetting
 from experiments.laboratory.arms import ARMS, EXPERIMENT, FUSION, START
 from tests.support.paths import CONF, ROOT
 from tests.support.recipes import RECIPES
@@ -156,3 +157,11 @@ def test_an_arm_passes_preflight_and_is_like_no_other(composed, seen, arm):
     preflight(cfg)
     differs = asdict(cfg) | {"export": None}
     assert seen.setdefault(json.dumps(differs, sort_keys=True), arm) == arm
+
+
+def test_the_arms_on_forgetting_are_configs(composed):
+    for step in forgetting.steps():
+        if step.name.endswith(" 1"):
+            cfg = typed_train(composed(*step.overrides))
+            preflight(cfg)
+            assert cfg.model.name == "minilm" or cfg.fuse is not None
