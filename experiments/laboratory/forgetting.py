@@ -45,10 +45,10 @@ FUSED: Mapping[str, Sequence[str]] = {  # of `whole` with its start
 }
 TEXT = (
     "What does an average with the start cost on the tasks that were trained, and what does it save outside "
-    "of them, against a lower learning rate (1.5e-5 for 5e-5), fewer steps (48 for 160), LoRA (rank "
-    "16, 5e-4) and an exponential average over the run (decay 0.98)? `whole` is experiment=first without fusion; "
-    "`fused_N` keeps N % of its way; `_far` and `_near` take back more of the tensors that moved far or "
-    "little (fuse.scale_exponent=1, -1)."
+    "of them, against a lower learning rate (1.5e-5, not 5e-5), fewer steps (48, not 160), LoRA (rank 16) "
+    "and an exponential average over the run (decay 0.98)? `whole` is experiment=first without fusion; "
+    "`fused_N` keeps N % of its way; `_far` and `_near` take back more of the tensors that moved far, or of "
+    "those that moved little (fuse.scale_exponent=1, -1)."
 )
 _NOTE = (
     "(Times 100, dev side; mean ± sd over the seeds. `trained on` is the mean of the first seven tasks, "

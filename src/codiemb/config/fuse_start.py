@@ -13,7 +13,6 @@ from codiemb.config.schema import FuseConfig, TrainConfig
 from codiemb.config.task import Evaluations, build_evaluator, dev_task
 from codiemb.export import export_sentence_transformer
 from codiemb.fusion import fuse
-from codiemb.result_folder import RESULTS_FILE
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Evaluator, Sheet
