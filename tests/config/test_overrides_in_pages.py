@@ -8,14 +8,19 @@ from omegaconf import DictConfig
 
 from codiemb.config.preflight import preflight
 from codiemb.config.typed import typed_train
+from codiemb.encoder.check import check_trainable
+from codiemb.errors import UserError
 from tests.support.pages import PAGES, prose
 
 # generated pages and those that quote other programs have tests of their own
 _PROSE = [page for page in PAGES if "configuration" not in page and "coming_from" not in page]
 _OVERRIDE = re.compile(r"[+~]?[a-z_]+(\.\w+)*=\S+")
+_EVALUATED = ("youtu_api", "youtu_embedding", "mteb")
 _PLACEHOLDER = re.compile(r"\$'|[A-Z<]{2,}|<|=N$|\||\.\.\.|\bmine\b|\bmy_|is_causal|hydra\.")
 _CONTEXT = {  # what must hold for a key to exist
     "fuse": ("stage=fuse", "fuse.checkpoints=[a,b,c]", "fuse.base=d"),
+    "stage=fuse": ("fuse.checkpoints=[a,b,c]", "fuse.base=d"),
+    "model.native": ("model=youtu_embedding",),
     "sampler.weights": ("sampler=weights",),
     "losses.ir.distill_kl": ("losses=distill",),
 }
@@ -38,11 +43,24 @@ def test_the_pages_name_overrides() -> None:
     assert len(overrides_in_prose()) > 30
 
 
+def is_of_evaluation(override: str) -> bool:
+    """Of a model that can be scored and not trained."""
+    return override.startswith("model.native.") or override in {f"model={name}" for name in _EVALUATED}
+
+
 @pytest.mark.parametrize("override", overrides_in_prose())
 def test_the_override_passes_the_checks(override: str, composed: Callable[..., DictConfig]) -> None:
     context = [
-        value for key, values in _CONTEXT.items() for value in values if override.startswith(f"{key}.")
+        value
+        for key, values in _CONTEXT.items()
+        for value in values
+        if override.startswith(f"{key}.") or override == key
     ]
+    if is_of_evaluation(override):
+        spec = typed_train(composed(*context, override)).model
+        with pytest.raises(UserError, match="can be evaluated, not trained"):
+            check_trainable(spec)
+        return
     context += ["data.files=[mine.jsonl]"] if override.startswith("experiment=") else []  # the user's own
     context += _CONTEXT["sampler.weights"] if override.startswith("sampler.weights=") else ()
     preflight(typed_train(composed(*context, override)))
