@@ -73,7 +73,8 @@ def test_one_process_a_cpu_where_there_is_work_for_it(monkeypatch, sizes, most, 
 
 
 CONVERT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from pathlib import Path
 from codiemb.data import SourceFile, convert
 files = [SourceFile("docs", Path(path)) for path in sys.argv[2:]]

@@ -25,9 +25,9 @@ SMALL = (
     "model.architecture.hidden_size=64",
     "model.architecture.intermediate_size=128",
     "data.num_workers=0",
-    "callbacks.probe.num_records=8",
     "trainer.accelerator=cpu",
 )
+LIGHT = ("callbacks.probe=null", "export.verify=false", "logger=local")  # but for the first command
 TASKS = {"pretrain": ("lm",), "align": ("ir",)}  # by stage; ("ir", "sts") of all others
 
 
@@ -105,8 +105,14 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
         if "hydra/sweeper=search" in overrides:  # for the best score on something
             extra = [e for e in extra if e != "evaluate.after=false"]
             extra += ["task.tasks=[FramesSTS]", "task.baseline=false", "hydra.sweeper.n_trials=2"]
+        if "fuse.search=true" in overrides:
+            extra += [
+                "fuse.search_exponents=[0]",
+                "fuse.search_granularities=[row]",
+                "fuse.search_scales=[0.5]",
+            ]
         # the first command keeps the default loggers: W&B must not ask for a key
-        extra += [] if not overrides else ["logger=local"]
+        extra += [o for o in LIGHT if overrides and o.split(".", 2)[1] not in command]
     else:
         extra = ["task.split=dev"]
     result = run(script, *overrides, *extra)

@@ -12,6 +12,7 @@ from codiemb.config.schema import TrainConfig
 from tests.support import recipe
 
 STRATEGIES = ("ddp", "fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
+UNLIKE = ("ddp", "fsdp", "deepspeed_zero3")  # ZeRO 1 and 2 differ from 3 in what the plain cases show
 JOBS = {
     1: [
         ("auto", "plain"),
@@ -19,12 +20,11 @@ JOBS = {
         *((s, "adamw") for s in ("fsdp", "deepspeed_zero1", "deepspeed_zero3")),
     ],
     2: [
-        *((s, case) for s in STRATEGIES for case in ("plain", "chunked", "lora")),
+        *((s, "plain") for s in STRATEGIES),
         *((s, "resumed") for s in STRATEGIES),
+        *((s, case) for s in UNLIKE for case in ("chunked", "unchunked", "lora", "lm")),
+        *((s, case) for s in ("ddp", "fsdp") for case in ("mixed", "lm_and_ir")),
         ("fsdp", "resumed_sgd"),
-        *((s, "lm") for s in STRATEGIES),
-        *((s, "lm_and_ir") for s in ("ddp", "fsdp")),
-        *((s, case) for s in ("ddp", "fsdp", "deepspeed_zero3") for case in ("mixed", "unchunked")),
     ],
     4: [(s, "chunked") for s in STRATEGIES],
 }
