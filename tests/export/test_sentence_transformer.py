@@ -1,6 +1,7 @@
 """The exported folder gives the trainer's embeddings, through every door that a user may take."""
 
 import json
+import logging
 import os
 
 import numpy as np
@@ -152,6 +153,7 @@ def test_a_prompt_that_cannot_be_kept_apart_is_warned_of_when_loading_and_when_e
     metaspace, tmp_path, caplog
 ):
     """It ends with the instruction, so nothing marks its end: the space before a word belongs to the word."""
+    caplog.set_level(logging.WARNING, "codiemb")
     prompt = PromptSpec("Instruction: {instruction}", "")
     encoder = tiny.tiny_encoder("bert", metaspace, prompt=prompt)
     caplog.clear()
@@ -210,6 +212,7 @@ def test_a_tokenizer_without_a_padding_token_is_exported_with_one(byte_level, tm
 
 
 def test_a_clean_export_warns_of_nothing(byte_level, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "codiemb")
     encoder = tiny.tiny_encoder("youtu", byte_level)
     export_sentence_transformer(encoder, tmp_path / "e", query_instruction=INSTRUCTION, instructions=NAMED)
     assert not caplog.records

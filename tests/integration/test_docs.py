@@ -126,6 +126,7 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
         assert (world / f"outputs/{stage}/export/modules.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")  # of few texts here
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
 def test_the_python_of_the_page_runs(
     page: str, world: Path, users_files: None, monkeypatch: pytest.MonkeyPatch
