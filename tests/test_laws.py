@@ -210,3 +210,12 @@ def test_no_config_trusts_remote_code_by_default():
     for path in (ROOT / "conf").rglob("*.yaml"):
         lines = [line.split("#")[0] for line in path.read_text("utf-8").splitlines()]
         assert not [line for line in lines if "trust_remote_code: true" in line.lower()], path
+
+
+def test_the_shapes_of_every_module_that_states_any_are_checked_in_tests(pytestconfig):
+    option = next(o for o in pytestconfig.getini("addopts") if o.startswith("--jaxtyping-packages="))
+    *checked, checker = option.partition("=")[2].split(",")
+    assert checker == "beartype.beartype"
+    stating = [name for name in modules_importing("jaxtyping") if is_in(name, "codiemb")]
+    assert len(stating) > 25
+    assert [name for name in sorted(stating) if not is_in(name, *checked)] == []
