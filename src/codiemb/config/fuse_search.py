@@ -112,18 +112,20 @@ def _scored(
 
 
 def _sheet(trials: list[Trial], best: Trial, scaled: list[Trial]) -> "Sheet":
-    """A row for each trial; with a base also the tasks in which it is below the base."""
+    """A row for each trial, or a column where tasks are more; with a base also what is below the base."""
     from codiemb.evaluation import Sheet
 
     tasks = tuple(best.scores) if len(best.scores) > 1 else ()
-    rows = [
-        (_text(t.spec), *(f"{100 * t.scores[task]:.2f}" for task in tasks), f"{100 * t.mean:.2f}")
-        for t in trials
-    ]
+    table = [("Trial", *tasks, "Mean")]
+    for t in trials:
+        scores = [*(t.scores[task] for task in tasks), t.mean]
+        table.append((_text(t.spec), *(f"{100 * score:.2f}" for score in scores)))
+    if len(trials) < len(tasks):
+        table = list(zip(*table, strict=True))
     notes = [f"Chosen: {_text(best.spec)}, {100 * best.mean:.2f}"]
     if scaled and (below := fallen(best, scaled[0])):
         notes.append(f"Below the base in {', '.join(below)}: every scale is, in some task")
-    return Sheet("fuse.search on the dev side", ("Trial", *tasks, "Mean"), tuple(rows), tuple(notes))
+    return Sheet("fuse.search on the dev side", table[0], tuple(table[1:]), tuple(notes))
 
 
 def _simplex(num_checkpoints: int) -> list[list[float]]:
