@@ -49,13 +49,18 @@ def keep_start(cfg: TrainConfig, run: Assembled) -> None:
     folder = Path(cfg.run_dir) / START
     if cfg.resume and (folder / "config.json").is_file():
         return
-    query = cfg.export.query_instruction
     export_sentence_transformer(
         run.encoder,
         folder,
-        query_instruction=run.data.query_instruction() if query is None else query,
+        query_instruction=query_instruction(cfg, run),
         instructions=run.data.instructions(),
     )
+
+
+def query_instruction(cfg: TrainConfig, run: Assembled) -> str:
+    """Of the folders that a run exports: as the config has it, else that of the data."""
+    chosen = cfg.export.query_instruction
+    return run.data.query_instruction() if chosen is None else chosen
 
 
 def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) -> Fused:

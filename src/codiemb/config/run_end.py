@@ -56,8 +56,9 @@ def finish(
         started: of `time.perf_counter`.
     """
     is_main = run.trainer.is_global_zero
-    card = model_card(cfg, parts, run) if is_main else Card()  # which may ask the hub
+    card = Card()
     if is_main and cfg.export.enabled:
+        card = model_card(cfg, parts, run)  # may ask the hub
         _export(cfg, run, evaluations, before, card)
     after, scorer = None, evaluations.task if cfg.evaluate.after else None
     if scorer is not None:
@@ -96,8 +97,7 @@ def _export(
     What will be fused with its start is written to `trained/`.
     """
     run_dir, fuses = Path(cfg.run_dir), cfg.fuse_with_start is not None
-    query = cfg.export.query_instruction
-    query = run.data.query_instruction() if query is None else query
+    query = fuse_start.query_instruction(cfg, run)
     folder = export_sentence_transformer(
         run.encoder,
         run_dir / (fuse_start.TRAINED if fuses else "export"),
