@@ -25,6 +25,7 @@ LOSSES = {
     "rank_kl": (RankKL(T), partial(oracles.rank_kl, temperature=T)),
     "list_net": (ListNet(T), partial(oracles.list_net, temperature=T)),
     "pro": (PRO(T), partial(oracles.pro, temperature=T)),
+    "centred_pro": (PRO(T, centred=True), partial(oracles.pro, temperature=T, centred=True)),
     "cosent": (CoSENT(T), partial(oracles.cosent, temperature=T)),
     "angle": (AnglE(T), partial(oracles.angle, temperature=T)),
 }

@@ -153,9 +153,11 @@ def list_net(b: EmbeddedBatch, temperature: float) -> Tensor:
     return -sum(t / sum(top) * (v / temperature - log_total) for t, v in zip(top, s, strict=True))
 
 
-def pro(b: EmbeddedBatch, temperature: float) -> Tensor:
+def pro(b: EmbeddedBatch, temperature: float, centred: bool = False) -> Tensor:
     """The published loop: sort by score, then each place against the strictly lower scores after it."""
     s, y = graded(b)
+    if centred:
+        s = [each - sum(s) / len(s) for each in s]
     order = sorted(range(len(s)), key=lambda i: -y[i])
     s, y = [s[i] for i in order], [y[i] for i in order]
     terms = []

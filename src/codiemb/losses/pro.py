@@ -24,18 +24,25 @@ class PRO(nn.Module):
     a graph. CoSENT is the relative that uses the order of scores alone. Source: arXiv 2311.03758, as used in
     arXiv 2508.11442.
 
+    As published it is not blind to a shift: since w_k >= w_kj, a rise of all similarities alike lowers it,
+    and pushes all texts together. `centred` reads s_k - mean(s) for s_k, which takes that part away (ours).
+
     Args:
         temperature: T; divides similarities times gaps of scores.
+        centred: take the mean over the list from the similarities, with its gradient.
     """
 
-    def __init__(self, temperature: float | int = 0.05) -> None:
+    def __init__(self, temperature: float | int = 0.05, centred: bool = False) -> None:
         super().__init__()
         self.temperature = require_positive("temperature", temperature)
+        self.centred = centred
 
     @full_precision
     def forward(self, batch: EmbeddedBatch) -> LossOutput:
         """The same value on every rank."""
         s_L, y_L = graded_list(batch)
+        if self.centred:
+            s_L = s_L - s_L.mean()
         gap_LL = y_L[:, None] - y_L[None, :]
         lower_LL = gap_LL > _SAME_SCORE
         logit_L = gap_LL.amax(dim=1) * s_L / self.temperature
