@@ -99,11 +99,17 @@ def test_embedding_statistics_equal_numpy_in_float64():
         np.log(np.mean(np.exp(-2 * np.array(squared)))), rel=1e-6
     )
     assert found["effective_rank"].item() == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-5)
+    cosines = [a @ b for i, a in enumerate(distinct) for b in distinct[:i]]
+    assert found["mean_cosine"].item() == pytest.approx(np.mean(cosines), abs=1e-6)
 
 
 def test_embedding_statistics_leave_out_what_a_batch_cannot_tell():
     assert embedding_statistics(graded_batch([0.1])) == {}
-    assert set(embedding_statistics(graded_batch([0.1, 0.2]))) == {"uniformity", "effective_rank"}
+    assert set(embedding_statistics(graded_batch([0.1, 0.2]))) == {
+        "uniformity",
+        "effective_rank",
+        "mean_cosine",
+    }
     assert set(embedding_statistics(graded_batch([0.8]))) == {"alignment"}
 
 

@@ -27,6 +27,7 @@ SECTIONS: dict[str, list[Panel]] = {
         ("alignment", r"train/alignment/.+"),
         ("uniformity", r"train/uniformity/.+"),
         ("effective rank", r"train/effective_rank/.+"),
+        ("mean cosine", r"train/mean_cosine/.+"),
         ("gradient cosine", r"train/gradient_cosine/.+"),
     ],
     "Optimisation and speed": [

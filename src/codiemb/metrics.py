@@ -59,6 +59,12 @@ def effective_rank(x_nD: Float[Tensor, "n D"]) -> Float[Tensor, ""]:
     return torch.special.entr(share_r).sum().exp()
 
 
+def mean_cosine(x_nD: Float[Tensor, "n D"]) -> Float[Tensor, ""]:
+    """Mean cosine of the pairs i < j of unit vectors: how narrow their cone is; 0 is spread, 1 collapse."""
+    num = len(x_nD)
+    return (x_nD.double().sum(dim=0).square().sum() - num) / (num * (num - 1))
+
+
 def cosine(x_n: Float[Tensor, " n"], y_n: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     """Cosine in float64, of two gradients for example: below 0 they pull apart; NaN when one is zero."""
     x_n, y_n = x_n.double(), y_n.double()
@@ -85,7 +91,8 @@ def first_of_each(hash_N: Int[Tensor, " N"]) -> Int[Tensor, " u"]:
 
 @torch.no_grad()
 def embedding_statistics(batch: EmbeddedBatch, max_texts: int = 256) -> dict[str, Tensor]:
-    """`alignment` of the positive pairs; `uniformity` and `effective_rank` of up to `max_texts` documents.
+    """`alignment` of the positive pairs; of up to `max_texts` documents three numbers of their spread:
+    `uniformity`, `effective_rank` and `mean_cosine`.
 
     Repeated documents count once. What a batch cannot tell (no positive pair, fewer than two documents) is
     left out, and all of it where an embedding is not finite: singular values of NaN are an error.
@@ -101,4 +108,5 @@ def embedding_statistics(batch: EmbeddedBatch, max_texts: int = 256) -> dict[str
     if len(document_uD) >= 2:
         statistics["uniformity"] = uniformity(document_uD)
         statistics["effective_rank"] = effective_rank(document_uD)
+        statistics["mean_cosine"] = mean_cosine(document_uD)
     return statistics

@@ -58,7 +58,7 @@ def contrast(run: Run) -> list[Markup]:
 
 
 def geometry(run: Run) -> list[Markup]:
-    """Alignment, uniformity and effective rank by task, their path, and the cosine of the gradients."""
+    """Numbers of the embeddings' spread by task, the path of two, and the cosine of the gradients."""
     colours, charts = task_colours(run.tasks), []
     by_task = {
         kind: {
@@ -66,7 +66,7 @@ def geometry(run: Run) -> list[Markup]:
             for task in run.tasks
             if f"train/{kind}/{task}" in run.curves
         }
-        for kind in ("alignment", "uniformity", "effective_rank")
+        for kind in ("alignment", "uniformity", "effective_rank", "mean_cosine")
     }
     for kind, curves in by_task.items():
         if curves:
