@@ -201,7 +201,7 @@ def make_batches(write_lines, tmp_path, tokenizer):
         plan = Plan([PlannedSource("raw", "lm", 24, 8)], Alternate(), seed=3)
         tasks = {"lm": TaskSpec(8, max_document_tokens=32, mask_share=0.3)}
         sources = open_sources(files, tmp_path / "cache")
-        return PlannedBatches(sources, plan, Collator(tokenizer, tasks, 3), num_steps=3, **options)
+        return PlannedBatches(sources, plan, Collator(tokenizer, tasks, 3), num_batches=3, **options)
 
     return make
 

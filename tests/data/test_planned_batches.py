@@ -21,8 +21,8 @@ def without_collator():
     return object.__new__(Collator)
 
 
-def batches_of(plan, *, num_steps, **options):
-    return PlannedBatches([], plan, without_collator(), num_steps=num_steps, **options)
+def batches_of(plan, *, num_batches, **options):
+    return PlannedBatches([], plan, without_collator(), num_batches=num_batches, **options)
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,7 +35,7 @@ def test_shards_of_ranks_and_micro_steps_make_up_the_global_batch_in_order(data)
         sources.append(PlannedSource(f"s{number}", "ir", data.draw(st.integers(batch, 300)), batch))
     plan = Plan(sources, data.draw(schedules([source.name for source in sources])), data.draw(seeds))
     ranks = [
-        batches_of(plan, num_steps=20, rank=rank, num_ranks=num_ranks, accumulation=accumulation)
+        batches_of(plan, num_batches=20, rank=rank, num_ranks=num_ranks, accumulation=accumulation)
         for rank in range(num_ranks)
     ]
     assert {len(batches) for batches in ranks} == {20 * accumulation}
@@ -51,7 +51,7 @@ def test_shards_of_ranks_and_micro_steps_make_up_the_global_batch_in_order(data)
 
 def test_planned_batches_end_with_the_run():
     batches = batches_of(
-        Plan([PlannedSource("s", "ir", 70, 8)], Proportional(), 1), num_steps=3, accumulation=2
+        Plan([PlannedSource("s", "ir", 70, 8)], Proportional(), 1), num_batches=3, accumulation=2
     )
     assert len(batches) == 6
     assert len(batches.shard(5)[2]) == 4
@@ -67,7 +67,7 @@ def test_planned_batches_end_with_the_run():
 def test_a_batch_that_does_not_divide_is_an_error_with_all_numbers(batch, num_ranks, accumulation, nearest):
     plan = Plan([PlannedSource("docs", "sts", 1_000, batch)], Proportional(), 1)
     with pytest.raises(UserError) as error:
-        batches_of(plan, num_steps=1, num_ranks=num_ranks, accumulation=accumulation)
+        batches_of(plan, num_batches=1, num_ranks=num_ranks, accumulation=accumulation)
     assert str(error.value) == (
         f"tasks.sts.global_batch_size={batch} does not divide by {num_ranks} ranks x "
         f"trainer.accumulate_grad_batches={accumulation} (source docs); the nearest sizes that do: {nearest}"

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from codiemb.batch import AnyBatch
 from codiemb.metrics import cosine
+from codiemb.training.datamodule import EmbeddingDataModule
 from codiemb.training.due import Windows
 from codiemb.training.strategies import kind_of
 
@@ -34,6 +35,7 @@ class GradientCosine(pl.Callback):
     steps apart. Gradients are those of a whole optimizer step: after accumulation and averaging over ranks,
     before clipping. Large parameters are sampled. Token embeddings are left out: their gradient lives on the
     few rows of the batch's words, so it tells which words two batches share, and no sample estimates it.
+    A step with batches of several tasks (`batches_per_step`) has no gradient of one: nothing is logged.
 
     Args:
         entries_per_parameter: size of the sample of each parameter.
@@ -59,11 +61,16 @@ class GradientCosine(pl.Callback):
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the sample; a strategy that shards gradients has none to show."""
-        self._enabled = not kind_of(type(trainer.strategy)).shards_gradients
-        if not self._enabled:
-            name = type(trainer.strategy).__name__
-            log.info("train/gradient_cosine is off: %s keeps gradients in shards", name)
+        """Draw the sample. Sharded gradients can't be shown, nor those of a step of several tasks."""
+        data = getattr(trainer, "datamodule", None)
+        reason = None
+        if kind_of(type(trainer.strategy)).shards_gradients:
+            reason = f"{type(trainer.strategy).__name__} keeps gradients in shards"
+        elif isinstance(data, EmbeddingDataModule) and data.batches_per_step > 1:
+            reason = "a step has the gradients of several batches in one"
+        self._enabled = reason is None
+        if reason is not None:
+            log.info("train/gradient_cosine is off: %s", reason)
             return
         self._samples = draw_samples(pl_module, self.entries_per_parameter)
         self._last = {task: gradient.to(pl_module.device) for task, gradient in self._last.items()}

@@ -72,6 +72,7 @@ def assemble(
         prefetch=cfg.data.prefetch,
         epochs=cfg.epochs,
         max_steps=cfg.max_steps,
+        batches_per_step=cfg.batches_per_step,
     )
     # before the data: it says how many ranks share a batch, and whether this machine has them
     trainer = build_trainer(cfg, evaluations)
@@ -128,6 +129,8 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
         UserError: the trainer or the strategy refuses a value, or this machine.
     """
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
+    # a step takes batches of its own beside the parts that one batch is cut into
+    arguments["accumulate_grad_batches"] = arguments.get("accumulate_grad_batches", 1) * cfg.batches_per_step
     arguments["accelerator"] = _accelerator(arguments.get("accelerator", "auto"))
     loggers = build_loggers(cfg.logger, identity(cfg))
     callbacks = [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]

@@ -94,6 +94,7 @@ ROOT_KEYS = {
         "stage",
         "epochs",
         "max_steps",
+        "batches_per_step",
         "data",
         "encoder",
         "tasks",

@@ -71,7 +71,7 @@ def _settings(cfg: TrainConfig, trainer: pl.Trainer) -> dict[str, str]:
         "schedule": ", ".join(f"{key} {value}" for key, value in cfg.schedule.items()),
         "precision": str(trainer.precision),
         "processes": f"{trainer.world_size} ({device}, {strategy})",
-        "gradient": f"clipped at {clip}, batches a step {accumulated}",
+        "gradient": f"clipped at {clip}, micro-batches a step {accumulated}",
         "LoRA": f"rank {cfg.model.lora.r}" if cfg.model.lora.r else "no",
         "seed": str(cfg.seed),
         "versions": ", ".join(

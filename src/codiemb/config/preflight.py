@@ -96,6 +96,7 @@ def _check_numbers(cfg: TrainConfig) -> None:
     if not 0 < cfg.epochs < math.inf:
         raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
     _at_least("max_steps", cfg.max_steps, 1)
+    _at_least("batches_per_step", cfg.batches_per_step, 1)
     if cfg.head_learning_rate is not None and not 0 < cfg.head_learning_rate < math.inf:
         raise UserError(f"head_learning_rate={cfg.head_learning_rate} must be a finite number above 0")
     _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)

@@ -193,6 +193,8 @@ class TrainConfig(RunConfig):
         stage: name of the stage, for folders and tables.
         epochs: passes over the sources; fractions allowed.
         max_steps: optimizer steps, instead of `epochs`.
+        batches_per_step: of an optimizer step, each of one task with its own loss; the losses are averaged.
+            With sampler=alternate and as many sources, every step has all of them.
         data: what to train on.
         encoder: how the encoder runs in training.
         tasks: batch sizes and token limits by task.
@@ -212,6 +214,7 @@ class TrainConfig(RunConfig):
     stage: str = MISSING
     epochs: float = 1.0
     max_steps: int | None = None
+    batches_per_step: int = 1
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     tasks: dict[str, TaskSpec] = field(default_factory=dict)

@@ -13,8 +13,8 @@ from codiemb.data.source import Source
 class PlannedBatches(Dataset[AnyBatch]):
     """`batches[micro_step]` is this rank's batch; a pure function of the plan, the rank and the step.
 
-    An optimizer step consists of `accumulation` micro-steps that share out its global batch: rank r and
-    micro-step a take the slice number (a * num_ranks + r).
+    Each global batch of the plan is shared out among `accumulation` micro-steps: rank r and micro-step a take
+    the slice number (a * num_ranks + r).
 
     Raises:
         UserError: a global batch size does not divide by ranks x accumulation.
@@ -26,7 +26,7 @@ class PlannedBatches(Dataset[AnyBatch]):
         plan: Plan,
         collator: Collator,
         *,
-        num_steps: int,
+        num_batches: int,
         rank: int = 0,
         num_ranks: int = 1,
         accumulation: int = 1,
@@ -34,21 +34,21 @@ class PlannedBatches(Dataset[AnyBatch]):
         self.sources = sources
         self.plan = plan
         self.collator = collator
-        self.num_steps = num_steps
+        self.num_batches = num_batches
         self.rank = rank
         self.num_ranks = num_ranks
         self.accumulation = accumulation
         self._sizes = [micro_batch_size(source, num_ranks, accumulation) for source in plan.sources]
 
     def __len__(self) -> int:
-        return self.num_steps * self.accumulation
+        return self.num_batches * self.accumulation
 
     def __getitem__(self, micro_step: int) -> AnyBatch:
         batch = self._batch(micro_step)
         if not isinstance(batch, LanguageBatch) or self.accumulation == 1:
             return batch
         # Cost: a micro-batch is tokenised `accumulation` times. The reason: every predicted token of the
-        # optimizer step must weigh the same, and the first micro-batch cannot wait for the last one's count.
+        # global batch must weigh the same, and the first micro-batch cannot wait for the last one's count.
         first = micro_step - micro_step % self.accumulation
         others = [self._batch(i) for i in range(first, first + self.accumulation) if i != micro_step]
         counts = [len(other.target_P) for other in (batch, *others) if isinstance(other, LanguageBatch)]
@@ -65,11 +65,11 @@ class PlannedBatches(Dataset[AnyBatch]):
         return batch._replace(groups=batch.groups._replace(in_batch=source.in_batch))
 
     def shard(self, micro_step: int) -> PlannedStep:
-        """The plan of this rank's part of an optimizer step: its source, epoch and example numbers."""
+        """The plan of this rank's part of a global batch: its source, epoch and example numbers."""
         if not 0 <= micro_step < len(self):
             raise IndexError(micro_step)
-        step, part = divmod(micro_step, self.accumulation)
-        planned = self.plan[step]
+        number, part = divmod(micro_step, self.accumulation)
+        planned = self.plan[number]
         size = self._sizes[planned.source]
         start = (part * self.num_ranks + self.rank) * size
         return planned._replace(indices=planned.indices[start : start + size])

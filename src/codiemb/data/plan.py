@@ -31,7 +31,8 @@ class PlannedSource(NamedTuple):
 
 
 class PlannedStep(NamedTuple):
-    """One optimizer step: one source, one task, the same on all ranks."""
+    """A global batch: one source, one task, the same on all ranks. An optimizer step takes one, or more
+    (`batches_per_step`)."""
 
     source: int
     epoch: int  # of this source
@@ -165,7 +166,7 @@ class Plan:
         self._turns = Turns(self._quotas, seed) if schedule.shuffled and not self._pools_epochs else None
 
     def __getitem__(self, step: int) -> PlannedStep:
-        """The source and the global batch of one optimizer step; steps never end."""
+        """The source and the examples of one global batch; they never end."""
         if step < 0:
             raise IndexError(step)
         k, number = self._turn(step) if self._turns is None else self._turns[step]

@@ -46,6 +46,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         prefetch: batches that each worker keeps ready.
         epochs: length of the run in passes over the sources.
         max_steps: length of the run in optimizer steps, instead of `epochs`.
+        batches_per_step: single-task batches of one optimizer step: their losses are averaged.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         prefetch: int = 4,
         epochs: float = 1.0,
         max_steps: int | None = None,
+        batches_per_step: int = 1,
     ) -> None:
         super().__init__()
         self.files = files
@@ -79,6 +81,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.prefetch = prefetch
         self.epochs = epochs
         self.max_steps = max_steps
+        self.batches_per_step = batches_per_step
         self.num_steps = 0  # optimizer steps of the run, known after `setup`
         self.sources: list[Source] = []
         self.plan: Plan | None = None
@@ -113,15 +116,23 @@ class EmbeddingDataModule(pl.LightningDataModule):
             size = self.tasks[source.task].global_batch_size
             planned.append(PlannedSource(source.name, source.task, len(source), size))
         self.plan = Plan(planned, self.schedule, self.seed)
-        self.num_steps = self.max_steps or max(1, round(self.epochs * self.plan.steps_per_epoch))
+        self.num_steps = self.max_steps or max(1, round(self.epochs * self._steps_per_epoch(self.plan)))
 
-    def describe(self, num_ranks: int, accumulation: int) -> str:
+    def _steps_per_epoch(self, plan: Plan) -> float:
+        return plan.steps_per_epoch / self.batches_per_step
+
+    def describe(self, num_ranks: int, accumulate_grad_batches: int) -> str:
         """The sources, their batches and the length of the run, one line each.
+
+        Args:
+            num_ranks: that share a batch.
+            accumulate_grad_batches: micro-batches of an optimizer step, as the trainer has it.
 
         Raises:
             UserError: a global batch size does not divide by ranks x accumulation, or batches teach nothing.
         """
         assert self.plan is not None
+        accumulation = accumulate_grad_batches // self.batches_per_step
         check_teaches(self.sources, self.plan, self.tasks, num_ranks, accumulation)
         lines = []
         for source in self.plan.sources:
@@ -130,7 +141,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 f"{source.name}: {source.num_examples:,} {source.task} examples, global batch "
                 f"{source.global_batch_size} = {size} x {num_ranks} ranks x {accumulation} accumulated"
             )
-        return "\n".join([*lines, f"{self.num_steps:,} steps, {self.plan.steps_per_epoch:,} an epoch"])
+        shared = f" of {self.batches_per_step} batches" if self.batches_per_step > 1 else ""
+        an_epoch = f"{round(self._steps_per_epoch(self.plan)):,} an epoch"
+        return "\n".join([*lines, f"{self.num_steps:,} steps{shared}, {an_epoch}"])
 
     def instructions(self) -> dict[str, str]:
         """Each source's instruction, that of its first record; IR sources first."""
@@ -154,7 +167,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             self.sources,
             self.plan,
             Collator(self.tokenizer, self.tasks, self.seed),
-            num_steps=self.num_steps,
+            num_batches=self.num_steps * self.batches_per_step,
             rank=rank,
             num_ranks=num_ranks,
             accumulation=accumulation,
@@ -194,7 +207,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         batches = self.batches(
             rank=trainer.global_rank,
             num_ranks=trainer.world_size,
-            accumulation=trainer.accumulate_grad_batches,
+            accumulation=trainer.accumulate_grad_batches // self.batches_per_step,
         )
         atexit.register(end_workers)
         return PlannedLoader(
