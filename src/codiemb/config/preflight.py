@@ -31,7 +31,10 @@ from codiemb.losses import InfoNCE, WeightedSum
 from codiemb.training.module import OptimizerFactory, ScheduleFactory
 from codiemb.training.schedule import learning_rate_schedule
 
-# Arguments of the trainer that the code passes itself, and the keys that decide them.
+_LENGTH = "max_steps=NUMBER or epochs=NUMBER, which the schedule of the step size follows"
+_VALIDATION = "evaluate.every_n_steps and evaluate.dev_tasks; Lightning's own validation does not run"
+# Arguments of the trainer that the code passes itself, or that would end a run in the middle of its schedule
+# or do nothing; and the keys that decide them.
 _TRAINER_GIVEN = {
     "strategy": "the group strategy (strategy=ddp)",
     "logger": "the group logger",
@@ -40,6 +43,15 @@ _TRAINER_GIVEN = {
     "plugins": "codiemb.training.CheckpointFile",
     "default_root_dir": "run_dir",
     "use_distributed_sampler": "the plan, which shards the data itself",
+    "reload_dataloaders_every_n_epochs": "the plan, of which a run is one pass",
+    "fast_dev_run": "debug=default, ten steps",
+    **dict.fromkeys(("max_steps", "min_steps", "min_epochs", "limit_train_batches"), _LENGTH),
+    "overfit_batches": "max_steps=NUMBER, on a file of a few records",
+    **dict.fromkeys(
+        ("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps", "limit_val_batches"),
+        _VALIDATION,
+    ),
+    **dict.fromkeys(("limit_test_batches", "limit_predict_batches"), "task.tasks"),
 }
 
 
