@@ -63,6 +63,7 @@ def test_adapters_are_merged_first_and_a_kill_between_training_and_fusing_change
     assert_average(folder, 0.5)
     written = json.loads((folder / "result.json").read_text("utf-8"))
     assert (written["scale"], written["scores"], written["trained"]) == (0.5, {}, {})
+    assert "0.5 of the way" in (folder / "export/README.md").read_text("utf-8")
 
     expected = weights_of(folder / "export")
     (folder / "result.json").unlink()  # as if killed before the average was there

@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-from codiemb.config.schema import ExportConfig, TrainConfig
+from codiemb.config.schema import TrainConfig
 from codiemb.encoder import ModelSpec
 from codiemb.encoder.check import CHOICES
 from codiemb.encoder.model_files import settings_folder
@@ -19,8 +19,10 @@ def check_export(cfg: TrainConfig) -> None:
         UserError: naming the key.
     """
     export = cfg.export
-    if cfg.fuse is not None:
-        _refuse_for_fusion(export)
+    if cfg.fuse is not None and export.dtype is not None:
+        raise UserError(
+            "export.dtype says nothing about stage=fuse: a fusion has the dtype of its checkpoints"
+        )
     if export.dtype is not None and export.dtype not in CHOICES["dtype"]:
         raise UserError(f"export.dtype={export.dtype!r} is none of {', '.join(map(str, CHOICES['dtype']))}")
     if export.push_to_hub is not None:
@@ -39,18 +41,6 @@ def check_destination(cfg: TrainConfig) -> None:
     """
     if cfg.export.push_to_hub is not None:
         check_hub(cfg.export.push_to_hub)
-
-
-def _refuse_for_fusion(export: ExportConfig) -> None:
-    if export.dtype is not None:
-        raise UserError(
-            "export.dtype says nothing about stage=fuse: a fusion has the dtype of its checkpoints"
-        )
-    if export.push_to_hub is not None:
-        raise UserError(
-            "export.push_to_hub says nothing about stage=fuse, which writes no model card; upload its folder "
-            f"with: hf upload {export.push_to_hub} FOLDER"
-        )
 
 
 def _why_no_onnx(model_type: str) -> str:

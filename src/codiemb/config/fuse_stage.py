@@ -13,10 +13,13 @@ from codiemb.atomic import write_text
 from codiemb.config import run_folder
 from codiemb.config.folder_scores import evaluate_folder
 from codiemb.config.fuse_search import search
+from codiemb.config.fused_card import fused_card, write_fused_card
+from codiemb.config.model_card import with_results
 from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
 from codiemb.config.task import build_evaluator, console, show_and_save
 from codiemb.encoder.model_files import is_adapter
+from codiemb.export.push import push
 from codiemb.fusion import FUSION_FILE, fuse, model_folder
 from codiemb.report import write_report
 
@@ -44,12 +47,14 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
     log_weights(folder)
+    card = fused_card(folder, spec.base, cfg.export.push_to_hub)
     scores: dict[str, float] = {}
     if evaluator is not None and cfg.evaluate.after:
         columns = _sources(cfg, evaluator, spec) if cfg.evaluate.before else {}
         fused = evaluate_folder(cfg.model, evaluator, folder, seed=cfg.seed)
-        scores = fused.scores
+        scores, card = fused.scores, with_results(card, fused, None)
         sheets += _save(cfg, spec, fused, columns)
+    write_fused_card(folder, card)
     for sheet in sheets:
         console().print(sheet.rich())
     seconds = time.perf_counter() - started
@@ -57,6 +62,8 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     run_folder.link_latest(folder, run_dir)
     write_report(run_dir)
     log.info("finished in %.0f s: %s", seconds, folder)
+    if cfg.export.push_to_hub is not None:
+        log.info("uploaded to %s", push(folder, cfg.export.push_to_hub))
 
 
 def _sources(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":

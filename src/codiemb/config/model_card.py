@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 def model_card(cfg: TrainConfig, parts: Parts, run: Assembled) -> Card:
     """The card of a trained encoder, before its evaluation."""
     licence = licence_of(cfg.model.path)
-    base = "random weights" if cfg.model.path is None else f"`{_shown(Path(cfg.model.path))}`"
+    base = "random weights" if cfg.model.path is None else f"`{shown(Path(cfg.model.path))}`"
     return Card(
         name=cfg.export.push_to_hub or f"{cfg.model.name}, {cfg.stage}",
         repo=cfg.export.push_to_hub,
@@ -119,7 +119,7 @@ def _data_files(files: list[SourceFile], sources: list[Source]) -> Iterator[Data
     for name, paths in by_name.items():
         records = sum(len(source) for source in sources if source.name in (name, f"{name}.{source.task}"))
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        yield DataFile(name, _shown(paths[0]) + more, f"{records:,}", _manifest(paths[0]))
+        yield DataFile(name, shown(paths[0]) + more, f"{records:,}", _manifest(paths[0]))
 
 
 def _manifest(file: Path) -> str:
@@ -132,11 +132,11 @@ def _manifest(file: Path) -> str:
         if file.absolute().relative_to(folder).as_posix().encode() in text:
             about = read_json(manifest, {})
             step = f", step {about['step']} {about.get('version', '')}".rstrip() if "step" in about else ""
-            return f"{_shown(manifest)}, sha256 {hashlib.sha256(text).hexdigest()[:16]}{step}"
+            return f"{shown(manifest)}, sha256 {hashlib.sha256(text).hexdigest()[:16]}{step}"
     return ""
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """A path below the working folder as it is, any other by its name: a card is read elsewhere."""
     shown = os.path.relpath(path) if path.is_absolute() else str(path)
     return path.name if shown.startswith("..") else shown

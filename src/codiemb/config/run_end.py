@@ -140,8 +140,9 @@ def _write_down(
     tables = [] if fused is None else fused.sheets
     if final is not None:
         tables += show_and_save(cfg.task, run_dir / "evaluation", final, before, trained)
-        if cfg.export.enabled:
-            write_card(run_dir / "export", with_results(card, final, before))
+        card = with_results(card, final, before)
+    if cfg.export.enabled and (final is not None or fused is not None):  # else it lies there as it is
+        write_card(run_dir / "export", card)
     for table in tables:
         console().print(table.rich())
     log_scores(run.trainer, cfg.task, before, final)
