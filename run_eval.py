@@ -13,39 +13,18 @@ if __name__ == "__main__":
     find_home()  # that some of them look for
 
 import logging
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
 
 from codiemb.config import run_folder
-from codiemb.config.eval_model import build_encoder, label
+from codiemb.config.eval_checks import check_evaluation
 from codiemb.config.eval_tables import show_results
-from codiemb.config.ranks import is_main_process
-from codiemb.config.result import write_result
 from codiemb.config.run_lock import one_run_a_folder
 from codiemb.config.schema import register
 from codiemb.config.script import run_script
-from codiemb.config.shared_evaluation import with_cache
-from codiemb.config.task import (
-    build_evaluator,
-    console,
-    earlier_results,
-    per_query_folder,
-    run_evaluation,
-    show_and_save,
-    untrained,
-)
-from codiemb.config.terminal import quiet_libraries
+from codiemb.config.task import console
 from codiemb.config.typed import typed_eval
-from codiemb.config.what_ran import what_ran
-from codiemb.encoder.over_ranks import Embedder, over_ranks
-from codiemb.result_folder import RESULTS_FILE
-
-if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation
 
 log = logging.getLogger("codiemb")
 register()
@@ -55,41 +34,15 @@ register()
 @run_folder.user_errors_without_traceback
 @one_run_a_folder
 def main(config: DictConfig) -> None:
-    """Load the encoder, run the tasks that have no result yet, print and save the table."""
-    started = time.perf_counter()
-    quiet_libraries()
+    """Show results that are there already; or check everything, evaluate, print and save the tables."""
     cfg = typed_eval(config)
     if show_results(cfg, lambda sheet: console().print(sheet.rich())):
         log.info("saved to %s", cfg.run_dir)
         return
-    run_dir = Path(cfg.run_dir)
-    evaluator = build_evaluator(cfg.task)
-    earlier = earlier_results(run_dir / RESULTS_FILE, evaluator, resume=cfg.resume)
-    encoder = build_encoder(cfg)
-    if is_main_process():
-        run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
-
-    def scores(shared: Embedder) -> "Evaluation":
-        return run_evaluation(
-            evaluator,
-            with_cache(shared, cfg.task),
-            label(cfg.model),
-            report=log.info,
-            bm25=cfg.task.baseline,
-            seed=cfg.seed,
-            file=run_dir / RESULTS_FILE,
-            earlier=earlier,
-            per_query=per_query_folder(cfg.task, run_dir / RESULTS_FILE),
-        )
-
-    result = over_ranks(encoder, scores)
-    if result is None:  # a rank that has encoded for rank 0
-        return
-    tables = show_and_save(cfg.task, run_dir, result, untrained(cfg.model.path))
-    write_result(run_dir, result.scores, time.perf_counter() - started)
-    for table in tables:
-        console().print(table.rich())
-    log.info("saved to %s", run_dir)
+    check_evaluation(cfg)
+    with at_once.importing():  # ten seconds: what is above needs neither torch nor mteb
+        from codiemb.config.evaluation_run import evaluate
+    evaluate(config, cfg)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ ALL_CODE = PACKAGE | SCRIPTS | {str(p.relative_to(ROOT)): p for p in (ROOT / "da
 LAYERS = [
     [
         "codiemb.errors",
+        "codiemb.near",
+        "codiemb.on_demand",
+        "codiemb.mteb_source",
         "codiemb.differences",
         "codiemb.stop",
         "codiemb.start_watch",
@@ -30,6 +33,7 @@ LAYERS = [
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.cmteb_names",
+        "codiemb.task_names",
         "codiemb.result_folder",
         "codiemb.metrics",
     ],

@@ -18,7 +18,7 @@ from codiemb.config.schema import (
     SourceConfig,
     TrainConfig,
 )
-from codiemb.data.collator import TaskSpec
+from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder.spec import ModelSpec
 from codiemb.training.schedule import learning_rate_schedule
 from docs.generator.files import CONF, ROOT, ConfigFile, files_of, groups, read

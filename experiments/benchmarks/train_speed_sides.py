@@ -172,7 +172,7 @@ def run_ours(contender: Contender, job: Job, rows: list[list[str]], folder: Path
 
     from codiemb.batch import Batch
     from codiemb.callbacks import KeepFreedMemory
-    from codiemb.data.collator import Collator, TaskSpec
+    from codiemb.data import Collator, TaskSpec
     from codiemb.data.records import Record, Text
     from codiemb.encoder.cpu_kernels import use_cpu_kernels
     from codiemb.encoder.loading import load_encoder

@@ -7,7 +7,7 @@ Ours is one `results.json`. mteb's are a file a task: beside each other (mteb 1.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
@@ -18,19 +18,26 @@ NOT_STATED = "not stated"
 _NAMES = ("task_name", "mteb_dataset_name", "task_results")  # mteb from 1.11, before it, all tasks in one
 
 
+class ResultFile(NamedTuple):
+    """One file, read: large folders hold hundreds."""
+
+    path: Path
+    record: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class ResultFolder:
-    """One model's results, found but not read."""
+    """One model's results."""
 
     path: Path  # as given
     model: str
-    ours: Path | None = None  # our results.json
-    files: tuple[Path, ...] = ()  # mteb's
+    ours: ResultFile | None = None  # our results.json
+    files: tuple[ResultFile, ...] = ()  # mteb's
     revisions: tuple[str, ...] = ()  # of the model, by mteb's folders
 
 
 def find_results(path: Path) -> ResultFolder:
-    """Look for one model's results in a folder, or in a file.
+    """Look for one model's results in a folder, or in a file, and open each file once.
 
     Raises:
         UserError: no such folder, no result in it, more than one model's, or a file that is not JSON.
@@ -40,40 +47,42 @@ def find_results(path: Path) -> ResultFolder:
     ours = _our_file(path)
     if ours is not None:
         return ResultFolder(path, _our_model(ours), ours)
-    identities: dict[tuple[str, str], list[Path]] = {}
+    identities: dict[tuple[str, str], list[ResultFile]] = {}
     for file in _result_files(path):
         identities.setdefault(_identity(file), []).append(file)
         _refuse_other_models(path, identities)
     if not identities:
         raise UserError(_nothing_in(path))
-    files = sorted(file for group in identities.values() for file in group)
+    files = sorted((file for group in identities.values() for file in group), key=lambda file: file.path)
     return ResultFolder(
         path, next(iter(identities))[0], None, tuple(files), tuple(sorted(r for _, r in identities))
     )
 
 
-def _our_file(path: Path) -> Path | None:
+def _our_file(path: Path) -> ResultFile | None:
     if path.is_file():
-        return path if "results" in _record(path) else None
+        record = _record(path)
+        return ResultFile(path, record) if "results" in record else None
     candidates = (path / RESULTS_FILE, path / "evaluation" / RESULTS_FILE)
-    return next((file for file in candidates if file.is_file()), None)
+    return next((ResultFile(file, _record(file)) for file in candidates if file.is_file()), None)
 
 
-def _our_model(file: Path) -> str:
-    record = _record(file)
+def _our_model(file: ResultFile) -> str:
+    record = file.record
     if not isinstance(record.get("results"), list) or not isinstance(record.get("model"), str):
-        raise UserError(f"{file} is no results.json of run_eval.py or run_train.py: evaluate again")
+        raise UserError(f"{file.path} is no results.json of run_eval.py or run_train.py: evaluate again")
     return record["model"].removeprefix("codiemb/")
 
 
-def _result_files(path: Path) -> Iterator[Path]:
+def _result_files(path: Path) -> Iterator[ResultFile]:
     """mteb's files below `path`; experiments only where `path` names one of them."""
     for file in [path] if path.is_file() else sorted(path.rglob("*.json")):
         inside = file.relative_to(path).parts[:-1] if file != path else ()
         if EXPERIMENTS in inside or file.name == "model_meta.json" or file.stem.endswith("_predictions"):
             continue
-        if any(name in _record(file) for name in _NAMES):
-            yield file
+        record = _record(file)
+        if any(name in record for name in _NAMES):
+            yield ResultFile(file, record)
 
 
 def _record(file: Path) -> dict[str, Any]:
@@ -86,9 +95,9 @@ def _record(file: Path) -> dict[str, Any]:
         raise
 
 
-def _identity(file: Path) -> tuple[str, str]:
+def _identity(file: ResultFile) -> tuple[str, str]:
     """Name and revision of the model, as the file, the file beside it or the folders say."""
-    record, folder = _record(file), file.parent
+    record, folder = file.record, file.path.parent
     if "task_results" in record:
         return str(record.get("model_name")), str(record.get("model_revision"))
     meta = read_json(folder / "model_meta.json", {})
@@ -102,7 +111,7 @@ def _identity(file: Path) -> tuple[str, str]:
     return (folder.name or str(folder)).replace("__", "/") + experiment, NOT_STATED
 
 
-def _refuse_other_models(path: Path, identities: dict[tuple[str, str], list[Path]]) -> None:
+def _refuse_other_models(path: Path, identities: dict[tuple[str, str], list[ResultFile]]) -> None:
     models = list(dict.fromkeys(model for model, _ in identities))
     if len(models) > 1:
         raise UserError(

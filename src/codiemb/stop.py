@@ -131,6 +131,15 @@ class AtOnce:
         finally:
             self._in_job = False
 
+    @contextlib.contextmanager
+    def importing(self) -> Iterator[None]:
+        """Modules are imported in here, in the middle of a job."""
+        before, self._in_job = self._in_job, False
+        try:
+            yield
+        finally:
+            self._in_job = before
+
     def _leave(self, signum: int, frame: FrameType | None) -> None:
         if not self._in_job:
             self._end(signum)

@@ -10,8 +10,8 @@ import pytest
 from codiemb.config.command_line import Script, check, refuse
 from codiemb.config.known_keys import FIELDS, ROOT_KEYS
 from codiemb.config.schema import EvalConfig, TrainConfig
-from codiemb.config.task_names import CMTEB, LOCAL
 from codiemb.errors import UserError
+from codiemb.task_names import CMTEB, LOCAL
 from tests.config.test_overrides_in_pages import overrides_in_prose
 from tests.support.paths import CONF, ROOT
 
@@ -111,7 +111,7 @@ def test_an_override_of_the_pages_is_let_through(override: str) -> None:  # $'..
 @pytest.mark.slow  # it imports mteb
 def test_the_names_are_those_of_the_tasks() -> None:
     from codiemb.evaluation import cmteb_tasks
-    from codiemb.evaluation.builtin_tasks import OUTSIDE, TASKS
+    from codiemb.evaluation.builtin import OUTSIDE, TASKS
 
     names = [task.metadata.name for task in TASKS]
     assert [task.metadata.name for task in cmteb_tasks()] == list(CMTEB)

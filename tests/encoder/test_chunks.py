@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codiemb.batch import Batch, PackedTexts
-from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data import Collator, TaskSpec
 from codiemb.data.records import Record, Text
 from codiemb.encoder import Encoder, LoraSpec
 from codiemb.encoder.stream import split_by_tokens

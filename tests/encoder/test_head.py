@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config
 
 from codiemb.batch import LanguageBatch
-from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data import Collator, TaskSpec
 from codiemb.data.records import Record, Text
 from codiemb.encoder import Encoder, LanguageHead, LoraSpec, ModelSpec, load_encoder, load_head
 from codiemb.losses import TokenPrediction

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from codiemb.encoder import Encoder
 from codiemb.encoder.over_ranks import over_ranks
 from codiemb.evaluation import Evaluator, TextEncoder
-from codiemb.evaluation.builtin_tasks import builtin_tasks
+from codiemb.evaluation.builtin import builtin_tasks
 from codiemb.stop import RankLost
 from codiemb.training import sharded_encoder
 from codiemb.training.sharding import shard

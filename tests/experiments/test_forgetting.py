@@ -2,7 +2,7 @@
 
 import json
 
-from codiemb.evaluation.builtin_tasks import OUTSIDE as OUTSIDE_TASKS
+from codiemb.evaluation.builtin import OUTSIDE as OUTSIDE_TASKS
 from experiments.laboratory import forgetting
 
 

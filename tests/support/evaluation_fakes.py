@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from codiemb.evaluation import Sheet
+from codiemb.tables import Sheet
 
 
 class BagOfWords:

@@ -5,7 +5,6 @@ core, and 3 more with mteb. This knows the folders of conf/, the keys and the na
 Hydra's to judge (`script`).
 """
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,11 +16,13 @@ from hydra.errors import HydraException
 
 from codiemb.config import result_arguments
 from codiemb.config.deep_keys import check_deep_keys
+from codiemb.config.eval_checks import check_key
 from codiemb.config.known_keys import ROOT_KEYS
-from codiemb.config.near import near
 from codiemb.config.ranks import is_main_process
-from codiemb.config.task_names import BY_SET, LOCAL
+from codiemb.config.task_check import check_mteb_names
 from codiemb.errors import UserError
+from codiemb.near import near
+from codiemb.task_names import BY_SET, LOCAL
 
 _FLAGS = (
     "-m",
@@ -30,7 +31,6 @@ _FLAGS = (
     "--run",
     "--resolve",
 )  # others take values, or other configs: left to Hydra
-API_KEY = ("TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY")  # as evaluation.models.lkeap reads them
 
 
 class Script(NamedTuple):
@@ -70,8 +70,8 @@ def check(script: Script, arguments: Sequence[str]) -> None:
         if (script.conf / override.key_or_group).is_dir() and not override.is_delete():
             _check_option(override, script.conf)
     _check_task_names(overrides)
-    if script.root == "eval":
-        _check_api_key(overrides)
+    if script.root == "eval" and _asks_the_api(overrides):
+        check_key()
     _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
     _check_own_folder(overrides)
@@ -123,6 +123,10 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
     keys = {each.key_or_group for each in overrides}
     if not chosen:
         chosen = set(BY_SET) if keys & {"experiment", "stage", "debug"} else {"builtin"}
+    if chosen == {"mteb"} and "task.name" not in keys:
+        names = [name for each in overrides if each.key_or_group == "task.tasks" for name in _texts(each)]
+        if named := [name for name in names if "${" not in name]:
+            check_mteb_names(named)
     if chosen <= BY_SET.keys() and "task.name" not in keys:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
         _check_names(overrides, "task.tasks", known, f" of task={' or '.join(sorted(chosen))}")
@@ -153,15 +157,8 @@ def _check_own_folder(overrides: Sequence[Override]) -> None:
         check_folder(data[0], split[0], texts.get("task.tasks", []))
 
 
-def _check_api_key(overrides: Sequence[Override]) -> None:
-    """The hosted API needs one, and no config may hold it."""
-    asked = any(each.key_or_group == "model" and "youtu_api" in _texts(each) for each in overrides)
-    missing = [name for name in API_KEY if not os.environ.get(name, "").strip()]
-    if asked and missing:
-        raise UserError(
-            f"model=youtu_api needs a key of Tencent Cloud in the environment: {' and '.join(missing)} "
-            "not set; no config may hold it"
-        )
+def _asks_the_api(overrides: Sequence[Override]) -> bool:
+    return any(each.key_or_group == "model" and "youtu_api" in _texts(each) for each in overrides)
 
 
 def _check_names(overrides: Sequence[Override], key: str, known: Sequence[str], where: str) -> None:

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from codiemb.config.known_keys import FIELDS
-from codiemb.config.near import near
 from codiemb.errors import UserError
+from codiemb.near import near
 
 
 def check_deep_keys(conf: Path, root: str, overrides: Sequence[Override]) -> None:

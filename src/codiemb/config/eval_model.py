@@ -4,18 +4,16 @@ mteb is imported where its registry is asked for only: `build_evaluator` has pai
 """
 
 import logging
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 import torch
 
+from codiemb.config.eval_checks import check_loader
 from codiemb.config.schema import EvalConfig
 from codiemb.config.shared_evaluation import meet
 from codiemb.encoder import Encoder, ModelSpec, PromptTemplate, check_path, load_encoder
-from codiemb.encoder.check import CHOICES
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
-from codiemb.errors import UserError
 
 if TYPE_CHECKING:
     from codiemb.evaluation import TextEncoder
@@ -32,15 +30,8 @@ def build_encoder(cfg: EvalConfig) -> "TextEncoder":
         UserError: it is not to be had, or is not what the settings say.
     """
     spec = cfg.model
-    if spec.loader not in CHOICES["loader"]:
-        raise UserError(f"model.loader={spec.loader!r} is none of {', '.join(map(str, CHOICES['loader']))}")
-    if spec.loader != "codiemb" and max(cfg.devices, int(os.environ.get("WORLD_SIZE", "1"))) > 1:
-        raise UserError(f"model.loader={spec.loader} runs in one process: devices=1")
+    check_loader(cfg)
     if spec.loader == "mteb":
-        if cfg.task.cache_gib > 0:
-            raise UserError(
-                "task.cache_gib keeps embeddings of texts; mteb's models embed tasks: set it to 0"
-            )
         return cast("TextEncoder", _from_registry(spec))  # Evaluator knows it from one
     if spec.loader == "youtu_api":
         return _hosted(spec)

@@ -1,21 +1,18 @@
 """`run_eval.py table=[A,B]` and `compare=[A,B]`: results that are there already, without a model.
 
-mteb takes seconds to import and is needed only once the folders are known to hold results: hence the imports
-inside functions.
+Neither torch nor mteb is imported, unless a file has a layout that only mteb reads.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from codiemb.config.result_arguments import check_results, result_folders
+from codiemb.config.result_arguments import result_folders
 from codiemb.config.schema import EvalConfig
 from codiemb.errors import UserError
+from codiemb.evaluation.result_files import Results, read_results
+from codiemb.tables import Sheet
 
-if TYPE_CHECKING:
-    from codiemb.tables import Sheet
-
-Show = Callable[["Sheet"], object]
+Show = Callable[[Sheet], object]
 
 
 def show_results(cfg: EvalConfig, show: Show) -> bool:
@@ -35,23 +32,26 @@ def show_results(cfg: EvalConfig, show: Show) -> bool:
 
 
 def _table(folders: list[Path], run_dir: Path, show: Show) -> None:
-    check_results("table", [str(folder) for folder in folders])
-    from codiemb.evaluation.result_files import read_results
     from codiemb.evaluation.result_table import ResultTable
 
-    table = ResultTable([read_results(folder) for folder in folders])
+    table = ResultTable([_read("table", folder) for folder in folders])
     table.save(run_dir)
     for sheet in table.sheets():
         show(sheet)
 
 
 def _compare(folders: list[Path], run_dir: Path, show: Show) -> None:
-    check_results("compare", [str(folder) for folder in folders])
     from codiemb.evaluation.comparison import compare, save_comparison
-    from codiemb.evaluation.result_files import read_results
 
-    first, second = map(read_results, folders)
+    first, second = (_read("compare", folder) for folder in folders)
     comparison = compare(first, second)
     save_comparison(comparison, run_dir)
     for sheet in comparison.sheets():
         show(sheet)
+
+
+def _read(key: str, folder: Path) -> Results:
+    try:
+        return read_results(folder)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error

@@ -4,8 +4,8 @@ from importlib import metadata
 
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import ModelSpec
-from codiemb.encoder.check import CHOICES
 from codiemb.encoder.model_files import settings_folder
+from codiemb.encoder.spec import CHOICES
 from codiemb.errors import UserError
 from codiemb.export.onnx import why_not_onnx
 from codiemb.export.push import check_hub, check_name

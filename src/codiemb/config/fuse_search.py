@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from codiemb.atomic import scratch, write_text
 from codiemb.config.schema import FuseConfig
 from codiemb.fusion import fuse
 from codiemb.fusion.record import fusion_options
-
-if TYPE_CHECKING:
-    from codiemb.evaluation import Sheet
+from codiemb.tables import Sheet
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +56,7 @@ def scale_trials(spec: FuseConfig) -> list[FuseConfig]:
     return [alone[0], *shared, alone[1]]
 
 
-def search(spec: FuseConfig, run_dir: Path, score: Callable[[Path], Scores]) -> "tuple[FuseConfig, Sheet]":
+def search(spec: FuseConfig, run_dir: Path, score: Callable[[Path], Scores]) -> tuple[FuseConfig, Sheet]:
     """Fuse and score every trial, one after the other in one temporary folder.
 
     First the weights of several checkpoints, by the best mean; then, with a base, the scale, by `best_scale`.
@@ -111,10 +109,8 @@ def _scored(
     return trials
 
 
-def _sheet(trials: list[Trial], best: Trial, scaled: list[Trial]) -> "Sheet":
+def _sheet(trials: list[Trial], best: Trial, scaled: list[Trial]) -> Sheet:
     """A row for each trial, or a column where tasks are more; with a base also what is below the base."""
-    from codiemb.evaluation import Sheet
-
     tasks = tuple(best.scores) if len(best.scores) > 1 else ()
     table = [("Trial", *tasks, "Mean")]
     for t in trials:

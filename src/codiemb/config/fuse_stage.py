@@ -22,9 +22,10 @@ from codiemb.encoder.model_files import is_adapter
 from codiemb.export.push import push
 from codiemb.fusion import FUSION_FILE, fuse, model_folder
 from codiemb.report import write_report
+from codiemb.tables import Sheet
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation, Evaluator, Sheet
+    from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def _sources(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dic
 
 def _save(
     cfg: TrainConfig, spec: FuseConfig, fused: "Evaluation", columns: "dict[str, Evaluation]"
-) -> "list[Sheet]":
+) -> list[Sheet]:
     """Write evaluation/; return what to print, the checkpoints beside their fusion first."""
     from codiemb.evaluation import comparison_sheet
 

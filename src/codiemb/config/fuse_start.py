@@ -13,9 +13,10 @@ from codiemb.config.schema import FuseConfig, TrainConfig
 from codiemb.config.task import Evaluations, build_evaluator, dev_task
 from codiemb.export import export_sentence_transformer
 from codiemb.fusion import fuse
+from codiemb.tables import Sheet
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation, Evaluator, Sheet
+    from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Fused(NamedTuple):
 
     scale: float
     evaluation: "Evaluation | None"
-    sheets: "list[Sheet]"
+    sheets: list[Sheet]
 
     @property
     def about(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,14 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from codiemb.config.schema import EvaluationTaskConfig, TrainConfig
-from codiemb.config.task import LOCAL
+from codiemb.config.task_check import LOCAL_SETS
 from codiemb.report import REPORT_FILE
 from codiemb.report.page import evaluation_table
 from codiemb.tables import complete_mean
+from codiemb.task_files.sides import same_side
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation
+    from codiemb.evaluation import Evaluation, TaskScore
 
 log = logging.getLogger("codiemb")
 _COLUMNS = ("task", "metric", "before", "after", "gain", "bm25")
@@ -30,11 +32,10 @@ def log_scores(
 ) -> None:
     """Main scores to every logger, at the last step: `before/<task>/<metric>` and `test/<task>/<metric>`.
 
-    Once, at the end: a resumed run does not log what it was before a second time. On the dev side of the
-    builtin tasks `dev/...` instead of `test/...`. With each the mean, of all tasks or not at all.
+    Once, at the end: a resumed run does not log what it was before a second time. What was scored on the dev
+    side of local data is `dev/...` instead of `test/...`. With each the mean, of all tasks or not at all.
     """
-    side = "dev" if task.name in LOCAL and task.split == "dev" else "test"
-    scores = _scores("before", before) | _scores(side, after)
+    scores = _scores(lambda _: "before", before) | _scores(partial(_side, task), after)
 
     def write(logger: Logger) -> None:
         logger.log_metrics(scores, step=trainer.global_step)
@@ -85,12 +86,22 @@ def _rows(evaluation: "Evaluation | None") -> list[dict[str, Any]]:
     return [] if evaluation is None else [asdict(result) for result in evaluation.results]
 
 
-def _scores(prefix: str, evaluation: "Evaluation | None") -> dict[str, float]:
+def _scores(side: "Callable[[TaskScore], str]", evaluation: "Evaluation | None") -> dict[str, float]:
     if evaluation is None:
         return {}
-    scores = {f"{prefix}/{r.task}/{r.metric_name}": r.score for r in evaluation.results}
+    scores = {f"{side(r)}/{r.task}/{r.metric_name}": r.score for r in evaluation.results}
     mean = complete_mean([*scores.values(), *(None for _ in evaluation.missing)])
-    return scores if mean is None else scores | {f"{prefix}/mean": mean}
+    sides = {side(result) for result in evaluation.results}
+    return scores if mean is None or len(sides) > 1 else scores | {f"{min(sides)}/mean": mean}
+
+
+def _side(task: EvaluationTaskConfig, result: "TaskScore") -> str:
+    """As the task has it, not as it was asked for: a folder may have one side only, or state its own.
+
+    mteb's own tasks are scored on what their benchmark calls test, whatever its split is called.
+    """
+    is_ours = task.name in (*LOCAL_SETS, "folder")
+    return "dev" if is_ours and set(result.splits) <= set(same_side("dev")) else "test"
 
 
 def _to_each(trainer: pl.Trainer, write: Callable[[Logger], None]) -> None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from codiemb.config.nodes import build_node
-from codiemb.data.collator import TaskSpec
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS
 from codiemb.data.source import Source
+from codiemb.data.task_spec import TaskSpec
 from codiemb.errors import UserError
 from codiemb.losses import (
     PRO,

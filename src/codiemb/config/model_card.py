@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 from codiemb.config.assemble import Assembled
 from codiemb.config.preflight import Parts
 from codiemb.config.schema import TrainConfig
-from codiemb.data.collator import TaskSpec
 from codiemb.data.source import Source
 from codiemb.data.source_file import SourceFile
+from codiemb.data.task_spec import TaskSpec
 from codiemb.export import Card, DataFile, Score
 from codiemb.export.licence import licence_of
 from codiemb.json_files import read_json

@@ -2,9 +2,8 @@
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
-
-import torch
 
 _SIGNS = re.compile(
     r"DefaultCPUAllocator|out of memory|[Cc]annot allocate memory|can't allocate memory|_ALLOC_FAILED"
@@ -28,7 +27,8 @@ def advice(error: BaseException, *, training: bool) -> str | None:
 
 
 def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # which takes seconds: without it, it has no memory
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM

@@ -2,8 +2,7 @@
 
 import os
 import socket
-
-import torch.distributed
+import sys
 
 from codiemb.config.ranks import in_sweep, is_main_process
 from codiemb.errors import UserError
@@ -32,7 +31,8 @@ def check_port() -> None:
 
 def advice(error: BaseException) -> str | None:
     """For ranks that could not meet, since the port was taken only then or nobody is there; else None."""
-    if not isinstance(error, torch.distributed.DistNetworkError):
+    distributed = sys.modules.get("torch.distributed")  # whose import takes seconds
+    if distributed is None or not isinstance(error, distributed.DistNetworkError):
         return None
     place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     reason = str(error).partition("\n")[0]

@@ -25,7 +25,6 @@ from codiemb.config.secrets import recorded, with_environment
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
 from codiemb.training.checkpoint_files import Saved, committed, last_good
-from codiemb.training.strategies import Kind, kind_of
 
 log = logging.getLogger("codiemb")
 
@@ -188,6 +187,8 @@ def _check_strategy(cfg: DictConfig, run_dir: Path, start: Saved) -> None:
     But FSDP2 counts frozen weights, too, when it numbers the optimizer's state. How long ranks wait for each
     other may change.
     """
+    from codiemb.training.strategies import Kind, kind_of  # takes seconds, and checkpoints need it only
+
     saved = _saved_config(cfg, run_dir)
     if saved is None:
         return

@@ -9,7 +9,7 @@ from omegaconf import MISSING, OmegaConf
 from codiemb.config.local_copy import folder_or
 from codiemb.config.resume import new_or_unfinished_run
 from codiemb.config.run_lock import new_folder
-from codiemb.data.collator import TaskSpec
+from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder.spec import ModelSpec
 from codiemb.fusion.method import FusionSpec
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from codiemb.config.command_line import not_an_override, refuse
-from codiemb.config.near import near
 from codiemb.errors import UserError
+from codiemb.near import near
 
 _RAISE = "HYDRA_FULL_ERROR"  # Hydra raises, instead of printing and exiting
 

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from codiemb.atomic import write_text
+from codiemb.config.eval_checks import refuse_to_overwrite
 from codiemb.config.folder_task import folder_dev_task, folder_evaluator
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
+from codiemb.config.task_check import LOCAL_SETS, check_task
 from codiemb.errors import UserError
+from codiemb.stop import at_once
+from codiemb.tables import Sheet
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
-    from codiemb.evaluation import Evaluation, Evaluator, Sheet, TextEncoder
+    from codiemb.evaluation import Evaluation, Evaluator, TextEncoder
     from codiemb.evaluation.protocol import Side
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
-TASK_SETS = ("builtin", "nano", "cmteb", "mteb", "folder")
-LOCAL = ("builtin", "nano")  # over the builtin data
 Report = Callable[[str], object]  # gets one line of text per event
 
 
@@ -45,22 +47,11 @@ def build_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
     Raises:
         UserError: unknown task set, split, task or instruction, or builtin data that is not there.
     """
-    from codiemb.evaluation import Evaluator
-    from codiemb.evaluation.builtin_tasks import SPLITS
-
-    if task.name not in TASK_SETS:
-        raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
+    check_task(task)
+    with at_once.importing():  # mteb
+        from codiemb.evaluation import Evaluator
     if task.name == "folder":
         return folder_evaluator(task)
-    if task.split not in SPLITS:
-        raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
-    if task.name in LOCAL and not (Path(task.data) / "eval" / task.split).is_dir():
-        raise UserError(
-            f"{task.data}/eval/{task.split}: no such folder; run `make data`, set task.data, or train "
-            "without it: evaluate.before=false evaluate.after=false"
-        )
-    if task.name == "mteb" and not task.tasks:
-        raise UserError("task=mteb needs task.tasks=[NAME,...]")
     tasks = evaluation_tasks(task)
     return Evaluator(tasks, _instructions(task, tasks))
 
@@ -118,7 +109,7 @@ def _whole_set(task: EvaluationTaskConfig) -> "list[AbsTask]":
 def _twins(task: EvaluationTaskConfig, by_name: "dict[str, AbsTask]") -> "dict[str, AbsTask]":
     """Further names: with task=nano those of the whole tasks mean the small ones; builtin has both."""
     from codiemb.evaluation import nano_tasks
-    from codiemb.evaluation.nano_tasks import full_name
+    from codiemb.evaluation.nano import full_name
 
     if task.name == "nano":
         return {full_name(name): entry for name, entry in by_name.items()}
@@ -129,7 +120,7 @@ def _twins(task: EvaluationTaskConfig, by_name: "dict[str, AbsTask]") -> "dict[s
 
 def _instructions(task: EvaluationTaskConfig, tasks: "list[AbsTask]") -> dict[str, Any]:
     """A small task has the instruction of the whole one."""
-    from codiemb.evaluation.nano_tasks import full_name
+    from codiemb.evaluation.nano import full_name
 
     given = task.instructions
     names = [entry.metadata.name for entry in tasks]
@@ -197,11 +188,7 @@ def earlier_results(file: Path, evaluator: "Evaluator", *, resume: bool) -> "Eva
 
     if not file.is_file():
         return None
-    if not resume:
-        raise UserError(
-            f"{file} is there already: resume=true goes on with the tasks that it lacks, another "
-            "hydra.run.dir starts a new evaluation"
-        )
+    refuse_to_overwrite(file, resume=resume)
     earlier = Evaluation.load(file)
     asked = {task.metadata.name for task in evaluator.tasks}
     if others := [name for name in earlier.scores if name not in asked]:
@@ -225,8 +212,8 @@ def dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConf
     """Builtin tasks (with task=nano the small ones) on their dev side, with the instructions of `task`."""
     if task.name == "folder":
         return folder_dev_task(task, names)
-    data = task.data if task.name in LOCAL else EvaluationTaskConfig.data
-    name = task.name if task.name in LOCAL else "builtin"
+    data = task.data if task.name in LOCAL_SETS else EvaluationTaskConfig.data
+    name = task.name if task.name in LOCAL_SETS else "builtin"
     return EvaluationTaskConfig(name, data, "dev", names, task.instructions, baseline=False)
 
 
@@ -274,7 +261,7 @@ def show_and_save(
     result: "Evaluation",
     before: "Evaluation | None" = None,
     trained: "Evaluation | None" = None,
-) -> "list[Sheet]":
+) -> list[Sheet]:
     """Save the results; return what to print: the tasks and, for CMTEB, the means beside published rows."""
     from codiemb.evaluation import cmteb_table, results_sheet, save
 

@@ -4,18 +4,20 @@ A name is imported when it is first asked for: the processes that convert files,
 records and need neither torch nor transformers (4 CPU seconds and 0.4 GB each).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from codiemb.on_demand import on_demand
 
 if TYPE_CHECKING:
     from codiemb.data.batches import PlannedBatches
-    from codiemb.data.collator import Collator, TaskSpec, content_hash
+    from codiemb.data.collator import Collator, content_hash
     from codiemb.data.conversion import convert
     from codiemb.data.plan import Alternate, Plan, PlannedSource, Proportional, Schedule, SizePower, Weights
     from codiemb.data.records import Record, Text
     from codiemb.data.scan import read_records
     from codiemb.data.source import Source, open_sources
     from codiemb.data.source_file import SourceFile
+    from codiemb.data.task_spec import TaskSpec
 
 __all__ = [
     "Alternate",
@@ -37,22 +39,17 @@ __all__ = [
     "open_sources",
     "read_records",
 ]
-_MODULES = {
-    "batches": ("PlannedBatches",),
-    "collator": ("Collator", "TaskSpec", "content_hash"),
-    "conversion": ("convert",),
-    "plan": ("Alternate", "Plan", "PlannedSource", "Proportional", "Schedule", "SizePower", "Weights"),
-    "records": ("Record", "Text"),
-    "scan": ("read_records",),
-    "source": ("Source", "open_sources"),
-    "source_file": ("SourceFile",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401  whatever the name stands for
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_demand(
+    __name__,
+    {
+        "batches": ("PlannedBatches",),
+        "collator": ("Collator", "content_hash"),
+        "conversion": ("convert",),
+        "plan": ("Alternate", "Plan", "PlannedSource", "Proportional", "Schedule", "SizePower", "Weights"),
+        "records": ("Record", "Text"),
+        "scan": ("read_records",),
+        "source": ("Source", "open_sources"),
+        "source_file": ("SourceFile",),
+        "task_spec": ("TaskSpec",),
+    },
+)

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from codiemb.batch import LanguageBatch
-from codiemb.data.collator import Collator, TaskSpec, content_hash
+from codiemb.data.collator import Collator, content_hash
 from codiemb.data.plan import Plan, micro_batch_size
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS
 from codiemb.data.source import Source
+from codiemb.data.task_spec import TaskSpec
 from codiemb.errors import UserError
 
 IN_BATCH_TASKS = frozenset({"ir"}) | MIXED_TASKS  # that compare with documents of other queries

@@ -3,27 +3,16 @@
 import difflib
 import inspect
 import logging
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
-from codiemb.encoder.model_files import ADAPTER_CONFIG, check_parts, has_weights, inner_folder, is_adapter
-from codiemb.encoder.spec import ModelSpec
+from codiemb.encoder.spec import CHOICES, ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 
 log = logging.getLogger(__name__)
-
-CHOICES = {
-    "loader": ("codiemb", "mteb", "youtu_api"),
-    "pooling": ("mean", "cls", "last_token"),
-    "attention": ("bidirectional", "causal"),
-    "dtype": ("float32", "bfloat16", "float16"),
-    "weights": (None, "pretrained", "random"),
-    "init": ("standard", "bag_of_words"),
-}
 
 
 def check_spec(spec: ModelSpec) -> None:
@@ -86,25 +75,6 @@ def _check_choices(spec: ModelSpec) -> None:
         raise UserError(f"model.loader={spec.loader} is for run_eval.py; this needs an encoder of ours")
 
 
-def check_path(spec: ModelSpec) -> None:
-    """Refuse a `model.path` on this machine that is no model folder; hub ids are left to the hub.
-
-    Raises:
-        UserError: what is there instead, and what was probably meant.
-    """
-    if spec.path is None or spec.weights == "random":
-        return
-    folder, key = Path(spec.path), f"model.path={spec.path}"
-    if folder.is_dir():
-        _check_folder(folder, key)
-    elif folder.exists():
-        raise UserError(f"{key} is a file; it must be a folder with config.json and weights, or a hub id")
-    elif spec.path.startswith((".", "/", "~")) or spec.path.count("/") > 1:  # a hub id is NAME or OWNER/NAME
-        raise UserError(
-            f"{key}: no such folder. A stage leaves its model in outputs/STAGE/export when it is done"
-        )
-
-
 def warn_of_backslashes(spec: ModelSpec) -> None:
     """A shell and Hydra hand `\\n` through as two characters, which no prompt means."""
     for key, prompt in vars(spec.prompt).items():
@@ -141,20 +111,6 @@ def refuse_encoder_decoder(config: PreTrainedConfig, path: str, backbone: nn.Mod
         raise UserError(
             f"{path} ({config.model_type}) is no text model: its config states no {', '.join(missing)}; {use}"
         )
-
-
-def _check_folder(folder: Path, key: str) -> None:
-    model = folder / inner_folder(folder)
-    check_parts(model, key)
-    if is_adapter(model):
-        if not any(model.glob("adapter_model.*")):
-            raise UserError(f"{key} has {ADAPTER_CONFIG} but no weights (adapter_model.safetensors)")
-    elif not (model / "config.json").is_file():
-        found = [name for name in ("export", "0_Transformer") if (folder / name / "config.json").is_file()]
-        meant = f"; did you mean {key}/{found[0]}?" if found else ""
-        raise UserError(f"{key} is no model folder: it has no config.json{meant}")
-    elif not has_weights(model):
-        raise UserError(f"{key} has a config.json but no weights (*.safetensors)")
 
 
 def _check_architecture(architecture: dict[str, Any]) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.encoder.adapter import base_of
-from codiemb.encoder.check import CHOICES
 from codiemb.encoder.model_files import MODULES_FILE, check_parts, inner_folder, is_adapter, settings_folder
 from codiemb.encoder.sentence_transformers import OVERRULE, stated_settings
-from codiemb.encoder.spec import ModelSpec, PromptSpec
+from codiemb.encoder.spec import CHOICES, ModelSpec, PromptSpec
 from codiemb.errors import UserError
 from codiemb.json_files import FLAG, LENGTH, OBJECT, PROMPTS, TEXT, Kind, read_json, take
 

@@ -27,11 +27,12 @@ from codiemb.encoder.backbone import (
     source_of,
     unbuildable,
 )
-from codiemb.encoder.check import check_path, check_spec, refuse_encoder_decoder, warn_of_backslashes
+from codiemb.encoder.check import check_spec, refuse_encoder_decoder, warn_of_backslashes
 from codiemb.encoder.encoder import AttentionMode, Backbone, Encoder
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.native import is_native, native_config
 from codiemb.encoder.pairs_probe import check_native
+from codiemb.encoder.path_check import check_path
 from codiemb.encoder.pooling import PoolingMode
 from codiemb.encoder.remote_code import may_run_code
 from codiemb.encoder.rotary import rotary_per_text, scaling_border

@@ -3,6 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+CHOICES = {
+    "loader": ("codiemb", "mteb", "youtu_api"),
+    "pooling": ("mean", "cls", "last_token"),
+    "attention": ("bidirectional", "causal"),
+    "dtype": ("float32", "bfloat16", "float16"),
+    "weights": (None, "pretrained", "random"),
+    "init": ("standard", "bag_of_words"),
+}
+
 
 @dataclass
 class PromptSpec:

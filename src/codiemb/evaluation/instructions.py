@@ -1,20 +1,15 @@
 """Which instruction each side of a task gets: chosen here, once, and recorded with the score."""
 
-import difflib
 from collections.abc import Iterable, Mapping
-from typing import get_args
 
-import mteb
 from mteb.abstasks import AbsTask
-from mteb.abstasks.task_metadata import TaskMetadata, TaskType
+from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.types import PromptType
 
-from codiemb.errors import UserError
-from codiemb.evaluation.builtin_tasks import OUTSIDE, TASKS
+from codiemb.evaluation.instruction_keys import check_instruction_keys
+from codiemb.task_names import LOCAL
 
 Instructions = Mapping[str, Mapping[str, str]]  # task name or task type -> {"query": ..., "document": ...}
-
-SIDES = ("query", "document")
 
 
 def instruction_for(instructions: Instructions, task: TaskMetadata, prompt_type: PromptType | None) -> str:
@@ -34,26 +29,9 @@ def entry_for(instructions: Instructions, task: TaskMetadata) -> Mapping[str, st
 
 
 def check_instructions(instructions: Instructions, tasks: Iterable[AbsTask]) -> None:
-    """Stop on a key that can never match: a typo here would silently evaluate without a prompt.
+    """Stop on a key that can never match: `check_instruction_keys`, for these tasks and the builtin ones.
 
     Raises:
-        UserError: a key that is neither a task nor a task type, or a side that is neither query nor document.
+        UserError: see there.
     """
-    names = {task.metadata.name for task in tasks} | {task.metadata.name for task in (*TASKS, *OUTSIDE)}
-    known = names.union(get_args(TaskType))
-    for name in sorted(instructions.keys() - known):
-        if not _is_mteb_task(name):  # a config may hold more tasks than this run evaluates
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"task.instructions: {name!r} is neither a task name nor a task type{hint}")
-    for name, entry in instructions.items():
-        if wrong := sorted(entry.keys() - set(SIDES)):
-            raise UserError(f"task.instructions.{name}: no side {wrong[0]!r}; use 'query' and 'document'")
-
-
-def _is_mteb_task(name: str) -> bool:
-    try:
-        mteb.get_task(name)
-    except KeyError:
-        return False
-    return True
+    check_instruction_keys(instructions, [*(task.metadata.name for task in tasks), *LOCAL])

@@ -1,20 +1,20 @@
-"""Reads results: our results.json, or the result files of mteb 1.2 to 2.x, through mteb's own loaders.
+"""Reads results: our results.json, or the result files of mteb 1.2 to 2.x (`mteb_files`).
 
 A score is mteb's main score, a fraction. Tasks of the CMTEB table are taken on its splits, so that all rows
 are scored on the same texts.
 """
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from mteb.results import ModelResult, TaskResult
-
+from codiemb.cmteb_names import CMTEB_TASKS
 from codiemb.errors import UserError
-from codiemb.evaluation.benchmark import cmteb_by_name
-from codiemb.evaluation.isolation import quiet_mteb
+from codiemb.evaluation.mteb_files import TaskFile, task_results
 from codiemb.evaluation.per_query import PER_QUERY
 from codiemb.evaluation.result_settings import (
     Settings,
@@ -24,10 +24,11 @@ from codiemb.evaluation.result_settings import (
     run_settings,
     task_settings,
 )
-from codiemb.json_files import NUMBER, TEXT, read_json, take
-from codiemb.result_folder import NOT_STATED, ResultFolder, find_results
+from codiemb.json_files import NAMES, NUMBER, TEXT, take
+from codiemb.result_folder import ResultFile, ResultFolder, find_results
 
 ONLY_MAP, STATES_ONLY = "map", "states only"  # old files of reranking tasks
+_AGAIN = "evaluate again"
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ def read_results(path: Path) -> Results:
     return _read_ours(found, found.ours) if found.ours is not None else _read_files(found)
 
 
-def _read_ours(found: ResultFolder, file: Path) -> Results:
-    record = read_json(file, {})
+def _read_ours(found: ResultFolder, ours: ResultFile) -> Results:
+    file, record = ours
     rows = [_our_row(row, file) for row in record["results"]]
-    left_out = {row["task"]: str(row["reason"]) for row in record.get("missing", [])}
+    refuse_twice(file, [row.task for row in rows])
+    left_out = dict(_our_missing(record, file))
     left_out |= {row.task: why for row in rows if (why := _other_splits(row.task, row.splits))}
+    left_out |= {row.task: why for row in rows if (why := _no_score(row.score))}
     return Results(
         found.model,
         found.path,
@@ -86,44 +89,59 @@ def _read_ours(found: ResultFolder, file: Path) -> Results:
     )
 
 
-def _our_row(row: Mapping[str, Any], file: Path) -> Scored:
-    hint = "evaluate again"
-    texts = {key: take(row, key, TEXT, file, hint) for key in ("task", "metric", "revision")}
-    score = take(row, "score", NUMBER, file, hint)
-    if score is None or None in texts.values():
-        raise UserError(f"{file}: a result without task, metric, score or revision; {hint}")
-    return Scored(
-        texts["task"],
-        str(row.get("type", "")),
-        texts["metric"],
-        float(score),
-        tuple(sorted(row.get("splits", []))),
-        texts["revision"],
-        task_settings(row),
-    )
+def _our_missing(record: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str]]:
+    """The tasks that the file names without a score; those of a run that was stopped, too."""
+    for row in record.get("missing", []):
+        yield _text(row, "task", file), str(row.get("reason"))
+    for name in record.get("pending", []):
+        yield str(name), "the evaluation was stopped before it"
+
+
+def _our_row(row: object, file: Path) -> Scored:
+    task, metric, revision = (_text(row, key, file) for key in ("task", "metric", "revision"))
+    assert isinstance(row, dict)
+    score, splits = take(row, "score", NUMBER, file, _AGAIN), take(row, "splits", NAMES, file, _AGAIN)
+    if score is None:
+        raise UserError(f"{file}: a result without score ({task}); {_AGAIN}")
+    kind = str(row.get("type", ""))
+    return Scored(task, kind, metric, float(score), tuple(sorted(splits or ())), revision, task_settings(row))
+
+
+def _text(row: object, key: str, file: Path) -> str:
+    value = take(row, key, TEXT, file, _AGAIN) if isinstance(row, dict) else None
+    if value is None:
+        raise UserError(f"{file}: a result without {key}; {_AGAIN}")
+    text: str = value
+    return text
+
+
+def refuse_twice(file: Path, names: Sequence[str]) -> None:
+    """Raises UserError where a file states a task twice: which score is meant?"""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{file} states {', '.join(twice)} twice; {_AGAIN}")
 
 
 def _other_splits(task: str, splits: tuple[str, ...]) -> str:
     """Why a stored mean over splits is none of the table's; "" where it is."""
-    wanted = _splits(task)
-    if wanted is None or sorted(splits) == sorted(wanted):
+    about = CMTEB_TASKS.get(task)
+    if about is None or sorted(splits) == sorted(about.splits):
         return ""
-    return f"scored on {' and '.join(splits)}, the table takes {' and '.join(wanted)}"
+    return f"scored on {' and '.join(splits)}, the table takes {' and '.join(about.splits)}"
 
 
-def _splits(task: str) -> list[str] | None:
-    known = cmteb_by_name().get(task)
-    return None if known is None else list(known.eval_splits)
+def _no_score(score: float) -> str:
+    """Why a number is no score of mteb, all of which are fractions; "" where it is one."""
+    return "" if math.isfinite(score) and abs(score) <= 1 else f"its score is {score:g}, no fraction"
 
 
 def _read_files(found: ResultFolder) -> Results:
     tasks: dict[str, Scored] = {}
     left_out: dict[str, str] = {}
     origin: dict[str, Path] = {}
-    folders = sorted({file.parent for file in found.files})
+    folders = sorted({file.path.parent for file in found.files})
     recorded = {folder: run_settings(folder) for folder in folders}
-    for file, result in [(each, result) for each in found.files for result in _loaded(each)]:
-        name = result.task_name
+    for file, result in [(each.path, result) for each in found.files for result in task_results(each)]:
+        name = result.task
         if name in origin:
             raise UserError(f"{origin[name]} and {file} both state {name}: give the folder of one")
         origin[name] = file
@@ -137,34 +155,24 @@ def _read_files(found: ResultFolder) -> Results:
     return Results(found.model, found.path, tasks, left_out, settings, _notes(found, tasks))
 
 
-def _loaded(file: Path) -> list[TaskResult]:
-    """By mteb's own loaders, which know the layouts."""
-    try:
-        with quiet_mteb():
-            if "task_results" in read_json(file, {}):
-                return list(ModelResult.from_disk(file).task_results)
-            return [TaskResult.from_disk(file)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # pydantic's are ValueErrors
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{file}: mteb cannot read it ({reason}); copy it again, or take it out") from error
-
-
-def _scored(result: TaskResult, recorded: Settings) -> Scored | str:
+def _scored(result: TaskFile, recorded: Settings) -> Scored | str:
     """The score on the table's splits; or why there is none."""
-    name = result.task_name
-    splits = sorted(_splits(name) or result.scores)
+    about = CMTEB_TASKS.get(result.task)
+    splits = sorted(about.splits if about else result.scores)
     if absent := [split for split in splits if split not in result.scores]:
         return f"its file has no split {' or '.join(absent)}"
-    score = float(result.get_score(splits=splits, getter=_main))
+    rows = [row for split in splits for row in result.scores[split]]
+    score = fmean(map(_main, rows)) if rows else math.nan
     if not math.isfinite(score):
         return "its file states no main score"
-    task = cmteb_by_name().get(name)
-    kind, metric = ("", "main_score") if task is None else (task.metadata.type, task.metadata.main_score)
-    revision = result.dataset_revision or NOT_STATED
-    more = {"revision": revision, "splits": splits, "mteb_version": result.mteb_version}
-    if any(row["main_score"] is None for split in splits for row in result.scores[split]):
+    if why := _no_score(score):
+        return why
+    kind, metric = ("", "main_score") if about is None else (about.type, about.metric)
+    more = {"revision": result.revision, "splits": splits, "mteb_version": result.mteb_version}
+    if any(row["main_score"] is None for row in rows):
         more |= {STATES_ONLY: ONLY_MAP}
-    return Scored(name, kind, metric, score, tuple(splits), revision, flat(more) | recorded)
+    settings = flat(more) | recorded
+    return Scored(result.task, kind, metric, score, tuple(splits), result.revision, settings)
 
 
 def _main(scores: Mapping[str, Any]) -> float:

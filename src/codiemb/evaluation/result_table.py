@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from codiemb.atomic import write_text
-from codiemb.evaluation.benchmark import CATEGORIES, CONVENTION, cmteb_types
-from codiemb.evaluation.cmteb import CmtebTable, cmteb_row, cmteb_sheet
+from codiemb.cmteb_names import CMTEB_TYPES
+from codiemb.evaluation.cmteb import CATEGORIES, CONVENTION, CmtebTable, cmteb_row, cmteb_sheet
 from codiemb.evaluation.published import PUBLISHED
 from codiemb.evaluation.result_files import Results
 from codiemb.evaluation.result_plot import plot_rows
@@ -27,7 +27,7 @@ class ResultTable:
 
     def __init__(self, results: Sequence[Results]) -> None:
         self.rows = {f"{number}:{result.model}": result for number, result in enumerate(results, 1)}
-        types = cmteb_types()
+        types = CMTEB_TYPES
         self.has_cmteb = any(name in types for result in results for name in result.tasks)
         self.cmteb: Mapping[str, CmtebTable] = {}
         if self.has_cmteb:

@@ -6,7 +6,7 @@ from typing import Any
 
 from codiemb.encoder.folder_settings import SETTINGS_FILE
 from codiemb.errors import UserError
-from codiemb.fusion.model_folder import CONFIG_FILE, Checkpoint, TensorInfo
+from codiemb.fusion.checkpoint import CONFIG_FILE, Checkpoint, TensorInfo
 from codiemb.fusion.names import is_optional
 from codiemb.json_files import COPY_AGAIN, OBJECT, read_json, take
 

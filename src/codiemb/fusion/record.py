@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from codiemb.fusion.checkpoint import Checkpoint
 from codiemb.fusion.method import FusionSpec
-from codiemb.fusion.model_folder import Checkpoint
 from codiemb.fusion.weights import TensorReport
 
 log = logging.getLogger(__name__)

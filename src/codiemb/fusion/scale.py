@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from codiemb.fusion.checkpoint import Checkpoint
 from codiemb.fusion.method import FusionSpec
-from codiemb.fusion.model_folder import Checkpoint
 from codiemb.fusion.weights import TensorReport, fuse_tensor
 
 _LARGEST = 700.0  # of an exponent of e in float64; scale^(e^700) is 0 for every scale below 1

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codiemb.atomic import write_text
-from codiemb.fusion.model_folder import INDEX_FILE, WEIGHTS_FILE
+from codiemb.fusion.checkpoint import INDEX_FILE, WEIGHTS_FILE
 
 
 class Shards:

@@ -1,7 +1,7 @@
 """Which kind of task a folder is, told by its files and the columns in them, or by its task.yaml."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +23,9 @@ from codiemb.task_files.found import (
     unreadable,
 )
 from codiemb.task_files.metrics import main_score
+from codiemb.task_files.sides import SIDES, same_side
 
 QRELS = "qrels"  # BEIR's folder of judgements, a file a split
-# names of one side; the first is ours
-SIDES = (("test",), ("dev", "validation", "valid", "val"), ("train",))
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as the hub's data sets are cut
 _ACCEPTED = (
     "accepted are corpus, queries and qrels (with top_ranked: reranking); pairs with the columns sentence1, "
@@ -74,11 +73,6 @@ def find_task(folder: Path, name: str, split: str) -> Found:
         )
     except ValueError as error:
         raise UserError(f"{folder / FILE}: {error}") from error
-
-
-def same_side(split: str) -> Sequence[str]:
-    """The names of the side that a split is."""
-    return next((names for names in SIDES if split in names), (split,))
 
 
 def _described(folder: Path, described: Described, files: Files, split: str) -> Told | None:

@@ -9,7 +9,8 @@ from codiemb.errors import UserError
 from codiemb.raw_files.rows import is_readable
 from codiemb.task_files.described import FILE
 from codiemb.task_files.found import files_there, listed, unreadable
-from codiemb.task_files.kinds import QRELS, SIDES, same_side
+from codiemb.task_files.kinds import QRELS
+from codiemb.task_files.sides import SIDES, same_side
 
 _ALL_SIDES = {name for names in SIDES for name in names}
 _AT_THE_TOP = {FILE, *(f"{stem}.jsonl" for stem in ("corpus", "queries"))}

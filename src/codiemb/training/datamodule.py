@@ -15,12 +15,13 @@ from typing_extensions import override
 
 from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.batches import PlannedBatches
-from codiemb.data.collator import Collator, TaskSpec
+from codiemb.data.collator import Collator
 from codiemb.data.conversion import convert
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS
 from codiemb.data.source import Source, open_sources
 from codiemb.data.source_file import SourceFile
+from codiemb.data.task_spec import TaskSpec
 from codiemb.data.teaching import check_predictable, check_teaches
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError

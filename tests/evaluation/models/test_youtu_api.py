@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codiemb.config.command_line import API_KEY, Script, check
+from codiemb.config.command_line import Script, check
+from codiemb.config.eval_checks import API_KEY
 from codiemb.config.eval_model import build_encoder
 from codiemb.config.schema import EvalConfig
 from codiemb.encoder import ModelSpec, PromptTemplate
@@ -126,7 +127,7 @@ def test_the_sdk_is_silent_about_who_asks(service: Service, caplog: pytest.LogCa
     assert KEY.secret_key not in repr(KEY)
 
 
-def test_builtin_tasks_are_scored_and_the_record_says_how(
+def test_builtin_are_scored_and_the_record_says_how(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ID, KEY.secret_id)

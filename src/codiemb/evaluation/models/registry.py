@@ -1,19 +1,15 @@
 """Models of mteb's registry, by mteb's own loader and with mteb's own prompts, seen where they are used."""
 
-import difflib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Unpack, cast
 
 import mteb
 import numpy as np
 import torch
 from datasets import Dataset
-from huggingface_hub import try_to_load_from_cache
 from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta
 from mteb.models.models_protocols import EncoderProtocol
 from mteb.types import BatchedInput, EncodeKwargs, PromptType
@@ -25,6 +21,7 @@ from codiemb.encoder.remote_code import lent_names, no_code
 from codiemb.errors import UserError
 from codiemb.evaluation.dataset_cache import offline
 from codiemb.evaluation.isolation import quiet_mteb
+from codiemb.evaluation.models.names import check_code, check_kind, check_name, check_to_be_had, unknown
 from codiemb.evaluation.mteb_encoder import MtebEncoder, checked
 from codiemb.evaluation.protocol import Side, TextEncoder
 from codiemb.hub import hub_is_reachable
@@ -42,22 +39,13 @@ def find_model(name: str) -> ModelMeta:
     Raises:
         UserError: no such name, with the nearest ones; or a model of another kind.
     """
-    if not name:
-        raise UserError("model=mteb needs model.name=OWNER/NAME, a name of mteb's registry")
     try:
         meta = mteb.get_model_meta(name)
     except KeyError:
-        raise UserError(
-            f"model.name={name} is not in the registry of mteb {mteb.__version__}{_near(name)}"
-        ) from None
-    if meta.loader is None:
-        raise UserError(f"{name}: mteb has results of this model, but no loader")
-    if "text" not in meta.modalities:
-        raise UserError(f"{name} reads {' and '.join(meta.modalities)}, no text")
-    if "dense" not in meta.model_type:
-        raise UserError(
-            f"{name} is a {'/'.join(meta.model_type)} model; run_eval.py scores models with one vector a text"
-        )
+        raise unknown(name) from None
+    check_kind(
+        name, has_loader=meta.loader is not None, modalities=meta.modalities, model_types=meta.model_type
+    )
     return meta
 
 
@@ -67,18 +55,11 @@ def check_registry(name: str, path: str | None, *, trust_remote_code: bool) -> N
     Raises:
         UserError: see `find_model`; or code that may not run, a folder that is not there, no hub and no copy.
     """
+    check_name(name, path, trust_remote_code=trust_remote_code)
     meta = find_model(name)
-    if meta.loader_kwargs.get("trust_remote_code") and not trust_remote_code:
-        raise UserError(
-            f"{name} brings its own Python code; read it, then allow it with model.trust_remote_code=true"
-        )
-    if path is not None:
-        if not (Path(path) / "config.json").is_file() and not (Path(path) / "modules.json").is_file():
-            raise UserError(f"model.path={path} must be a folder with a copy of {name}: no config.json there")
-    elif _is_from_hub(meta) and not hub_is_reachable() and not _is_cached(meta):
-        raise UserError(
-            f"{name} is not in the local cache, and the hub cannot be reached; model.path=FOLDER takes a copy"
-        )
+    needed = bool(meta.loader_kwargs.get("trust_remote_code"))
+    check_code(name, needed=needed, allowed=trust_remote_code)
+    check_to_be_had(name, path, from_hub=_is_from_hub(meta), revision=meta.revision)
 
 
 def load_registry(name: str, path: str | None, device: str, *, trust_remote_code: bool) -> "RegistryEncoder":
@@ -217,21 +198,3 @@ def _as_numpy(rows: Any) -> np.ndarray:  # noqa: ANN401  an array or a tensor
 
 def _is_from_hub(meta: ModelMeta) -> bool:
     return "API" not in meta.framework
-
-
-def _is_cached(meta: ModelMeta) -> bool:
-    names = ("config.json", "modules.json")
-    return any(
-        isinstance(try_to_load_from_cache(str(meta.name), each, revision=meta.revision), str)
-        for each in names
-    )
-
-
-def _near(name: str) -> str:
-    """Names of the registry that may have been meant, by the whole name or by its last part."""
-    by_key = {known.lower(): known for known in MODEL_REGISTRY}
-    by_key |= {known.lower().rpartition("/")[2]: known for known in MODEL_REGISTRY}
-    keys = difflib.get_close_matches(name.lower(), by_key, n=6)
-    keys += difflib.get_close_matches(name.lower().rpartition("/")[2], by_key, n=6)
-    names = list(dict.fromkeys(by_key[key] for key in keys))[:3]
-    return f"; did you mean {' or '.join(names)}?" if names else "; mteb.get_model_metas() lists the names"

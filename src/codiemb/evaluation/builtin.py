@@ -19,8 +19,8 @@ from codiemb.evaluation.folder_tasks.tasks import (
 )
 from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.task_files.found import ROLES, Found, Kind
+from codiemb.task_names import SPLITS
 
-SPLITS = ("dev", "test")
 _KINDS: dict[str, Kind] = {of_mteb: kind for kind, of_mteb in TYPES.items()}
 _AGAIN = "run the data preparation again (make data)"
 

@@ -13,6 +13,7 @@ _ON_BOTH_SIDES = (
 )
 BUILTIN = (*_ON_BOTH_SIDES, "PapersRetrieval", "PapersClassification")  # the last two on dev alone
 LOCAL = (*BUILTIN, *(f"Nano{name}" for name in _ON_BOTH_SIDES))  # whole and small
+SPLITS = ("dev", "test")  # of the builtin data
 BY_SET = {
     "builtin": LOCAL,
     "nano": LOCAL,

@@ -9,7 +9,7 @@ from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
 from codiemb.config.task import build_evaluations, build_evaluator
 from codiemb.errors import UserError
 from codiemb.evaluation import builtin_tasks, evaluate, nano_tasks
-from codiemb.evaluation.builtin_tasks import TASKS
+from codiemb.evaluation.builtin import TASKS
 from tests.support.evaluation_fakes import Stating, write_builtin_data, write_rows
 
 NAMES = [f"Nano{task.metadata.name}" for task in TASKS]

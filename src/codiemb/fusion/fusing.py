@@ -11,9 +11,9 @@ import torch
 from codiemb.atomic import write_text, written_whole
 from codiemb.encoder.model_files import ADAPTER_CONFIG
 from codiemb.errors import UserError
+from codiemb.fusion.checkpoint import INDEX_FILE, Checkpoint, open_checkpoint
 from codiemb.fusion.compare import check_base, check_distinct, check_same, check_weights
 from codiemb.fusion.method import FusionSpec, check_fusion
-from codiemb.fusion.model_folder import INDEX_FILE, Checkpoint, open_checkpoint
 from codiemb.fusion.names import is_buffer, is_head, is_table
 from codiemb.fusion.record import fusion_record
 from codiemb.fusion.scale import tensor_scales

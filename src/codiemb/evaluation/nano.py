@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTask
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
-from codiemb.evaluation.builtin_tasks import TASKS, builtin_folder, check_split
+from codiemb.evaluation.builtin import TASKS, builtin_folder, check_split
 from codiemb.evaluation.folder_tasks.tasks import LocalTask
 from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.task_files.found import Found
