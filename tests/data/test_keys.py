@@ -73,6 +73,10 @@ def test_records_that_are_all_read_say_nothing(said):
     assert said([RECORD, {"task_type": "lm", "text": "a"}]) == []
 
 
+def test_the_ids_that_data_prep_exports_are_worth_no_line(said):
+    assert said([RECORD | {"id": "a", "positive_ids": ["b"], "negative_ids": []}]) == []
+
+
 def test_a_slip_that_makes_every_line_bad_is_named_beside_them(said, caplog):
     with pytest.raises(UserError, match="2 bad records"):
         said([{"task_type": "ir", "query": "q", "positive": ["p"]}] * 2)

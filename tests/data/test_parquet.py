@@ -156,7 +156,7 @@ def test_columns_that_nobody_reads_are_named_once_and_not_read(write, tmp_path, 
     ]
 
 
-NEEDED = r"a training file has the columns task_type, query and positives.*data_prep fetch --importer NAME"
+NEEDED = r"a training file has the columns task_type, query and positives.*data_prep fetch --importer pairs"
 
 
 @pytest.mark.parametrize(

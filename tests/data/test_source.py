@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import pandas as pd
 import pyarrow.ipc
 import pytest
 from torch.utils.data import DataLoader
@@ -157,6 +158,24 @@ def test_bad_lines_of_all_files_come_in_one_error_and_leave_nothing(write_lines,
         assert f"{one}:2: not JSON" in str(error.value)
         assert f"{two}:1: task_type is missing" in str(error.value)
         assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [("jsonl", "task_type is missing"), ("csv", "a table with"), ("parquet", "no column 'task_type'")],
+)
+def test_files_with_columns_of_other_trainers_are_told_the_way_to_records(tmp_path, cache, kind, shown):
+    frame = pd.DataFrame({"anchor": ["a", "b"], "positive": ["c", "d"]})
+    content = {
+        "jsonl": frame.to_json(orient="records", lines=True).encode(),
+        "csv": frame.to_csv(index=False).encode(),
+        "parquet": frame.to_parquet(),
+    }
+    path = tmp_path / "pairs"
+    path.write_bytes(content[kind])
+    with pytest.raises(UserError, match=shown) as error:
+        convert([SourceFile("pairs", path)], cache, skip_bad=False)
+    assert str(error.value).count("python -m data_prep fetch --importer pairs --from") == 1
 
 
 def test_skip_mode_counts_writes_and_reports_again(write_lines, cache, tmp_path, caplog):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import charset_normalizer
 
+from codiemb.data.records import OTHER_COLUMNS
 from codiemb.errors import UserError
 
 WILD = re.compile(r"[*?[]")  # what makes a path a pattern of several
@@ -200,7 +201,7 @@ def _other_text(text: str, num_lines: int) -> tuple[str, str] | None:
         )
     for mark, (kind, key) in _TABLES.items():
         if mark in first and num_lines > 1 and '"task_type":' not in first:
-            return kind, f"write one JSON object a line: {{{key}}}"
+            return kind, f"{OTHER_COLUMNS}; a table of such records: {{{key}}}"
     if text.startswith(("---", "- ")) or first.rstrip().endswith(":"):
         return "YAML", "write one JSON object a line"
     return None

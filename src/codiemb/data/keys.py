@@ -13,6 +13,7 @@ _BOOKKEEPING = """
     timestamp created author hash md5 sha1 sha256
 """
 BOOKKEEPING = frozenset(_BOOKKEEPING.split())
+_OF_EXPORT = frozenset({"id", "positive_ids", "negative_ids"})  # data_prep's own: worth no line
 _OTHER_NAMES = {
     "query": "anchor question sentence sentence1 sent1 source_text instruction prompt input",
     "positives": "pos passage passages doc docs document documents answer answers sentence2 sent2 response",
@@ -34,7 +35,8 @@ def unread_keys(unknown: Mapping[str, int], num_records: int) -> tuple[str, str]
     """What to warn of, and what is worth no more than a remark; "" for nothing."""
     slips = {key: count for key, count in unknown.items() if not is_bookkeeping(key)}
     rest = {key: count for key, count in unknown.items() if is_bookkeeping(key)}
-    return _listed(slips, num_records), _listed(rest, num_records)
+    remark = "" if rest.keys() <= _OF_EXPORT else _listed(rest, num_records)
+    return _listed(slips, num_records), remark
 
 
 def _listed(keys: Mapping[str, int], num_records: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from codiemb.data.records import OTHER_COLUMNS
 from codiemb.errors import UserError
 
 _PARTS = ("task_instruction", "instance_instruction", "text")
@@ -21,8 +22,7 @@ _KINDS = {  # of a column, and what it must be
 }
 _EXPECTED = (
     "a training file has the columns task_type, query and positives, and may have negatives, positive_scores "
-    "and negative_scores (one of raw texts: task_type and text). Other layouts are taken by "
-    "python -m data_prep fetch --importer NAME (docs/data_prep.md)"
+    f"and negative_scores (one of raw texts: task_type and text). {OTHER_COLUMNS}"
 )
 
 

@@ -16,6 +16,13 @@ KNOWN_TASKS = frozenset({"ir"}) | GRADED_TASKS | MIXED_TASKS | RAW_TASKS
 KEYS = frozenset({"task_type", "query", "positives", "negatives", "positive_scores", "negative_scores"})
 RAW_KEYS = frozenset({"task_type", "text"})
 MAX_REPORTED = 20
+_NO_TASK = "task_type is missing"
+OTHER_COLUMNS = (  # what to do with pairs, triplets and the files of other trainers
+    "columns such as anchor and positive, or sentence1, sentence2 and score, become records with: "
+    "python -m data_prep fetch --importer pairs --from FILE --out data/own/fetch (FlagEmbedding's query, pos "
+    "and neg: --importer flag_embedding), then "
+    "python -m data_prep export --in data/own/fetch --out data/own/export"
+)
 _LARGEST_TEACHER_SCORE = 3.4e38
 
 
@@ -76,6 +83,8 @@ class BadLines:
         if self.count > len(self.first):
             lines.append(f"... and {self.count - len(self.first)} more")
         count = f"{self.count} bad record{'s' if self.count > 1 else ''}"
+        if self.count > 1 and all(problem == _NO_TASK for _, problem, _ in self.first):
+            lines.append(OTHER_COLUMNS)
         return "\n".join([f"{count}; correct them, or set data.on_error=skip to go on without them:", *lines])
 
 
@@ -90,7 +99,7 @@ def parse_record(
     task = fields.get("task_type")
     if not isinstance(task, str) or task not in KNOWN_TASKS:
         known = ", ".join(sorted(KNOWN_TASKS))
-        raise Problem(f"task_type is {task!r}; known tasks: {known}" if task else "task_type is missing")
+        raise Problem(f"task_type is {task!r}; known tasks: {known}" if task else _NO_TASK)
     if unknown is not None:
         unknown.update(fields.keys() - (RAW_KEYS if task in RAW_TASKS else KEYS))
     if task in RAW_TASKS:
