@@ -7,9 +7,10 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
-from codiemb.config.command_line import Script, check, refuse
+from codiemb.config.command_line import Script, check, check_command_line, refuse
 from codiemb.config.known_keys import FIELDS, ROOT_KEYS
 from codiemb.config.schema import EvalConfig, TrainConfig
+from codiemb.config.usage import usage
 from codiemb.errors import UserError
 from codiemb.task_names import CMTEB, LOCAL
 from tests.config.test_overrides_in_pages import overrides_in_prose
@@ -40,6 +41,7 @@ REFUSED = [
     ("tasks.ir.global_batch_sise=3", "did you mean global_batch_size"),
     ("evaluate.evry_n_steps=3", "did you mean every_n_steps"),
     ("callbacks.prob.num_records=3", "did you mean probe"),
+    ("--learning_rate", "--learning_rate: no such flag; a key has no dashes: KEY=VALUE"),
     ("finetune", "finetune: an argument is KEY=VALUE"),
     ("model.lora={r: 8", "model.lora={r: 8: cannot be read"),
     ("max steps=3", "max steps=3: cannot be read"),
@@ -83,6 +85,32 @@ def test_run_eval_has_keys_of_its_own(argument: str) -> None:
         UserError, match="There are: compare, devices, model, resume, run_dir, seed, table, task"
     ):
         check(Script(CONF, "eval"), [argument])
+
+
+@pytest.mark.parametrize("root", ["train", "eval"])
+def test_the_commands_of_the_help_pass_the_check_and_its_groups_are_whole(root: str) -> None:
+    text = usage(CONF, root)
+    commands = [line.split("  #")[0].split() for line in text.splitlines() if line.startswith("  python")]
+    assert len(commands) >= 5
+    for _, script, *arguments in commands:
+        assert script == f"run_{root}.py"
+        if not {"task=folder", "compare=[A,B]"} & set(arguments):  # these look at the folders
+            check(Script(CONF, root), arguments)
+    listed = {
+        line.partition("=")[0].strip() for line in text.splitlines() if line[:3].strip() and "=" in line
+    }
+    if root == "train":
+        groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+        assert groups - listed == {"callbacks", "hydra"}
+    assert "[builtin]" in text
+
+
+def test_help_ends_the_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["run_train.py", "model=minilm", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        check_command_line(str(ROOT / "run_train.py"), "train")
+    assert stop.value.code == 0
+    assert "experiment=" in capsys.readouterr().out
 
 
 def fields_of(kind: type, place: str = "") -> dict[str, tuple[str, ...]]:

@@ -20,6 +20,7 @@ from codiemb.config.eval_checks import check_key
 from codiemb.config.known_keys import ROOT_KEYS
 from codiemb.config.ranks import is_main_process
 from codiemb.config.task_check import check_mteb_names
+from codiemb.config.usage import usage
 from codiemb.errors import UserError
 from codiemb.near import near
 from codiemb.task_names import BY_SET, LOCAL
@@ -31,6 +32,18 @@ _FLAGS = (
     "--run",
     "--resolve",
 )  # others take values, or other configs: left to Hydra
+_OF_HYDRA = frozenset(
+    {
+        "--hydra-help",
+        "--version",
+        "--cfg",
+        "--package",
+        "--shell-completion",
+        "--config-path",
+        "--config-name",
+    }
+    | {"--config-dir", "--experimental-rerun", "--info"}
+)
 
 
 class Script(NamedTuple):
@@ -41,9 +54,18 @@ class Script(NamedTuple):
 
 
 def check_command_line(script: str, root: str) -> None:
-    """End this process with one message if an argument cannot be meant; `script` is the file that runs."""
+    """End this process after `--help`, or with one message if an argument cannot be meant.
+
+    Args:
+        script: the file that runs.
+        root: the config that it begins with.
+    """
+    conf = Path(script).with_name("conf")
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        sys.stdout.write(usage(conf, root))
+        sys.exit(0)
     try:
-        check(Script(Path(script).with_name("conf"), root), sys.argv[1:])
+        check(Script(conf, root), sys.argv[1:])
     except UserError as error:
         refuse(str(error))
 
@@ -62,6 +84,7 @@ def check(script: Script, arguments: Sequence[str]) -> None:
         UserError: naming the argument, and what it may have meant.
     """
     flags = [argument for argument in arguments if argument.startswith("-")]
+    _check_flags(flags)
     if not set(flags) <= set(_FLAGS) or any(each.startswith("hydra.searchpath") for each in arguments):
         return
     overrides = [_parsed(argument) for argument in arguments if argument not in flags]
@@ -75,6 +98,13 @@ def check(script: Script, arguments: Sequence[str]) -> None:
     _check_results(overrides)
     check_deep_keys(script.conf, script.root, overrides)
     _check_own_folder(overrides)
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name.startswith("--") and name not in (*_FLAGS, *_OF_HYDRA):
+            raise UserError(f"{flag}: no such flag; a key has no dashes: KEY=VALUE (`--help` shows some)")
 
 
 def _parsed(argument: str) -> Override:
