@@ -62,7 +62,7 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     write_result(run_dir, scores, seconds)
     run_folder.link_latest(folder, run_dir)
     write_report(run_dir)
-    log.info("finished in %.0f s: %s", seconds, folder)
+    log.info("finished in %.0f s, model: SentenceTransformer(%r)", seconds, str(folder))
     if cfg.export.push_to_hub is not None:
         log.info("uploaded to %s", push(folder, cfg.export.push_to_hub))
 

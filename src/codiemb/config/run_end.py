@@ -149,7 +149,9 @@ def _write_down(
     more = {} if fused is None else {"scale": fused.scale, "trained": {} if after is None else after.scores}
     seconds = time.perf_counter() - started
     write_result(run_dir, {} if final is None else final.scores, seconds, more)
-    log.info("finished in %.0f s: %s", seconds, write_report(run_dir))
+    log.info("finished in %.0f s, report: %s", seconds, write_report(run_dir))
+    if cfg.export.enabled:
+        log.info("model: SentenceTransformer(%r)", str(run_dir / "export"))
     attach_results(run.trainer, cfg, before, final)
     if cfg.export.push_to_hub is not None:
         log.info("uploaded to %s", push(run_dir / "export", cfg.export.push_to_hub))
