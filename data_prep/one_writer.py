@@ -1,4 +1,4 @@
-"""One process at a time writes a folder: another is told so, and does not wait for hours."""
+"""One process at a time writes a folder: a second one is refused at once."""
 
 import fcntl
 import os

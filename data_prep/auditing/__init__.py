@@ -1,1 +1,1 @@
-"""Look at the negatives that mining has chosen, and say how many of them are none."""
+"""For `audit`: a sample of the mined negatives, and how many of them are right answers after all."""

@@ -1,4 +1,4 @@
-"""How many of what was looked at is wrong, and how well so many looks tell."""
+"""The share of judged negatives that are wrong, with its confidence interval."""
 
 import math
 from typing import NamedTuple

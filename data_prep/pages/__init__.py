@@ -1,1 +1,1 @@
-"""Pages that steps write: one content, as HTML that needs no network and as Markdown."""
+"""The pages that audit and stats write: as HTML that needs no network, and as Markdown."""

@@ -1,4 +1,4 @@
-"""Encoders of ours and of sentence-transformers behind one face: rows of a table in, vectors out."""
+"""Our encoder and sentence-transformers behind one interface: rows of a table in, vectors out."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol

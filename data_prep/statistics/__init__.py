@@ -1,1 +1,1 @@
-"""Count what is in training files, and what a plan makes of them."""
+"""For `stats`: what training files hold, and how many steps and tokens an epoch of them has."""

@@ -1,1 +1,1 @@
-"""The steps of the road, a file each, which offers it under the name STEP."""
+"""The steps of `python -m data_prep STEP`: one file for each, which defines it as STEP."""

@@ -1,4 +1,4 @@
-"""Look at the negatives that mining has chosen: a sample for eyes, and how many of them are none.
+"""Look at the negatives that mining has chosen: a sample to read, and how many are right answers after all.
 
 Writes audit.html and audit.md: some queries with their positives and chosen negatives, ranks and scores. And,
 with grades of people (--judgements) or another scorer as a judge (--judge), how many chosen negatives are

@@ -1,4 +1,4 @@
-"""One module for each layout that people have. Its FILES say for each kind of file how a row becomes items.
+"""Importers, one module for each layout of files. FILES says for each kind of file how a row becomes items.
 
 Each entry is a function of one row and the recipe, and the usual names of the columns, ours -> theirs (`a|b`
 where there are several, `a*` where one of ours lies in several); `columns` of a recipe goes before them.

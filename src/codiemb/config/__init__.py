@@ -1,1 +1,1 @@
-"""The Hydra rim: schemas, preflight, building, run folders. OmegaConf and Hydra stay in here."""
+"""All that knows Hydra: the schema, the checks before a run, the assembly of its parts, its run folder."""

@@ -1,1 +1,1 @@
-"""What BM25 needs, here and in data_prep: the words of a text, and the library without what it starts."""
+"""BM25 for evaluation and data_prep: how a text is split into words, and bm25s without JAX."""

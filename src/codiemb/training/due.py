@@ -1,4 +1,4 @@
-"""Is it time? Whatever happens every so many optimizer steps asks here."""
+"""Whether what happens every so many optimizer steps is due at this one."""
 
 import pytorch_lightning as pl
 
