@@ -144,7 +144,8 @@ def _check_option(override: Override, conf: Path) -> None:
         if option != "null" and not (conf / group / option).with_suffix(".yaml").is_file():
             folder = conf / group
             options = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")]
-            raise UserError(f"{group}={option}: no such option; {near(option, options)}")
+            other = ". Any other: model=pretrained model.path=FOLDER_OR_HUB_ID" if group == "model" else ""
+            raise UserError(f"{group}={option}: no such option; {near(option, options)}{other}")
 
 
 def _check_task_names(overrides: Sequence[Override]) -> None:

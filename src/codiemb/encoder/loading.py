@@ -84,8 +84,12 @@ def load_encoder(
     """
     tokenizer = tokenizer or load_tokenizer(spec)
     spec, changed = _with_settings(spec)
-    for change in changed:
-        log.info("%s says %s; model.folder_settings=false to overrule", spec.path, change)
+    if changed:
+        log.info(
+            "%s says %s, and so it runs; model.folder_settings=false takes the config's",
+            spec.path,
+            ", ".join(changed),
+        )
     spec, adapter = split_adapter(spec)
     config = architecture_of(spec, tokenizer.hf)
     backbone = random_backbone(config, spec) if is_random(spec) else pretrained_backbone(config, spec)
