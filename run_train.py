@@ -59,7 +59,8 @@ def main(config: DictConfig) -> float | None:
         return recorded_metric(run_dir)
     if is_main_process():
         check_destination(cfg)
-    evaluations = build_evaluations(cfg.task, cfg.evaluate)._replace(choice=fuse_start.dev_evaluator(cfg))
+    evaluations = build_evaluations(cfg.task, cfg.evaluate)
+    evaluations = evaluations._replace(choice=fuse_start.dev_evaluator(cfg, evaluations.task))
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.fuse is not None:
         fuse_stage.run(config, cfg, cfg.fuse, evaluations.task)

@@ -34,6 +34,7 @@ LAYERS = [
         "codiemb.tables",
         "codiemb.cmteb_names",
         "codiemb.task_names",
+        "codiemb.text_encoder",
         "codiemb.result_folder",
         "codiemb.metrics",
     ],

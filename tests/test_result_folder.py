@@ -13,7 +13,12 @@ from tests.support.result_files import FILES, write_file, write_model, write_our
 def test_a_file_a_task_beside_each_other_is_the_folders_model():
     found = find_results(FILES / "mteb_1_2")
     assert (found.model, found.ours) == ("mteb_1_2", None)
-    assert [file.stem for file in found.files] == ["MultilingualSentiment", "Ocnli", "STSB", "T2Reranking"]
+    assert [file.path.stem for file in found.files] == [
+        "MultilingualSentiment",
+        "Ocnli",
+        "STSB",
+        "T2Reranking",
+    ]
 
 
 def test_a_models_revisions_are_joined_and_named_by_their_folders_where_no_meta_is(tmp_path: Path):
@@ -22,8 +27,8 @@ def test_a_models_revisions_are_joined_and_named_by_their_folders_where_no_meta_
     (model / "1f" / "AFQMC_predictions.json").write_text("{}")
     found = find_results(model)
     assert (found.model, found.revisions) == ("org/small", ("1f", "no_revision_available"))
-    assert [file.stem for file in found.files] == ["AFQMC", "BQ"]
-    assert find_results(tmp_path).model == find_results(found.files[1]).model == "org/small"
+    assert [file.path.stem for file in found.files] == ["AFQMC", "BQ"]
+    assert find_results(tmp_path).model == find_results(found.files[1].path).model == "org/small"
 
 
 def test_results_with_other_arguments_are_another_model_and_taken_only_by_name(tmp_path: Path):
@@ -37,10 +42,15 @@ def test_ours_is_found_in_a_run_of_either_script_or_by_its_file(tmp_path: Path):
     evaluated = write_ours(tmp_path / "eval", {"STSB": 0.5})
     trained = write_ours(tmp_path / "train" / "evaluation", {"STSB": 0.5})
     shutil.copy(trained / "results.json", trained / "before.json")
-    assert find_results(evaluated).ours == evaluated / "results.json"
-    assert find_results(tmp_path / "train").ours == trained / "results.json"
-    assert find_results(trained / "before.json").ours == trained / "before.json"
+    assert _ours(evaluated) == evaluated / "results.json"
+    assert _ours(tmp_path / "train") == trained / "results.json"
+    assert _ours(trained / "before.json") == trained / "before.json"
     assert find_results(evaluated).model == "mine"
+
+
+def _ours(path: Path) -> Path | None:
+    ours = find_results(path).ours
+    return ours and ours.path
 
 
 def _two_models(folder: Path) -> None:

@@ -12,8 +12,9 @@ from torch import nn
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
 from codiemb.encoder.fingerprint import Fingerprint, module_identity, packages, tokenizer_identity
-from codiemb.encoder.tokenization import PromptTemplate, Side
+from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
+from codiemb.text_encoder import Side
 
 Row = tuple[str, str]  # instruction ("" for none) and text
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # names that encode_document of the library looks for

@@ -11,7 +11,8 @@ import xxhash
 from codiemb.data import Record, TaskSpec, Text, content_hash
 from codiemb.data.collator import is_symmetric
 from codiemb.data.records import RAW_TASKS
-from codiemb.encoder.tokenization import PromptTemplate, Side
+from codiemb.encoder.tokenization import PromptTemplate
+from codiemb.text_encoder import Side
 from data_prep.languages import language_of
 from data_prep.statistics.counts import Counts
 from data_prep.token_counts import count_tokens

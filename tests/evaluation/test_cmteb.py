@@ -8,9 +8,9 @@ import mteb
 import pytest
 import yaml
 
+from codiemb.cmteb_names import CMTEB_TASKS, CMTEB_TYPES
 from codiemb.evaluation import cmteb_table, cmteb_tasks
-from codiemb.evaluation.benchmark import BENCHMARK, SPLITS
-from codiemb.evaluation.cmteb import CATEGORIES, cmteb_types
+from codiemb.evaluation.cmteb import BENCHMARK, CATEGORIES, SENTIMENT
 from codiemb.evaluation.published import PUBLISHED
 from tests.support.evaluation_fakes import shown
 from tests.support.paths import ROOT
@@ -26,7 +26,7 @@ COUNTS = {
 
 
 def _complete() -> dict[str, float]:
-    return {name: (7 * index % 31) / 40 for index, name in enumerate(cmteb_types())}
+    return {name: (7 * index % 31) / 40 for index, name in enumerate(CMTEB_TYPES)}
 
 
 def test_the_benchmark_is_31_tasks_in_six_categories():
@@ -34,10 +34,13 @@ def test_the_benchmark_is_31_tasks_in_six_categories():
     known = [(task.metadata.name, task.hf_subsets, task.eval_splits) for task in ours]
     assert len(known) == 31
     assert known == [
-        (task.metadata.name, task.hf_subsets, SPLITS.get(task.metadata.name, task.eval_splits))
-        for task in theirs
+        (name, task.hf_subsets, ["validation"] if name == SENTIMENT else task.eval_splits)
+        for name, task in {task.metadata.name: task for task in theirs}.items()
     ]
-    assert Counter(cmteb_types().values()) == COUNTS
+    assert {name: (about.type, about.metric) for name, about in CMTEB_TASKS.items()} == {
+        task.metadata.name: (task.metadata.type, task.metadata.main_score) for task in theirs
+    }
+    assert Counter(CMTEB_TYPES.values()) == COUNTS
     assert list(CATEGORIES) == list(COUNTS)
 
 
@@ -51,13 +54,13 @@ def test_every_task_has_the_instruction_of_the_registry_and_says_where_it_is_fro
     }
     file = ROOT / "conf/task/cmteb.yaml"
     ours = yaml.safe_load(file.read_text("utf-8"))["instructions"]
-    assert {name: ours.get(name) for name in cmteb_types()} == expected
+    assert {name: ours.get(name) for name in CMTEB_TYPES} == expected
     assert ours.keys() - expected.keys() == set(COUNTS)  # by type, for other tasks
     sources = dict(
         re.findall(r"^  ([\w-]+): \{.*\}  # (R E T|R E|ours)$", file.read_text("utf-8"), re.MULTILINE)
     )
     assert sources == {
-        name: "R E T" if cmteb_types()[name] in ("Retrieval", "STS") else "R E" for name in expected
+        name: "R E T" if CMTEB_TYPES[name] in ("Retrieval", "STS") else "R E" for name in expected
     } | dict.fromkeys(COUNTS, "ours")
 
 
@@ -65,7 +68,7 @@ def test_means_over_tasks_and_over_categories():
     scores = _complete()
     table = cmteb_table(scores)
     by_category = {
-        kind: 100 * fmean(score for name, score in scores.items() if cmteb_types()[name] == kind)
+        kind: 100 * fmean(score for name, score in scores.items() if CMTEB_TYPES[name] == kind)
         for kind in COUNTS
     }
     assert table.coverage == "31 of 31"

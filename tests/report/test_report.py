@@ -284,3 +284,13 @@ def test_only_scores_of_the_same_test_are_compared_and_means_have_no_gaps() -> N
     only_before = evaluation_table(before, [])
     assert [row["before"] for row in only_before] == [0.1, 0.2, pytest.approx(0.15)]
     assert evaluation_table([], []) == []
+    assert [row["task"] for row in evaluation_table(before, after, num_missing=1)] == ["A", "B"]
+
+
+def test_what_was_trained_before_it_was_fused_has_a_column_of_its_own() -> None:
+    before, trained, fused = (evaluation({"A": a, "B": b})["results"] for a, b in ((1, 2), (3, 4), (5, 6)))
+    trained[0]["revision"] = "other data"
+    a, b, mean = evaluation_table(before, fused, trained)
+    assert (a["before"], a["trained"], a["after"], a["gain"]) == (1, None, 5, 4)
+    assert (b["trained"], mean["trained"], mean["after"]) == (4, None, 5.5)
+    assert evaluation_table(before, fused)[0]["trained"] is None

@@ -28,9 +28,10 @@ from codiemb.config import strategy as strategy_group
 from codiemb.config.assemble import assemble
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import Encoder, cpu_kernels
-from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.encoder.over_ranks import over_ranks
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
+from codiemb.text_encoder import TextEncoder
 from codiemb.training.checkpoint_files import checkpoint_path
 from codiemb.training.sharded_encoder import runnable
 from codiemb.training.sharding import whole_encoder
@@ -117,7 +118,7 @@ def resume_after_the_first_step(
     return recorder.losses, encoder
 
 
-def embed_some(encoder: Embedder) -> np.ndarray:
+def embed_some(encoder: TextEncoder) -> np.ndarray:
     """More texts than ranks, and fewer."""
     return np.concatenate([encoder.encode(SENTENCES), encoder.encode(SENTENCES[:1], instruction="Find")])
 

@@ -7,7 +7,8 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 from typing_extensions import override
 
-from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.encoder.over_ranks import over_ranks
+from codiemb.text_encoder import TextEncoder
 from codiemb.training.module import EmbeddingModule
 
 Scores = TypeVar("Scores")
@@ -20,7 +21,7 @@ class BeforeTraining(pl.Callback, Generic[Scores]):
     watches the ranks.
     """
 
-    def __init__(self, evaluate: Callable[[Embedder], Scores]) -> None:
+    def __init__(self, evaluate: Callable[[TextEncoder], Scores]) -> None:
         self.evaluate = evaluate
         self.result: Scores | None = None
 

@@ -15,7 +15,8 @@ from codiemb.batch import AnyBatch, Batch
 from codiemb.callbacks.probe import Probe, look, make_probe, to_device
 from codiemb.data.collator import Collator
 from codiemb.encoder import Encoder
-from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.encoder.over_ranks import over_ranks
+from codiemb.text_encoder import TextEncoder
 from codiemb.training.datamodule import EmbeddingDataModule
 from codiemb.training.due import is_due
 from codiemb.training.metrics_file import keep_lines
@@ -142,7 +143,7 @@ class DevMetrics(AtSteps):
         every_n_steps: as in AtSteps.
     """
 
-    def __init__(self, evaluate: Callable[[Embedder], Mapping[str, float]], every_n_steps: int) -> None:
+    def __init__(self, evaluate: Callable[[TextEncoder], Mapping[str, float]], every_n_steps: int) -> None:
         super().__init__(every_n_steps)
         self.evaluate = evaluate
 

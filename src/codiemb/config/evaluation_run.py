@@ -23,9 +23,10 @@ from codiemb.config.task import (
 )
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.what_ran import what_ran
-from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.encoder.over_ranks import over_ranks
 from codiemb.evaluation import Evaluation
 from codiemb.result_folder import RESULTS_FILE
+from codiemb.text_encoder import TextEncoder
 
 log = logging.getLogger("codiemb")
 
@@ -41,7 +42,7 @@ def evaluate(config: DictConfig, cfg: EvalConfig) -> None:
     if is_main_process():
         run_folder.record_run(what_ran(config, cfg.model, encoder), run_dir)
 
-    def scores(shared: Embedder) -> Evaluation:
+    def scores(shared: TextEncoder) -> Evaluation:
         return run_evaluation(
             evaluator,
             with_cache(shared, cfg.task),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from codiemb.config.task import run_evaluation
-from codiemb.encoder import LoraSpec, ModelSpec, load_encoder
+from codiemb.encoder import Encoder, LoraSpec, ModelSpec, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
 
 if TYPE_CHECKING:
@@ -38,9 +38,21 @@ def evaluate_folder(
         device: to evaluate on.
         bm25: also score BM25.
     """
+    encoder = _load(model, folder, name or str(folder), device)
+    return run_evaluation(evaluator, encoder, name or str(folder), report=log.info, bm25=bm25, seed=seed)
+
+
+def score_folder(
+    model: ModelSpec, evaluator: "Evaluator", folder: Path, *, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """Main score by task, of one folder among many (`Evaluator.scores`)."""
+    return evaluator.scores(_load(model, folder, str(folder), device))
+
+
+def _load(model: ModelSpec, folder: Path, name: str, device: torch.device | str) -> Encoder:
     spec = replace(
         model,
-        name=name or str(folder),
+        name=name,
         path=str(folder),
         subfolder="",
         weights=None,
@@ -50,5 +62,4 @@ def evaluate_folder(
     log.info("evaluating %s", folder)
     encoder = load_encoder(spec)
     use_cpu_kernels(encoder.backbone)
-    encoder.to(device)
-    return run_evaluation(evaluator, encoder, spec.name, report=log.info, bm25=bm25, seed=seed)
+    return encoder.to(device)

@@ -11,13 +11,13 @@ from omegaconf import DictConfig
 
 from codiemb.atomic import write_text
 from codiemb.config import run_folder
-from codiemb.config.folder_scores import evaluate_folder
+from codiemb.config.folder_scores import evaluate_folder, score_folder
 from codiemb.config.fuse_search import search
 from codiemb.config.fused_card import fused_card, write_fused_card
 from codiemb.config.model_card import with_results
 from codiemb.config.result import write_result
 from codiemb.config.schema import FuseConfig, TrainConfig
-from codiemb.config.task import build_evaluator, console, show_and_save
+from codiemb.config.task import build_evaluator, console, show_and_save, warn_of_same_texts
 from codiemb.encoder.model_files import is_adapter
 from codiemb.export.push import push
 from codiemb.fusion import FUSION_FILE, fuse, model_folder
@@ -42,9 +42,8 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     sheets = []
     if spec.search:
         dev = build_evaluator(replace(cfg.task, split="dev"))
-        spec, trials = search(
-            spec, run_dir, lambda folder: evaluate_folder(cfg.model, dev, folder, seed=cfg.seed).scores
-        )
+        warn_of_same_texts(evaluator, dev)
+        spec, trials = search(spec, run_dir, lambda folder: score_folder(cfg.model, dev, folder))
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
     log_weights(folder)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from codiemb.config import run_folder
 from codiemb.config.assemble import Assembled
-from codiemb.config.folder_scores import evaluate_folder
+from codiemb.config.folder_scores import evaluate_folder, score_folder
 from codiemb.config.fuse_checks import SEARCH
 from codiemb.config.fuse_search import search
 from codiemb.config.schema import FuseConfig, TrainConfig
-from codiemb.config.task import Evaluations, build_evaluator, dev_task
+from codiemb.config.task import Evaluations, build_evaluator, dev_task, warn_of_same_texts
 from codiemb.export import export_sentence_transformer
 from codiemb.fusion import fuse
 from codiemb.tables import Sheet
@@ -36,13 +36,17 @@ class Fused(NamedTuple):
         return f"Then averaged with its start: {self.scale:g} of the way from there is kept."
 
 
-def dev_evaluator(cfg: TrainConfig) -> "Evaluator | None":
-    """All builtin tasks on their dev side, where a search will choose by them.
+def dev_evaluator(cfg: TrainConfig, final: "Evaluator | None" = None) -> "Evaluator | None":
+    """All tasks on their dev side, where a search will choose by them; `final` is reported in the end.
 
     Raises:
         UserError: as `build_evaluator`.
     """
-    return build_evaluator(dev_task(cfg.task, [])) if cfg.fuse_with_start == SEARCH else None
+    if cfg.fuse_with_start != SEARCH:
+        return None
+    dev = build_evaluator(dev_task(cfg.task, []))
+    warn_of_same_texts(final, dev)
+    return dev
 
 
 def keep_start(cfg: TrainConfig, run: Assembled) -> None:
@@ -76,7 +80,7 @@ def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) 
         spec, trials = search(
             spec,
             run_dir,
-            lambda folder: evaluate_folder(run.model, dev, folder, seed=cfg.seed, device=device).scores,
+            lambda folder: score_folder(run.model, dev, folder, device=device),
         )
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base)

@@ -66,7 +66,8 @@ def _attach(
     import wandb  # half a second, and only where it is used
 
     run_dir = Path(cfg.run_dir)
-    rows = evaluation_table(*(_rows(evaluation) for evaluation in (before, after)))
+    num_missing = 0 if after is None else len(after.missing)
+    rows = evaluation_table(_rows(before), _rows(after), num_missing=num_missing)
     if rows:
         logger.log_table("results", list(_COLUMNS), [[row[name] for name in _COLUMNS] for row in rows])
     if (run_dir / REPORT_FILE).is_file():

@@ -25,11 +25,12 @@ from codiemb.config.task import (
     run_evaluation,
     show_and_save,
 )
-from codiemb.encoder.over_ranks import Embedder, over_ranks
+from codiemb.encoder.over_ranks import over_ranks
 from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer, write_card
 from codiemb.export.push import push
 from codiemb.report import write_report
 from codiemb.result_folder import RESULTS_FILE
+from codiemb.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Evaluator
@@ -73,7 +74,7 @@ def finish(
     _write_down(cfg, run, before, after, fused, card, started)
 
 
-def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", encoder: Embedder) -> "Evaluation":
+def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", encoder: TextEncoder) -> "Evaluation":
     """The scores after training; a run that was stopped in the middle of them goes on there."""
     file = Path(cfg.run_dir) / "evaluation" / RESULTS_FILE
     return run_evaluation(

@@ -17,8 +17,8 @@ from codiemb.config.rendezvous import check_port
 from codiemb.config.schema import EvaluationTaskConfig, TrainConfig
 from codiemb.config.task import evaluate_before
 from codiemb.encoder import Encoder
-from codiemb.encoder.over_ranks import Embedder
 from codiemb.errors import UserError
+from codiemb.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluation, Evaluator, TextEncoder
@@ -39,7 +39,7 @@ def before_training(
     if evaluator is None or not cfg.evaluate.before:
         return lambda: None
 
-    def scores(encoder: Embedder) -> "Evaluation":
+    def scores(encoder: TextEncoder) -> "Evaluation":
         folder = Path(cfg.run_dir) / "evaluation"
         return evaluate_before(evaluator, encoder, cfg.model.name, folder, seed=cfg.seed, report=log.info)
 
@@ -58,7 +58,7 @@ def with_cache(encoder: "TextEncoder", task: EvaluationTaskConfig) -> "TextEncod
         UserError: it does not say what its embeddings depend on.
     """
     from codiemb.evaluation.embedding_cache import CachedEncoder
-    from codiemb.evaluation.protocol import Stated
+    from codiemb.text_encoder import Stated
 
     if task.cache_gib <= 0:
         return encoder

@@ -4,6 +4,7 @@ mteb takes seconds to import and touches the random state: `build_evaluator` imp
 and only runs that evaluate pay for it. Hence the imports inside functions.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
     from codiemb.evaluation import Evaluation, Evaluator, TextEncoder
-    from codiemb.evaluation.protocol import Side
+    from codiemb.text_encoder import Side
+
+log = logging.getLogger("codiemb")
 
 UNTRAINED_FILE = "untrained.json"  # in an export: the scores of the model before training
 Report = Callable[[str], object]  # gets one line of text per event
@@ -66,9 +69,27 @@ def build_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> Evalu
     if when.every_n_steps is None:
         return Evaluations(final, None)
     try:
-        return Evaluations(final, build_evaluator(dev_task(task, when.dev_tasks)))
+        dev = build_evaluator(dev_task(task, when.dev_tasks))
     except UserError as error:
         raise UserError(str(error).replace("task.tasks", "evaluate.dev_tasks", 1)) from error
+    warn_of_same_texts(final, dev)
+    return Evaluations(final, dev)
+
+
+def warn_of_same_texts(final: "Evaluator | None", dev: "Evaluator") -> None:
+    """Say which tasks are chosen by and reported on the same texts: their scores are too good."""
+    reported = {_data_of(task) for task in final.tasks} if final is not None else set()
+    if same := [task.metadata.name for task in dev.tasks if _data_of(task) in reported]:
+        log.warning(
+            "%s: its dev side is what is reported at the end, too: a choice by it makes the final score too "
+            "good; give it a file for each side (dev, test)",
+            ", ".join(same),
+        )
+
+
+def _data_of(task: "AbsTask") -> tuple[str, str]:
+    """Name, and for local data the hash of its files."""
+    return task.metadata.name, str(getattr(task, "revision", task.eval_splits))
 
 
 def evaluation_tasks(task: EvaluationTaskConfig) -> "list[AbsTask]":

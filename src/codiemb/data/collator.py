@@ -19,7 +19,8 @@ from codiemb.data.permutation import Permutation, Stream, mix
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS, RAW_TASKS, Record, Text
 from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder.stream import pack_texts
-from codiemb.encoder.tokenization import Side, TextTokenizer, TokenizedText
+from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
+from codiemb.text_encoder import Side
 
 
 class Collator:

@@ -22,7 +22,8 @@ from codiemb.encoder.fingerprint import Fingerprint, module_identity, tokenizer_
 from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.rotary import rotary_per_text
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
-from codiemb.encoder.tokenization import Side, TextTokenizer
+from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.text_encoder import Side
 
 AttentionMode = Literal["bidirectional", "causal"]
 Backbone = PreTrainedModel | PeftModel  # the second wraps the first and hands attributes through

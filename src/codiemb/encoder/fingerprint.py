@@ -4,6 +4,7 @@ A model's name says nothing about its weights: those of one path change with eve
 """
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -27,12 +28,14 @@ def packages(*names: str) -> Fingerprint:
 def module_identity(module: nn.Module) -> Fingerprint:
     """Weights, as they are in memory: an adapter, a changed file or another dtype are not overlooked.
 
-    xxh3 reads them at memory speed; it guards against accidents only.
+    xxh3 reads them at memory speed; it guards against accidents only. The row of a padding token counts as
+    zero: transformers zeroes it as it loads, so an export loaded again is what was trained.
     """
-    digest = xxhash.xxh3_128()
+    digest, padding = xxhash.xxh3_128(), _padding_rows(module)
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy())
+        for part in _parts(value.detach().contiguous().cpu(), padding.get(name)):
+            digest.update(part.reshape(-1).view(torch.uint8).numpy())
     parameter = next(module.parameters(), None)
     return {
         "weights": digest.hexdigest(),
@@ -54,6 +57,24 @@ def tokenizer_identity(tokenizer: object) -> str:
         )
     state = json.loads(backend.to_str())
     return _hash({key: value for key, value in state.items() if key not in ("truncation", "padding")})
+
+
+def _padding_rows(module: nn.Module) -> dict[str, int]:
+    """By the names of tables of token embeddings."""
+    tables = ((name, part) for name, part in module.named_modules() if isinstance(part, nn.Embedding))
+    return {
+        f"{name}.weight".lstrip("."): part.padding_idx
+        for name, part in tables
+        if part.padding_idx is not None
+    }
+
+
+def _parts(value: torch.Tensor, padding: int | None) -> Iterator[torch.Tensor]:
+    """A tensor in pieces, without a copy; the row of a padding token as zeros."""
+    if padding is None:
+        yield value
+        return
+    yield from (value[:padding], torch.zeros_like(value[padding]), value[padding + 1 :])
 
 
 def _configs(module: nn.Module) -> list[dict[str, Any]]:

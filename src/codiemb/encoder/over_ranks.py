@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from codiemb.distributed import rank, world_size
-from codiemb.encoder.tokenization import Side
 from codiemb.stop import RankLost
+from codiemb.text_encoder import Settings, Side, Stated, TextEncoder
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -29,30 +29,7 @@ _FOR_EVER = timedelta(days=365)  # scoring takes what it takes; a rank that dies
 _TO_HEAR = timedelta(seconds=10)  # of a failure, for whoever is in the middle of something
 
 
-@runtime_checkable
-class Embedder(Protocol):
-    """What is shared: an Encoder, or anything else that embeds texts as one does."""
-
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        instruction: str = "",
-        side: Side | None = None,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """As `Encoder.encode`."""
-        ...
-
-
-@runtime_checkable
-class _Stated(Protocol):
-    def prefix(self, instruction: str = "", side: Side | None = None) -> str: ...
-
-    def settings(self) -> dict[str, Any]: ...
-
-
-def over_ranks(encoder: Embedder, work: Callable[[Embedder], Result]) -> Result | None:
+def over_ranks(encoder: TextEncoder, work: Callable[[TextEncoder], Result]) -> Result | None:
     """Do `work` on rank 0 with an encoder that all ranks share, and return its result there; None elsewhere.
 
     All ranks must call it with the same weights. Each calls `encode` equally often, one that gets no texts
@@ -69,7 +46,7 @@ def over_ranks(encoder: Embedder, work: Callable[[Embedder], Result]) -> Result 
         _serve(encoder, line)
         return None
     try:
-        shared = _SharedStated if isinstance(encoder, _Stated) else _Shared
+        shared = _SharedStated if isinstance(encoder, Stated) else _Shared
         result = work(shared(encoder, line))
     except BaseException as error:
         line.offer(range(1, world_size()), _FAILED, _first_line(error))
@@ -82,7 +59,7 @@ def over_ranks(encoder: Embedder, work: Callable[[Embedder], Result]) -> Result 
 class _Shared:
     """The encoder that rank 0 works with."""
 
-    def __init__(self, encoder: Embedder, line: "_Line") -> None:
+    def __init__(self, encoder: TextEncoder, line: "_Line") -> None:
         self._encoder = encoder
         self._line = line
 
@@ -126,13 +103,13 @@ class _SharedStated(_Shared):
         prefix: str = self._encoder.prefix(instruction, side)
         return prefix
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """The encoder's own."""
-        settings: dict[str, Any] = self._encoder.settings()
+        settings: Settings = self._encoder.settings()
         return settings
 
 
-def _serve(encoder: Embedder, line: "_Line") -> None:
+def _serve(encoder: TextEncoder, line: "_Line") -> None:
     """Encode what rank 0 asks for, until it is done.
 
     Vectors wait here until it fetches them: it must be able to say at any time that it has failed.

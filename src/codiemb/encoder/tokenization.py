@@ -4,16 +4,15 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from codiemb.encoder.tokenizer_parts import append_eos as end_with_eos
 from codiemb.errors import UserError
+from codiemb.text_encoder import Side
 
-# What a text is to its task: something to find with, something to be found, or, in a symmetric task, neither.
-Side = Literal["query", "document", "text"]
 _INSTRUCTION = "{instruction}"
 _PROBES = ("a", "A word", "1", "你好", "été", "?")
 _ANYTHING = "☃"  # survives every normalizer; stands for the instruction in a pattern

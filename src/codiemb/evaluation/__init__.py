@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         save,
         setup_sheet,
     )
-    from codiemb.evaluation.protocol import Stated, TextEncoder
     from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
+    from codiemb.text_encoder import Stated, TextEncoder
 
 __all__ = [
     "CmtebTable",

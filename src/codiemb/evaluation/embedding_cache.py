@@ -10,7 +10,7 @@ import xxhash
 from jaxtyping import Float32, UInt64
 
 from codiemb.evaluation.embedding_store import EmbeddingStore
-from codiemb.evaluation.protocol import Settings, Side, StatedEncoder
+from codiemb.text_encoder import Settings, Side, StatedEncoder
 
 _COMPUTES = ("torch", "transformers", "tokenizers")  # another version may round otherwise, or do worse
 _BLOCK = 8_192  # texts that are encoded, then kept: what a killed run loses at most

@@ -2,8 +2,10 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 from mteb.abstasks import AbsTask
 from mteb.results import TaskResult
 
+from codiemb.errors import UserError
 from codiemb.evaluation.bm25 import TASK_TYPES, bm25_score
 from codiemb.evaluation.dataset_cache import Hub, has_candidates, revision_used, why_not_had
 from codiemb.evaluation.folder_tasks import LocalTask
@@ -21,10 +24,10 @@ from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.evaluation.kept import kept_results
 from codiemb.evaluation.mteb_encoder import MtebEncoder, as_mteb
 from codiemb.evaluation.progress import EvaluationBar
-from codiemb.evaluation.protocol import TextEncoder, settings_of
 from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
 from codiemb.evaluation.watch import keep_per_query, watch
 from codiemb.hub import is_unavailable
+from codiemb.text_encoder import TextEncoder, settings_of
 
 Report = Callable[[str], object]  # gets one line of text per event; the caller decides where it goes
 
@@ -37,11 +40,14 @@ class Evaluator:
         instructions: by task name or task type.
 
     Raises:
-        UserError: an instruction that could never match.
+        UserError: an instruction that could never match, or a task twice: a mean would count it twice.
     """
 
     def __init__(self, tasks: Sequence[AbsTask], instructions: Instructions) -> None:
         check_instructions(instructions, tasks)
+        names = Counter(task.metadata.name for task in tasks)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise UserError(f"task.tasks names {', '.join(twice)} twice: name each task once")
         self.tasks = tasks
         self.instructions = instructions
 
@@ -106,12 +112,29 @@ class Evaluator:
         return [task.metadata.name for task in self.tasks]
 
     def main_scores(self, encoder: TextEncoder) -> dict[str, float]:
-        """`<dataset>/<metric>`: main score, as the loggers name it."""
+        """`<dataset>/<metric>`: main score, as the loggers name it; of the tasks that have one."""
+        scores = [outcome for outcome in self._outcomes(encoder) if isinstance(outcome, TaskScore)]
+        return {f"{entry.task}/{entry.metric_name}": entry.score for entry in scores}
+
+    def scores(self, encoder: TextEncoder) -> dict[str, float]:
+        """Main score by task, for a choice between many encoders: nothing is kept, no weights are hashed.
+
+        Raises:
+            UserError: a task has none: a choice by part of the tasks would be another choice.
+        """
+        scores: dict[str, float] = {}
+        for outcome in self._outcomes(encoder):
+            if isinstance(outcome, MissingDataset):
+                raise UserError(
+                    f"{outcome.task}: {outcome.dataset} {outcome.reason}, so nothing can be chosen by it"
+                )
+            scores[outcome.task] = outcome.score
+        return scores
+
+    def _outcomes(self, encoder: TextEncoder) -> list[TaskScore | MissingDataset]:
         wrapped = as_mteb(encoder, self.instructions)
         with _quiet(lambda line: None) as hub:
-            outcomes = [_outcome(wrapped, task, hub, with_bm25=False) for task in self.tasks]
-        scores = [outcome for outcome in outcomes if isinstance(outcome, TaskScore)]
-        return {f"{entry.task}/{entry.metric_name}": entry.score for entry in scores}
+            return [_outcome(wrapped, task, hub, with_bm25=False) for task in self.tasks]
 
 
 def evaluate(
@@ -155,9 +178,16 @@ def _outcome(
     if missing := _load(task, hub):
         return missing
     try:
-        return _score(encoder, task, with_bm25=with_bm25, per_query=per_query)
+        scored = _score(encoder, task, with_bm25=with_bm25, per_query=per_query)
     finally:
         task.unload_data()
+    if isfinite(scored.score):
+        return scored
+    return MissingDataset(
+        task.metadata.name,
+        task.metadata.dataset["path"],
+        f"gives no score: {scored.metric_name} is not defined, as where all texts have the same embedding",
+    )
 
 
 def _load(task: AbsTask, hub: Hub) -> MissingDataset | None:

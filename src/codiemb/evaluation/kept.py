@@ -10,8 +10,8 @@ from codiemb.differences import differences
 from codiemb.evaluation.bm25 import TASK_TYPES
 from codiemb.evaluation.dataset_cache import revision_used
 from codiemb.evaluation.mteb_encoder import MtebEncoder
-from codiemb.evaluation.protocol import Side, prefix_of
 from codiemb.evaluation.results import Evaluation, Setup, TaskScore
+from codiemb.text_encoder import Side, prefix_of
 
 
 def kept_results(

@@ -11,7 +11,7 @@ from mteb.types import BatchedInput, EncodeKwargs, PromptType
 from torch.utils.data import DataLoader
 
 from codiemb.evaluation.instructions import Instructions, instruction_for
-from codiemb.evaluation.protocol import Side, TextEncoder, prefix_of
+from codiemb.text_encoder import Side, TextEncoder, prefix_of
 
 WINDOW = 8_192  # texts a call: the encoder sorts within windows of as many, so no vector depends on the cut
 

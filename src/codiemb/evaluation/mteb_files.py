@@ -1,4 +1,4 @@
-"""mteb's result files: of 1.11 and newer as they are, all others through mteb's own loaders, in ten seconds."""
+"""mteb's result files: of 1.11 and newer as they are, all others through mteb, in ten seconds."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

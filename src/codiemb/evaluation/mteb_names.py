@@ -7,7 +7,7 @@ from mteb.abstasks import AbsTask, AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskType
 
 from codiemb.evaluation.instructions import Instructions, entry_for
-from codiemb.evaluation.protocol import Side
+from codiemb.text_encoder import Side
 
 SIDED_TYPES = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")  # of texts
 

@@ -5,6 +5,7 @@ are scored on the same texts.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from codiemb.result_folder import ResultFile, ResultFolder, find_results
 
 ONLY_MAP, STATES_ONLY = "map", "states only"  # old files of reranking tasks
 _AGAIN = "evaluate again"
+_LOCAL = re.compile(r"[0-9a-f]{16}")  # revisions of local files; those of the hub are commits, with 40 digits
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ def _read_ours(found: ResultFolder, ours: ResultFile) -> Results:
     rows = [_our_row(row, file) for row in record["results"]]
     refuse_twice(file, [row.task for row in rows])
     left_out = dict(_our_missing(record, file))
-    left_out |= {row.task: why for row in rows if (why := _other_splits(row.task, row.splits))}
-    left_out |= {row.task: why for row in rows if (why := _no_score(row.score))}
+    left_out |= {row.task: why for row in rows if (why := _not_of_the_table(row))}
     return Results(
         found.model,
         found.path,
@@ -121,17 +122,24 @@ def refuse_twice(file: Path, names: Sequence[str]) -> None:
         raise UserError(f"{file} states {', '.join(twice)} twice; {_AGAIN}")
 
 
-def _other_splits(task: str, splits: tuple[str, ...]) -> str:
-    """Why a stored mean over splits is none of the table's; "" where it is."""
-    about = CMTEB_TASKS.get(task)
-    if about is None or sorted(splits) == sorted(about.splits):
+def _not_of_the_table(row: Scored) -> str:
+    """Why a stored score is none of the table's; "" where it is."""
+    about = CMTEB_TASKS.get(row.task)
+    if why := _no_score(row.task, row.score):
+        return why
+    if about is None:
         return ""
-    return f"scored on {' and '.join(splits)}, the table takes {' and '.join(about.splits)}"
+    if _LOCAL.fullmatch(row.revision):
+        return "scored on local files of this name (task=folder), which are other data"
+    if sorted(row.splits) != sorted(about.splits):
+        return f"scored on {' and '.join(row.splits)}, the table takes {' and '.join(about.splits)}"
+    return ""
 
 
-def _no_score(score: float) -> str:
-    """Why a number is no score of mteb, all of which are fractions; "" where it is one."""
-    return "" if math.isfinite(score) and abs(score) <= 1 else f"its score is {score:g}, no fraction"
+def _no_score(task: str, score: float) -> str:
+    """Why a number is no score; "" where it is one. Those of the 31 tasks are fractions."""
+    is_one = math.isfinite(score) and (task not in CMTEB_TASKS or abs(score) <= 1)
+    return "" if is_one else f"its score is {score:g}, no fraction"
 
 
 def _read_files(found: ResultFolder) -> Results:
@@ -165,7 +173,7 @@ def _scored(result: TaskFile, recorded: Settings) -> Scored | str:
     score = fmean(map(_main, rows)) if rows else math.nan
     if not math.isfinite(score):
         return "its file states no main score"
-    if why := _no_score(score):
+    if why := _no_score(result.task, score):
         return why
     kind, metric = ("", "main_score") if about is None else (about.type, about.metric)
     more = {"revision": result.revision, "splits": splits, "mteb_version": result.mteb_version}

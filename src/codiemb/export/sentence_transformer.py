@@ -15,10 +15,10 @@ from transformers import AutoTokenizer, PreTrainedModel
 from codiemb.atomic import write_text, written_whole
 from codiemb.encoder.encoder import Backbone, Encoder
 from codiemb.encoder.folder_settings import SETTINGS_FILE
-from codiemb.encoder.tokenization import Side
 from codiemb.export import consumers
 from codiemb.export.card import Card, write_card
 from codiemb.export.verify import has_own_code
+from codiemb.text_encoder import Side
 
 log = logging.getLogger(__name__)
 

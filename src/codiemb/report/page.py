@@ -1,6 +1,7 @@
 """Fill the template: facts, tables and charts of one run, in one file that needs no network."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -16,6 +17,7 @@ from codiemb.tables import complete_mean
 
 REPORT_FILE = "report.html"
 Row = dict[str, Any]
+_SCORES = ("before", "trained", "after", "bm25")
 
 
 def write_report(folder: Path) -> Path:
@@ -42,7 +44,7 @@ def render(run: Run) -> str:
         run=run,
         title=_title(run),
         facts=_facts(run),
-        evaluation=evaluation_table(run.before, run.after),
+        evaluation=evaluation_table(run.before, run.after, run.trained, num_missing=run.num_missing),
         charts={
             "Dev metrics": sections.development(run),
             "Losses": sections.losses(run),
@@ -75,22 +77,34 @@ CAPTIONS = {
 }
 
 
-def evaluation_table(before: list[Row], after: list[Row]) -> list[Row]:
-    """Task, metric, before, after, gain and BM25 as fractions; the mean last, of columns without a gap."""
+def evaluation_table(
+    before: list[Row], after: list[Row], trained: Sequence[Row] = (), *, num_missing: int = 0
+) -> list[Row]:
+    """Task, metric, scores, gain and BM25 as fractions; the mean last, of columns without a gap.
+
+    Args:
+        before: results before training.
+        after: results of what the run exports.
+        trained: results of the trained model, where that was fused with its start.
+        num_missing: tasks that have no result: with any there is no mean.
+    """
     tests = {_test(row) for row in after or before}
-    earlier = {row["task"]: row["score"] for row in before if _test(row) in tests}
+    earlier, between = (
+        {row["task"]: row["score"] for row in rows if _test(row) in tests} for rows in (before, trained)
+    )
     rows: list[Row] = [
         {
             "task": row["task"],
             "metric": row["metric"].replace("_at_", "@"),
             "before": earlier.get(row["task"]),
+            "trained": between.get(row["task"]),
             "after": row["score"] if after else None,
             "bm25": row.get("bm25"),
         }
         for row in after or before
     ]
-    if len(rows) > 1:
-        mean = {name: complete_mean([row[name] for row in rows]) for name in ("before", "after", "bm25")}
+    if len(rows) > 1 and not num_missing:
+        mean = {name: complete_mean([row[name] for row in rows]) for name in _SCORES}
         rows.append({"task": "Mean", "metric": "", **mean})
     return [row | {"gain": _gain(row["before"], row["after"])} for row in rows]
 

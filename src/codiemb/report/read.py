@@ -28,6 +28,8 @@ class Run:
     looks: list[dict[str, Any]]  # at the probe, oldest first
     before: list[dict[str, Any]]  # results of an Evaluation, as JSON: importing it would import mteb
     after: list[dict[str, Any]]
+    trained: list[dict[str, Any]]  # of the model that was fused, where `after` is of the fusion
+    num_missing: int  # tasks without a score, over which no mean goes
     seconds: float | None  # None: the run has not finished
 
     @property
@@ -63,6 +65,8 @@ def read_run(folder: Path) -> Run:
         looks=[look for _, look in _lines(folder / "probe.jsonl")],
         before=_results_of(folder / "evaluation" / "before.json"),
         after=_results_of(folder / "evaluation" / "results.json"),
+        trained=_results_of(folder / "evaluation" / "trained.json"),
+        num_missing=len(_json(folder / "evaluation" / "results.json").get("missing", [])),
         seconds=result.get("seconds"),
     )
 

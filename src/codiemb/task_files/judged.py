@@ -56,6 +56,17 @@ def read_retrieval(found: Found) -> Judged:
     return Judged(corpus.table, queries.table, qrels, ranked)
 
 
+def unanswerable(qrels: Qrels) -> str:
+    """That some queries have grades of 0 only, which mteb scores 0 with every model; "" where none has."""
+    without = [query for query, grades in qrels.items() if not any(grade > 0 for grade in grades.values())]
+    return (
+        f"{len(without)} of {len(qrels)} queries have no relevant document (as {without[0]!r}) and score 0 with "
+        "any model: take them out of the qrels"
+        if without
+        else ""
+    )
+
+
 def read_texts(paths: Sequence[Path], columns: Mapping[str, str]) -> Texts:
     """A corpus, or queries, where `columns` knows no title.
 

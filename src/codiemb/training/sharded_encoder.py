@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from codiemb.distributed import max_over_ranks
 from codiemb.encoder.encoder import Encoder, eval_mode
-from codiemb.encoder.tokenization import Side
+from codiemb.text_encoder import Side
 from codiemb.training.sharding import has_sharded_weights
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from codiemb.encoder import ModelSpec
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluator, builtin_tasks
 from codiemb.evaluation.models import registry
+from codiemb.evaluation.models.names import check_name
 from codiemb.evaluation.models.registry import RegistryEncoder, find_model, load_registry
+from codiemb.mteb_source import model_names
 from tests.support import tiny
 from tests.support.evaluation_fakes import write_builtin_data
 
@@ -111,7 +114,27 @@ def test_a_loader_with_prompts_by_task_is_recorded_as_it_used_them(folder, data)
 )
 def test_a_name_that_cannot_be_meant_is_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        find_model(name)
+        check_name(name, None, trust_remote_code=False)
+    if name:
+        with pytest.raises(UserError, match=message):  # by mteb itself, as well
+            find_model(name)
+
+
+def test_what_the_source_code_refuses_mteb_refuses_too() -> None:
+    """The other way round it may let through: mteb is asked afterwards."""
+    said = {name: _refusal(check_name, name, None, trust_remote_code=True) for name in MODEL_REGISTRY}
+    refused = {name: text for name, text in said.items() if text and "local cache" not in text}
+    assert MODEL_REGISTRY.keys() <= model_names().keys()
+    assert len(refused) > 100
+    assert refused == {name: _refusal(find_model, name) for name in refused}
+
+
+def _refusal(check: Callable[..., object], *arguments: object, **options: object) -> str:
+    try:
+        check(*arguments, **options)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def test_without_the_hub_a_model_that_is_not_cached_is_one_error_in_seconds(monkeypatch) -> None:

@@ -35,6 +35,8 @@ def folder_tasks(
         tasks = [task_of(each) for each in found]
     for task in tasks:
         task.read()
+        if task.remark:
+            report(f"{task.metadata.name}: {task.remark}")
         if is_of_mteb(task.metadata.name):
             report(f"{task.metadata.name} is a task of mteb as well: here it is {task.found.folder}")
     return tasks

@@ -21,7 +21,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from codiemb.evaluation.known_tasks import make_known
 from codiemb.task_files.found import RECORDS, Found, Kind
-from codiemb.task_files.judged import read_retrieval
+from codiemb.task_files.judged import read_retrieval, unanswerable
 from codiemb.task_files.labelled import read_classification, read_labelled
 from codiemb.task_files.metrics import MAIN
 from codiemb.task_files.pairs import read_labelled_pairs, read_scored
@@ -46,7 +46,10 @@ class LocalTask(AbsTask):
         found: which files, and what they hold.
         revision: a hash of the files.
         record_instructions: those that training records carry; None where the data are none.
+        remark: what of the data moves every score, once it is read; "" for nothing.
     """
+
+    remark = ""
 
     def __init__(self, found: Found) -> None:
         super().__init__(seed=SEED)
@@ -80,6 +83,7 @@ class LocalRetrieval(LocalTask, AbsTaskRetrieval):
             data = read_retrieval(self.found)
         else:
             data = read_ir(self.found, self.record_instructions)
+        self.remark = unanswerable(data.qrels)
         split = RetrievalSplitData(
             corpus=_dataset(data.corpus),
             queries=_dataset(data.queries),

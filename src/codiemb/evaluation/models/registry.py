@@ -23,8 +23,8 @@ from codiemb.evaluation.dataset_cache import offline
 from codiemb.evaluation.isolation import quiet_mteb
 from codiemb.evaluation.models.names import check_code, check_kind, check_name, check_to_be_had, unknown
 from codiemb.evaluation.mteb_encoder import MtebEncoder, checked
-from codiemb.evaluation.protocol import Side, TextEncoder
 from codiemb.hub import hub_is_reachable
+from codiemb.text_encoder import Side, TextEncoder
 
 BATCH_SIZE = 32  # mteb's own, in texts: padded batches of thousands of long texts fill any device
 UNSEEN = "(as its loader has it)"  # a model that is no SentenceTransformer inside shows no prompt

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from codiemb.evaluation.models.lkeap import MAX_CHARACTERS, MAX_INPUTS, VERSION, Lkeap, TextType
-from codiemb.evaluation.protocol import Side
+from codiemb.text_encoder import Side
 
 log = logging.getLogger(__name__)
 _TOLD = 200  # requests a line of the log: an hour's work says where it is

@@ -1,11 +1,11 @@
-"""What evaluation asks of an encoder, so that this package never imports one."""
+"""What is asked of an encoder by whoever scores it or shares it over ranks, and never imports one."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-# Of a retrieval or reranking task, or the only kind of text that a symmetric task has.
+# What a text is to its task: something to find with, something to be found, or, in a symmetric task, neither.
 Side = Literal["query", "document", "text"]
 Settings = dict[str, Any]  # of JSON values
 
