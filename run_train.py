@@ -36,6 +36,7 @@ from codiemb.config.shared_evaluation import before_training
 from codiemb.config.task import Evaluations, build_evaluations
 from codiemb.config.terminal import quiet_libraries
 from codiemb.config.typed import typed_train
+from codiemb.config.what_ran import what_trains
 from codiemb.encoder import check_path
 from codiemb.training.checkpoint_files import Saved
 from codiemb.training.sharding import whole_encoder
@@ -83,6 +84,7 @@ def train(
     trainer, encoder = run.trainer, run.encoder
     log.info("%s", encoder.describe())
     if main_process:
+        run_folder.record_what_trains(what_trains(config, cfg.model, encoder, trainer), run_dir)
         open_loggers(trainer, config)
         if cfg.fuse_with_start is not None:
             fuse_start.keep_start(cfg, run)

@@ -148,3 +148,11 @@ def wait_until_it_listens(process: int) -> None:
         time.sleep(0.005)
         status = Path(f"/proc/{process}/status").read_text("utf-8")
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+
+
+def test_in_the_middle_of_a_job_an_import_is_no_place_for_an_exception() -> None:
+    at_once = AtOnce()
+    with at_once.in_job():
+        with at_once.importing():
+            assert not at_once._in_job
+        assert at_once._in_job

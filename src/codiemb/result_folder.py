@@ -13,6 +13,7 @@ from codiemb.errors import UserError
 from codiemb.json_files import read_json
 
 RESULTS_FILE = "results.json"  # run_eval.py writes it into its folder, run_train.py into evaluation/
+RAN_FILE = "config_ran.yaml"  # of a training run
 EXPERIMENTS = "experiments"  # mteb 2: results with other arguments of a model, below its revision
 NOT_STATED = "not stated"
 _NAMES = ("task_name", "mteb_dataset_name", "task_results")  # mteb from 1.11, before it, all tasks in one

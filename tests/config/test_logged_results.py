@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,22 @@ def test_no_mean_over_part_of_the_tasks_and_no_line_without_scores(tmp_path):
     log_scores(trainer, task, None, evaluation(0.5, missing=(MissingDataset("T2", "d", "is not here"),)))
     (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert {name for name in row if "/" in name} == {"test/T1/ndcg@10"}
+
+
+@pytest.mark.parametrize(
+    ("task", "splits", "names"),
+    [
+        ("folder", ("test", "test"), {"test/T1/ndcg@10", "test/T2/ndcg@10", "test/mean"}),
+        ("folder", ("dev", "validation"), {"dev/T1/ndcg@10", "dev/T2/ndcg@10", "dev/mean"}),
+        ("folder", ("dev", "test"), {"dev/T1/ndcg@10", "test/T2/ndcg@10"}),  # one has that side alone
+        ("builtin", ("dev", "dev"), {"dev/T1/ndcg@10", "dev/T2/ndcg@10", "dev/mean"}),
+        ("cmteb", ("dev", "validation"), {"test/T1/ndcg@10", "test/T2/ndcg@10", "test/mean"}),
+    ],
+)
+def test_scores_are_logged_by_the_side_that_was_scored(task, splits, names, tmp_path):
+    rows = tuple(replace(row, splits=(split,)) for row, split in zip(AFTER.results, splits, strict=True))
+    csv_logger = CSVLogger(tmp_path, name="", version="")
+    log_scores(trainer_of(csv_logger), EvaluationTaskConfig(task), None, replace(AFTER, results=rows))
+    with (tmp_path / "metrics.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert set(row) - {"step"} == names

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,7 +26,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
 from codiemb.config.task import build_evaluations
 from codiemb.errors import UserError
-from codiemb.evaluation import Evaluation, Evaluator, evaluate
+from codiemb.evaluation import Evaluation, Evaluator, evaluate, results_sheet
 from codiemb.evaluation.folder_tasks import LocalTask, folder_tasks, with_own_instructions
 from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.task_files.metrics import SCORES
@@ -299,3 +300,50 @@ def test_a_run_that_trains_is_scored_on_the_dev_side_of_its_folder(own_data: Pat
     named = build_evaluations(task, replace(when, dev_tasks=["beir"])).dev
     assert named is not None
     assert [each.metadata.name for each in named.tasks] == ["beir"]
+
+
+def test_queries_that_no_model_can_answer_are_said(tmp_path: Path, own_data: Path):
+    """mteb scores them 0, and so do we; an mteb class written by hand would not tell."""
+    shutil.copytree(own_data / "beir", tmp_path / "beir")
+    judged = tmp_path / "beir/qrels/test.tsv"
+    judged.write_text(judged.read_text("utf-8") + "q5\td0\t0\n", "utf-8")
+    said: list[str] = []
+    folder_tasks(str(tmp_path), "test", report=said.append)
+    assert said == [
+        "beir: 1 of 6 queries have no relevant document (as 'q5') and score 0 with any model: "
+        "take them out of the qrels"
+    ]
+
+
+def test_a_task_that_is_named_twice_is_refused(own_data: Path):
+    with pytest.raises(UserError, match=r"task\.tasks names sts twice: name each task once"):
+        Evaluator(folder_tasks(str(own_data), "test", ["sts", "beir", "sts"]), {})
+
+
+class Constant(BagOfWords):
+    """As a model whose weights have collapsed."""
+
+    def encode(self, texts, **options):
+        return np.ones_like(super().encode(texts, **options)) / 8
+
+
+def test_a_score_that_is_not_a_number_is_none_and_no_choice_is_made_by_it(own_data: Path):
+    evaluator = Evaluator(folder_tasks(str(own_data), "test", ["sts", "beir"]), {})
+    evaluation = evaluator.run(Constant())
+    assert set(evaluation.scores) == {"beir"}
+    (missing,) = evaluation.missing
+    assert missing.reason.startswith("gives no score: cosine_spearman is not defined")
+    sheet = results_sheet(evaluation)
+    assert [row[0] for row in sheet.rows] == ["beir"]  # and no mean
+    assert sheet.notes == (f"1 left out: sts {missing.reason}.",)
+    assert evaluator.main_scores(Constant()).keys() == {"beir/ndcg@10"}
+    with pytest.raises(UserError, match="nothing can be chosen by sts: codiemb/sts gives no score"):
+        evaluator.scores(Constant())
+    assert evaluator.scores(BagOfWords()) == evaluator.run(BagOfWords()).scores
+
+
+def test_who_chooses_and_reports_on_the_same_texts_is_told(own_data: Path, caplog: pytest.LogCaptureFixture):
+    task = EvaluationTaskConfig("folder", str(own_data), tasks=["beir", "rerank"])
+    build_evaluations(task, EvaluateConfig(every_n_steps=5, dev_tasks=["beir", "rerank"]))
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("rerank: its dev side is what is reported at the end, too")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import mteb
@@ -13,9 +14,11 @@ from mteb.results import BenchmarkResults, ModelResult, TaskResult
 from codiemb.errors import UserError
 from codiemb.evaluation import cmteb_table, cmteb_tasks
 from codiemb.evaluation.cmteb import SENTIMENT
+from codiemb.evaluation.mteb_files import task_results
 from codiemb.evaluation.published import PUBLISHED
 from codiemb.evaluation.result_files import read_results
 from codiemb.evaluation.result_table import ResultTable
+from codiemb.result_folder import ResultFile
 from tests.support.evaluation_fakes import shown
 from tests.support.result_files import FILES, MAIN_SCORES, write_file, write_model, write_ours
 
@@ -162,3 +165,74 @@ def test_runs_on_other_tasks_have_their_own_table(tmp_path: Path):
     assert "2:mine has no OtherSTS: no mean over the others." in sheet.notes
     table.save(tmp_path)
     assert json.loads((tmp_path / "table.json").read_text())["published"] == []
+
+
+def test_no_mean_goes_over_what_a_stopped_run_has(tmp_path: Path):
+    write_ours(tmp_path, {"FramesSTS": 0.5, "OtherSTS": 0.25})
+    _add(tmp_path / "results.json", pending=["ThirdSTS"])
+    (sheet,) = ResultTable([read_results(tmp_path)]).sheets()
+    assert sheet.rows[-2:] == (("ThirdSTS", "–"), ("Mean", "–"))
+    assert (
+        "1:mine has no ThirdSTS (the evaluation was stopped before it): no mean over the others."
+        in sheet.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "score", "revision", "reason"),
+    [
+        ("FramesSTS", float("nan"), "abc", "its score is nan, no fraction"),
+        ("STSB", 83.2, "abc", "its score is 83.2, no fraction"),
+        (
+            "STSB",
+            0.8,
+            "0123456789abcdef",
+            "scored on local files of this name .*",
+        ),
+    ],
+)
+def test_what_is_no_score_of_the_table_is_left_out_and_named(tmp_path: Path, task, score, revision, reason):
+    write_ours(tmp_path, {task: score, "BQ": 0.5})
+    record = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    record["results"][0]["revision"] = revision
+    _add(tmp_path / "results.json", results=record["results"])
+    results = read_results(tmp_path)
+    assert results.scores == {"BQ": 0.5}
+    assert re.fullmatch(reason, results.left_out[task])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [*rows, rows[0]], "results.json states FramesSTS twice; evaluate again"),
+        (lambda rows: [rows[0] | {"score": "0.5"}], r"score='0\.5' must be a number; evaluate again"),
+        (lambda rows: [rows[0] | {"task": None}], "a result without task; evaluate again"),
+        (lambda rows: ["FramesSTS"], "a result without task; evaluate again"),
+    ],
+)
+def test_a_damaged_file_of_ours_is_one_error(tmp_path: Path, change, message: str):
+    write_ours(tmp_path, {"FramesSTS": 0.5})
+    rows = json.loads((tmp_path / "results.json").read_text("utf-8"))["results"]
+    _add(tmp_path / "results.json", results=change(rows))
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path)
+
+
+def test_files_of_mteb_give_what_mteb_itself_reads_in_them(models):
+    """Those of 1.11 and newer are read without it."""
+    for file in read_results_files(models[YOUTU]):
+        theirs = TaskResult.from_disk(file)
+        (ours,) = task_results(ResultFile(file, json.loads(file.read_text("utf-8"))))
+        assert (ours.task, ours.revision, ours.mteb_version) == (
+            theirs.task_name,
+            theirs.dataset_revision,
+            theirs.mteb_version,
+        )
+        for split, rows in ours.scores.items():
+            mean = sum(row["main_score"] for row in rows) / len(rows)
+            assert mean == pytest.approx(theirs.get_score(splits=[split]), abs=1e-12)
+
+
+def _add(file: Path, **more: object) -> None:
+    record = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps(record | more), "utf-8")

@@ -1,4 +1,4 @@
-"""run_eval.py is ended by SIGTERM between two tasks and goes on with resume=true, as if nothing had been."""
+"""run_eval.py is ended by SIGTERM and by Ctrl-C, and ends as if nothing had been."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ MODEL = (
 )
 
 
-def stopped_after(world: Path, start_of_line: str, *overrides: str) -> tuple[int, str]:
-    """Send SIGTERM when the line appears; the exit code and stderr."""
+def stopped_after(
+    world: Path, start_of_line: str, *overrides: str, by: Sequence[int] = (signal.SIGTERM,)
+) -> tuple[int, str]:
+    """Send signals to the group, as a terminal does, when the line appears; the exit code and stderr."""
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run_eval.py"), *overrides],
         cwd=world,
@@ -35,11 +39,14 @@ def stopped_after(world: Path, start_of_line: str, *overrides: str) -> tuple[int
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
         assert any(line.startswith(start_of_line) for line in process.stdout)
-        process.send_signal(signal.SIGTERM)
+        for signum in by:
+            os.killpg(process.pid, signum)
+            time.sleep(0.05)
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
@@ -71,11 +78,16 @@ def test_a_terminated_evaluation_says_how_to_go_on_and_ends_as_one_that_was_not(
     assert refused.returncode == 2
     assert "results.json is there already: resume=true goes on" in refused.stderr
     assert results(folder) == left
-    resumed = run("run_eval.py", *MODEL, "resume=true")  # finds the folder itself
+    twice = (signal.SIGINT, signal.SIGINT)  # in the middle of the next task, by an impatient hand
+    code, said = stopped_after(world, "kept: ", *MODEL, "resume=true", by=twice)  # finds the folder itself
+    assert code == 130
+    assert said.endswith(f"stopped by SIGINT\ncontinue with: {how} resume=true\n")
+    assert results(folder)["results"][:1] == left["results"][:1]
+    resumed = run("run_eval.py", *MODEL, "resume=true")
     assert resumed.returncode == 0, resumed.stderr
     assert f"kept: {left['results'][0]['task']} " in resumed.stdout
     whole = run("run_eval.py", *MODEL, "hydra.run.dir=outputs/eval/whole")
     assert whole.returncode == 0, whole.stderr
     assert results(folder) == results(world / "outputs/eval/whole")
     environment = json.loads((folder / "environment.json").read_text("utf-8"))
-    assert len(environment["earlier"]) == 1
+    assert len(environment["earlier"]) == 2

@@ -22,6 +22,7 @@ from codiemb.config.result import RESULT_FILE
 from codiemb.config.secrets import masked, recorded
 from codiemb.errors import UserError
 from codiemb.json_files import read_json
+from codiemb.result_folder import RAN_FILE
 from codiemb.stop import INTERRUPTED, RankLost, Stopped, at_once, last_words
 from codiemb.training.checkpoint_files import FULL, describe_disk_error
 
@@ -67,6 +68,11 @@ def record_run(cfg: DictConfig, run_dir: Path) -> None:
         "packages": {name: _version(name) for name in _PACKAGES},
     } | ({"earlier": earlier} if earlier else {})
     write_text(file, json.dumps(environment, indent=2) + "\n")
+
+
+def record_what_trains(cfg: DictConfig, run_dir: Path) -> None:
+    """Write config_ran.yaml beside config.yaml, which stays as it was composed: a resume compares that."""
+    write_text(run_dir / RAN_FILE, OmegaConf.to_yaml(OmegaConf.create(recorded(cfg))))
 
 
 def _refuse_other_kind(cfg: DictConfig, run_dir: Path) -> None:

@@ -1,8 +1,9 @@
-"""The config of an evaluation as it ran: a model's folder knows its settings better than the command line."""
+"""The config of a run as it ran: a model's folder knows its settings better than the command line."""
 
 from dataclasses import asdict, replace
 
-from omegaconf import DictConfig, OmegaConf
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from codiemb.encoder import Encoder, ModelSpec, PromptSpec
 from codiemb.encoder.folder_settings import with_folder_settings
@@ -20,6 +21,25 @@ def what_ran(config: DictConfig, spec: ModelSpec, encoder: object) -> DictConfig
     copy = config.copy()
     for key in [key for key in ran if ran[key] != composed[key]]:
         OmegaConf.update(copy, f"model.{key}", ran[key])
+    return copy
+
+
+def what_trains(config: DictConfig, spec: ModelSpec, encoder: Encoder, trainer: pl.Trainer) -> DictConfig:
+    """`what_ran` for training: also what the trainer has made of `auto`, and the weights' dtype.
+
+    It is for readers. What is compared when a run goes on is the composed config.
+    """
+    copy = what_ran(config, spec, encoder).copy()
+    device = trainer.strategy.root_device.type
+    settled = {
+        "accelerator": {"cuda": "gpu"}.get(device, device),
+        "devices": trainer.num_devices,
+        "num_nodes": trainer.num_nodes,
+        "precision": trainer.precision,
+    }
+    with open_dict(copy):
+        for key, value in settled.items():
+            OmegaConf.update(copy, f"trainer.{key}", value)
     return copy
 
 

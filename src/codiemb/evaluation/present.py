@@ -29,7 +29,7 @@ def results_sheet(
         title=f"{evaluation.model}: {count} tasks (mteb {evaluation.mteb_version})",
         header=("Task", "Metric", *earlier, last, *(["BM25"] if has_bm25 else [])),
         rows=tuple(rows),
-        notes=(f"{num_missing} left out, because their datasets cannot be had.",) if num_missing else (),
+        notes=(f"{num_missing} left out: {_named(evaluation)}.",) if num_missing else (),
         text_columns=2,
     )
 
@@ -102,6 +102,14 @@ def save(
         missing_sheet(evaluation),
     )
     write_text(folder / "results.md", "\n".join(part.markdown() for part in parts if part.rows or part.notes))
+
+
+def _named(evaluation: Evaluation) -> str:
+    """The reasons, each with its tasks: results.md has a table of them."""
+    by_reason: dict[str, list[str]] = {}
+    for missing in evaluation.missing:
+        by_reason.setdefault(missing.reason, []).append(missing.task)
+    return "; ".join(f"{', '.join(tasks)} {reason}" for reason, tasks in by_reason.items())
 
 
 def _shown_prefix(result: TaskScore, side: str) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from codiemb.errors import UserError
 from codiemb.json_files import read_json, read_jsonl
+from codiemb.result_folder import RAN_FILE
 
 Settings = dict[str, str]
 # of a task's entry: its name, and what comes out of it
@@ -30,7 +31,8 @@ def our_settings(record: Mapping[str, Any], folder: Path) -> Settings:
     head = {key: value for key, value in record.items() if key not in ("results", "missing", "pending")}
     environment = read_json(run / "environment.json", {})
     environment = {key: value for key, value in environment.items() if key not in _NOT_CHOSEN}
-    config = {key: value for key, value in _yaml(run / "config.yaml").items() if key not in _PLACES}
+    config = _yaml(run / RAN_FILE) or _yaml(run / "config.yaml")
+    config = {key: value for key, value in config.items() if key not in _PLACES}
     return flat(head) | flat(environment, "environment.") | flat(config, "config.")
 
 

@@ -60,8 +60,8 @@ def unanswerable(qrels: Qrels) -> str:
     """That some queries have grades of 0 only, which mteb scores 0 with every model; "" where none has."""
     without = [query for query, grades in qrels.items() if not any(grade > 0 for grade in grades.values())]
     return (
-        f"{len(without)} of {len(qrels)} queries have no relevant document (as {without[0]!r}) and score 0 with "
-        "any model: take them out of the qrels"
+        f"{len(without)} of {len(qrels)} queries have no relevant document (as {without[0]!r}) and score "
+        "0 with any model: take them out of the qrels"
         if without
         else ""
     )
