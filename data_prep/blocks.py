@@ -102,6 +102,12 @@ def num_blocks(path: Path) -> int:
         return file.num_row_groups
 
 
+def block_sizes(path: Path) -> list[int]:
+    """How many rows each row group has."""
+    with open_table(path) as file:
+        return [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+
+
 def num_rows(path: Path) -> int:
     """How many rows a file has."""
     with open_table(path) as file:

@@ -10,6 +10,7 @@ from data_prep.layout import CORPUS, QUERIES, document_text
 from data_prep.mining.choose import pair_key
 from data_prep.mining.limits import KEPT, REASONS
 from data_prep.relations import Groups, Ids, Pairs, codes
+from data_prep.shingles import mix
 
 
 class Known:
@@ -64,15 +65,8 @@ def _is_in(known: np.ndarray, key_F: np.ndarray) -> np.ndarray:
 
 def _key(query_F: np.ndarray, value_F: np.ndarray) -> np.ndarray:
     """64 bits for a query and a value: two pairs share one with a chance of 2^-64."""
-    mixed = _mix(query_F.astype(np.uint64)) + value_F.astype(np.int64).view(np.uint64)
-    return _mix(mixed)
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    mixed = mix(query_F.astype(np.uint64)) + value_F.astype(np.int64).view(np.uint64)
+    return mix(mixed)
 
 
 def _document_content(source: Path) -> np.ndarray:

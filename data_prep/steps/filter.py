@@ -21,6 +21,7 @@ from data_prep.mining.choose import pair_key
 from data_prep.options import option
 from data_prep.relations import Ids, positions
 from data_prep.step import Step, Work
+from data_prep.verdicts import mark
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,6 @@ def candidates_of(source: Path, scorer: str) -> Path:
         return next(iter(found.values()))
     names = ", ".join(found) or "none; mine first"
     raise UserError(f"{source / CANDIDATES}: scorer={scorer or 'null'}; there are {names}")
-
-
-def mark(table: pa.Table, by: str, reasons: list[str | None]) -> pa.Table:
-    """Give rows that are still kept a verdict, where there is a reason."""
-    free = pc.is_null(table["dropped_by"])
-    reason = pa.array(reasons, pa.string())
-    drop = pc.and_(free, pc.is_valid(reason))
-    for name, value in (("dropped_by", pa.scalar(by)), ("reason", reason)):
-        table = table.set_column(
-            table.column_names.index(name), name, pc.if_else(drop, value, table[name].combine_chunks())
-        )
-    return table
 
 
 def _by_scorer(ids: Ids, path: Path, options: Parameters) -> Callable[[pa.Table], pa.Table]:
