@@ -1,6 +1,6 @@
 """Bring a data set to this disk and write it as a source: queries, corpus, judgements, and given scores.
 
---recipe NAME takes one of data_prep/recipes (docs/data_prep.md lists them) or a file of your own; --from
+--recipe NAME takes one of data_prep/recipes (docs/recipes.md lists them) or a file of your own; --from
 FOLDER reads its files from a folder, not from the network. --importer NAME --from PATH needs no recipe: it
 reads what you have.
 """
@@ -44,7 +44,11 @@ class FetchOptions:
     from_: str = option(
         "", "read the raw files from this folder (or file) and not from the network", name="from"
     )
-    importer: str = option("", "without a recipe: the layout of what lies at --from")
+    importer: str = option(
+        "",
+        "without a recipe: the layout of what lies at --from; beir, codiemb, flag_embedding, messages, "
+        "pairs or tevatron",
+    )
     columns: list[str] = option([], "without a recipe: OURS=THEIRS, where columns have other names")
     labels: list[str] = option(
         [], "without a recipe: LABEL=GRADE, where pairs have a label; others are left out"

@@ -61,6 +61,8 @@ def test_without_a_before_or_bm25_the_columns_go():
     plain = replace(AFTER, results=AFTER.results[1:])
     assert results_sheet(plain).header == ("Task", "Metric", "Score")
     assert results_sheet(plain).rows == (("FramesPairClassification", "max_ap", "90.00"),)
+    of_another_task = replace(BEFORE, results=BEFORE.results[:1])
+    assert results_sheet(plain, of_another_task).header == ("Task", "Metric", "Score")
 
 
 def test_a_missing_dataset_takes_the_mean_away_and_is_named():

@@ -20,7 +20,8 @@ def results_sheet(
     count = f"{len(evaluation.results)} of {len(evaluation.results) + num_missing + num_pending}"
     has_bm25 = any(result.bm25 is not None for result in evaluation.results)
     others = {"Before": before, "After": trained}
-    earlier = {name: _comparable(evaluation, other) for name, other in others.items() if other is not None}
+    comparable = {name: _comparable(evaluation, other) for name, other in others.items() if other is not None}
+    earlier = {name: scores for name, scores in comparable.items() if scores}  # no column without a score
     last = "Fused" if trained is not None else "After" if earlier else "Score"
     rows = [_row(result, earlier.values(), has_bm25) for result in evaluation.results]
     if len(rows) > 1 and not num_missing and not num_pending:
