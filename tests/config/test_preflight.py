@@ -129,6 +129,9 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("epochs=nan", "epochs=nan must be a finite number above 0"),
         ("max_steps=0", "max_steps=0 must be at least 1"),
         ("schedule.name=lineer", "schedule.name='lineer' is unknown; did you mean linear?"),
+        ("schedule.name=constant", "schedule.name=constant has no warm-up, and schedule.warmup_ratio=0.03 "),
+        ("head_learning_rate=0.1", "head_learning_rate=0.1 is for a language-model head (stage=pretrain), "),
+        ("tasks.ir.predict_from=mask", "tasks.ir.predict_from=mask says what predicts a masked token, and t"),
         ("schedule.warmup_ratio=3", "schedule.warmup_ratio=3 must lie in 0..1"),
         ("sampler={_target_: codiemb.data.SizePower, alpha: 2}", "sampler.alpha=2 must lie in 0..1"),
         ("sampler={_target_: codiemb.data.SizePower}", "sampler (codiemb.data.SizePower) also needs alpha"),
@@ -139,8 +142,8 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("+trainer.strategy=ddp", "trainer.strategy is decided by the group strategy"),
         ("+trainer.callbacks=null", "trainer.callbacks is decided by the group callbacks"),
         ("+trainer.use_distributed_sampler=true", "trainer.use_distributed_sampler is decided by the plan"),
-        ("+trainer.max_steps=3", "trainer.max_steps is decided by max_steps=NUMBER or epochs=NUMBER, which t"),
-        ("+trainer.limit_train_batches=0.5", "trainer.limit_train_batches is decided by max_steps=NUMBER or"),
+        ("+trainer.max_steps=3", "trainer.max_steps is decided by max_steps=NUMBER or epochs=NUMBER, which "),
+        ("+trainer.limit_train_batches=0.5", "trainer.limit_train_batches is decided by max_steps=NUMBER"),
         ("+trainer.overfit_batches=3", "trainer.overfit_batches is decided by max_steps=NUMBER, on a file"),
         ("+trainer.fast_dev_run=true", "trainer.fast_dev_run is decided by debug=default, ten steps"),
         ("+trainer.val_check_interval=50", "trainer.val_check_interval is decided by evaluate.every_n_steps"),
@@ -302,6 +305,10 @@ def test_a_schedule_that_a_run_could_not_build_is_refused_before_it(refused, nam
     said = refused(f"schedule.name={name}")
     assert f"schedule.name={name!r}" in said
     assert says in said
+
+
+def test_a_constant_rate_without_a_warm_up_is_a_schedule(composed):
+    preflight(typed_train(composed("schedule.name=constant", "schedule.warmup_ratio=0")))
 
 
 def test_checkpoints_are_switched_by_their_callback(refused, composed):

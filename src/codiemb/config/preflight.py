@@ -19,6 +19,7 @@ from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import check_strategy
 from codiemb.config.typed import source_files
+from codiemb.data.collator import TaskSpec
 from codiemb.data.language import PredictFrom
 from codiemb.data.plan import Schedule
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
@@ -109,8 +110,8 @@ def _check_numbers(cfg: TrainConfig) -> None:
         raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
     _at_least("max_steps", cfg.max_steps, 1)
     _at_least("batches_per_step", cfg.batches_per_step, 1)
-    if cfg.head_learning_rate is not None and not 0 < cfg.head_learning_rate < math.inf:
-        raise UserError(f"head_learning_rate={cfg.head_learning_rate} must be a finite number above 0")
+    if cfg.head_learning_rate is not None:
+        _check_head_rate(cfg.head_learning_rate, cfg)
     _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)
     _at_least("data.num_converters", cfg.data.num_converters, 1)
     _at_least("data.num_workers", cfg.data.num_workers, 0)
@@ -130,12 +131,31 @@ def _check_numbers(cfg: TrainConfig) -> None:
         for key in foreign:
             if getattr(spec, key) is not None:
                 raise UserError(f"tasks.{task}.{key} says nothing about task {task}; set it to null")
-        if spec.mask_share is not None and not 0 < spec.mask_share <= 1:
-            raise UserError(f"tasks.{task}.mask_share={spec.mask_share} must be a share above 0")
-        if spec.predict_from not in get_args(PredictFrom):
-            raise UserError(
-                f"tasks.{task}.predict_from={spec.predict_from!r} must be previous, mask or embedding"
-            )
+        _check_masking(task, spec)
+
+
+def _check_masking(task: str, spec: TaskSpec) -> None:
+    if spec.mask_share is not None and not 0 < spec.mask_share <= 1:
+        raise UserError(f"tasks.{task}.mask_share={spec.mask_share} must be a share above 0")
+    if spec.predict_from not in get_args(PredictFrom):
+        raise UserError(
+            f"tasks.{task}.predict_from={spec.predict_from!r} must be previous, mask or embedding"
+        )
+    if spec.predict_from != "previous" and spec.mask_share is None:
+        raise UserError(
+            f"tasks.{task}.predict_from={spec.predict_from} says what predicts a masked token, and "
+            f"tasks.{task}.mask_share=null masks none"
+        )
+
+
+def _check_head_rate(rate: float, cfg: TrainConfig) -> None:
+    if not 0 < rate < math.inf:
+        raise UserError(f"head_learning_rate={rate} must be a finite number above 0")
+    if not RAW_TASKS & set(cfg.tasks):
+        raise UserError(
+            f"head_learning_rate={rate} is for a language-model head (stage=pretrain), and this run trains "
+            "none: optimizer.lr is the encoder's"
+        )
 
 
 def _at_least(key: str, value: int | None, least: int) -> None:
@@ -210,6 +230,11 @@ def _schedule(cfg: TrainConfig) -> ScheduleFactory:
         schedule = learning_rate_schedule(SGD([torch.zeros(1)], lr=1.0), 10, **cfg.schedule)
     except (TypeError, ValueError) as error:
         raise UserError(f"schedule.name={name!r} needs settings that the group has not: {error}") from error
+    if name == SchedulerType.CONSTANT and ratio > 0:  # transformers' one of that name does not warm up
+        raise UserError(
+            f"schedule.name=constant has no warm-up, and schedule.warmup_ratio={ratio} asks for one: "
+            "schedule.name=constant_with_warmup, or schedule.warmup_ratio=0"
+        )
     if isinstance(schedule, ReduceLROnPlateau):
         raise UserError(f"schedule.name={name!r} follows a score, and training has none at every step")
     return functools.partial(learning_rate_schedule, **cfg.schedule)
