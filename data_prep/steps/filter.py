@@ -30,7 +30,9 @@ class Parameters:
 
     scorer: str = option("", "whose candidates are asked; needed if there are several")
     max_rank: int | None = option(None, "a positive stays if it is among so many best documents of its query")
-    min_score: float | None = option(None, "a positive stays if it scores at least this")
+    min_score: float | None = option(
+        None, "a positive stays if it scores at least this; without a score it does not"
+    )
     languages: list[str] = option([], "queries and documents in others are marked: zh,en")
 
 
@@ -72,11 +74,11 @@ def _by_scorer(ids: Ids, path: Path, options: Parameters) -> Callable[[pa.Table]
         wanted = pair_key(positions(ids.query, block["query"]), positions(ids.document, block["document"]))
         place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
         known = key[place] == wanted
-        reasons: list[str | None] = []
-        for grade, is_known, its_rank, its_score in zip(
-            block["grade"].to_pylist(), known, rank[place], score[place], strict=True
-        ):
-            reasons.append(_reason(options, its_rank if is_known else 0, its_score) if grade > 0 else None)
+        its_rank, its_score = np.where(known, rank[place], 0), np.where(known, score[place], np.nan)
+        reasons = [
+            _reason(options, *found) if grade > 0 else None
+            for grade, *found in zip(block["grade"].to_pylist(), its_rank, its_score, strict=True)
+        ]
         return mark(block, "filter", reasons)
 
     return change
@@ -85,7 +87,9 @@ def _by_scorer(ids: Ids, path: Path, options: Parameters) -> Callable[[pa.Table]
 def _reason(options: Parameters, rank: int, score: float) -> str | None:
     if options.max_rank is not None and not 1 <= rank <= options.max_rank:
         return "rank"
-    return "score" if options.min_score is not None and score < options.min_score else None
+    if options.min_score is None or score >= options.min_score:
+        return None
+    return "no score" if np.isnan(score) else "score"
 
 
 def _by_language(languages: list[str]) -> Callable[[pa.Table], pa.Table]:
@@ -106,4 +110,4 @@ def _check_languages(source: Path, languages: list[str]) -> None:
             raise UserError(f"{path}: no row has a language; `python -m data_prep clean` finds them")
 
 
-STEP = Step(Parameters, run)
+STEP = Step(Parameters, run, version=2)

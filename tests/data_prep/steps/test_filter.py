@@ -35,6 +35,16 @@ def test_a_positive_stays_if_it_scores_enough(tmp_path):
     assert verdicts(tmp_path, "qrels", min_score=0.75) == ["", "", "filter: score", "", "filter: score"]
 
 
+def test_a_positive_that_the_scorer_has_not_seen_is_not_judged_by_the_score_of_another(tmp_path):
+    # a teacher's null: the pairs beside it in the table score enough and too little
+    seen = [row for row in FOUND if row[:2] != ("q1", "d2")]
+    found = ["", "filter: no score", "filter: score", "", "filter: score"]
+    assert verdicts(tmp_path / "low", "qrels", {"given": seen}, min_score=0.75) == found
+    found = ["", "filter: no score", "", "", ""]
+    assert verdicts(tmp_path / "high", "qrels", {"given": seen}, min_score=0.1) == found
+    assert verdicts(tmp_path / "rank", "qrels", {"given": seen}, max_rank=3)[1] == "filter: rank"
+
+
 def test_a_language_is_asked_for_by_its_script_and_an_earlier_verdict_stays(tmp_path):
     assert verdicts(tmp_path, "corpus", languages=["en"]) == ["", "filter: language", "", "clean: too_short"]
     assert verdicts(tmp_path, "queries", languages=["en"]) == ["", "filter: language"]
