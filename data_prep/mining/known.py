@@ -6,7 +6,7 @@ import numpy as np
 
 from codiemb.data.collator import content_hash
 from data_prep.blocks import blocks, column
-from data_prep.layout import CORPUS, QUERIES, document_text
+from data_prep.layout import CORPUS, QRELS, QUERIES, document_text
 from data_prep.mining.choose import pair_key
 from data_prep.mining.limits import KEPT, REASONS
 from data_prep.relations import Groups, Ids, Pairs, codes
@@ -16,10 +16,14 @@ from data_prep.shingles import mix
 class Known:
     """Of one source: its positives, the content of every document, and the text of every query.
 
-    Memory: 16 bytes a document, 24 a query and 48 a positive.
+    A judgement that a step has dropped (too low a score, too long a document) still says that the document is
+    right: it is not trained on, and no negative either, nor is what equals it, unless a kept judgement says
+    that it is wrong.
+
+    Memory: 16 bytes a document, 24 a query and 72 a positive.
 
     Attributes:
-        positives: pairs with a grade above 0.
+        positives: pairs with a grade above 0 that are kept.
     """
 
     def __init__(self, source: Path, ids: Ids) -> None:
@@ -27,7 +31,7 @@ class Known:
         self.positives = qrels.where(qrels.value > 0)
         self._groups = Groups.of(self.positives.query, len(ids.query))
         self._content, self._cluster = _document_content(source), codes(source / CORPUS, "cluster")
-        query, document = self.positives.query, self.positives.document
+        query, document = _judged_right(source, ids, qrels)
         query_content = _query_content(source)
         own = _key(np.arange(len(query_content)), query_content)
         in_cluster = self._cluster[document] >= 0
@@ -53,6 +57,14 @@ class Known:
         """The positives of some queries, grouped in their order."""
         rows = [self._groups.of_query(int(query)) for query in queries]
         return self.positives.where(np.concatenate([np.zeros(0, dtype=np.int64), *rows]))
+
+
+def _judged_right(source: Path, ids: Ids, kept: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Query and document of kept judgements above 0, and of dropped ones that no kept one contradicts."""
+    right, wrong = ids.pairs(source / QRELS, "grade"), kept.where(kept.value <= 0)
+    is_wrong = np.isin(pair_key(right.query, right.document), pair_key(wrong.query, wrong.document))
+    found = Pairs.joined([kept.where(kept.value > 0), right.where((right.value > 0) & ~is_wrong)])
+    return found.query, found.document
 
 
 def _is_in(known: np.ndarray, key_F: np.ndarray) -> np.ndarray:

@@ -92,4 +92,4 @@ def _writer(make: Make, first: int, block: pa.Table, kind: Format) -> Callable[[
     return lambda path: write_records(path, make(first, block), kind)
 
 
-STEP = Step(Parameters, run, makes_source=False)
+STEP = Step(Parameters, run, version=2, makes_source=False)

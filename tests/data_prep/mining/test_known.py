@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.layout import QRELS
 from data_prep.mining.known import Known
 from data_prep.mining.limits import REASONS
 from data_prep.relations import Ids
-from tests.support.sources import make_source
+from tests.support.sources import make_source, write_table
 
 pairs = st.sets(st.tuples(st.integers(0, 3), st.integers(0, 7)), max_size=12)
 
@@ -43,3 +44,28 @@ def test_positives_their_texts_and_their_clusters_are_no_negatives(
     query, document = (side.ravel() for side in np.meshgrid(np.arange(4), np.arange(8), indexing="ij"))
     found = [REASONS[code] for code in known.verdicts(query, document)]
     assert found == [expected(q, d) for q, d in zip(query.tolist(), document.tolist(), strict=True)]
+
+
+def test_a_right_document_that_a_step_dropped_is_no_negative_unless_it_was_judged_again(tmp_path):
+    documents = [
+        {"id": "d0", "text": "right"},
+        {"id": "d1", "text": "right, but scored low", "cluster": "c"},
+        {"id": "d2", "text": "nearly d1", "cluster": "c"},
+        {"id": "d3", "text": "Too long", "dropped_by": "clean", "reason": "too_long"},
+        {"id": "d4", "text": "too long"},
+        {"id": "d5", "text": "relabelled"},
+    ]
+    source = make_source(tmp_path / "source", {"q": "a"}, documents, [("q", f"d{i}") for i in (0, 1, 3, 5)])
+    judged = [
+        {"query": "q", "document": "d0", "grade": 1.0},
+        {"query": "q", "document": "d1", "grade": 1.0, "dropped_by": "filter", "reason": "score"},
+        {"query": "q", "document": "d3", "grade": 1.0},
+        {"query": "q", "document": "d5", "grade": 1.0, "dropped_by": "relabel", "reason": "wrong"},
+        {"query": "q", "document": "d5", "grade": 0.0},
+    ]
+    write_table(source / QRELS, QRELS, judged)
+    known = Known(source, Ids.read(source))
+    found = known.verdicts(np.zeros(6, dtype=np.int64), np.arange(6))
+    reasons = [REASONS[code] for code in found]
+    assert reasons == ["positive", "positive", "same cluster", "positive", "same text", ""]
+    assert known.positives.document.tolist() == [0]  # what is mined for and compared with
