@@ -10,7 +10,6 @@ import numpy as np
 import xxhash
 
 from codiemb.encoder.fingerprint import Fingerprint
-from codiemb.encoder.tokenization import PromptTemplate
 from data_prep.search.bm25 import Bm25Index
 from data_prep.search.candidates import Candidates
 from data_prep.search.embeddings import embeddings, fingerprint
@@ -21,6 +20,7 @@ from data_prep.search.encoders import (
     SentenceTransformersEncoder,
     load_codiemb,
     load_sentence_transformers,
+    with_prompts,
 )
 from data_prep.search.fusion import reciprocal_rank_fusion
 from data_prep.search.scores import pair_scores
@@ -108,19 +108,21 @@ def load_sides(
     library: Library,
     path: str,
     *,
-    template: PromptTemplate | None = None,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
     max_tokens: int | None = None,
     device: str = "cpu",
 ) -> tuple[RowEncoder, RowEncoder]:
-    """One model as the encoder of queries and of documents, each with its prompts, or those of `template`.
+    """One model as the encoder of queries and of documents; each with its prompt, where none is given.
 
     Raises:
         UserError: it is not to be had.
     """
     if library == "codiemb":
-        ours = load_codiemb(path, "query", template=template, max_tokens=max_tokens, device=device)
+        ours = load_codiemb(path, "query", max_tokens=max_tokens, device=device)
+        tokenizer = ours.encoder.tokenizer
+        tokenizer.template = with_prompts(tokenizer.template, query_prompt, document_prompt)
         return ours, CodiembEncoder(ours.encoder, "document")
-    theirs = load_sentence_transformers(
-        path, "query", template=template, max_tokens=max_tokens, device=device
-    )
+    theirs = load_sentence_transformers(path, "query", max_tokens=max_tokens, device=device)
+    theirs.template = with_prompts(theirs.template, query_prompt, document_prompt)
     return theirs, SentenceTransformersEncoder(theirs.model, "document", theirs.template)

@@ -1,6 +1,7 @@
 """Our encoder and sentence-transformers behind one interface: rows of a table in, vectors out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -139,21 +140,16 @@ def load_codiemb(
     path: str,
     side: Side,
     *,
-    template: PromptTemplate | None = None,
     max_tokens: int | None = None,
     device: str = "cpu",
 ) -> CodiembEncoder:
     """An encoder of a folder or hub id, as run_eval.py loads it: without a prompt where it states none.
-
-    `template` is taken instead of what it states.
 
     Raises:
         UserError: it is not to be had.
     """
     spec = ModelSpec(name=path, path=path, prompt=PromptSpec(query="", document=""))
     encoder = load_encoder(spec).to(device)
-    if template is not None:
-        encoder.tokenizer.template = template
     use_cpu_kernels(encoder.backbone)
     encoder.max_tokens = min(
         max_tokens or encoder.max_tokens, encoder.tokenizer.max_positions or encoder.max_tokens
@@ -195,6 +191,13 @@ def _grouped(
         for instruction, chosen in places.items():
             out_nD[chosen] = encode([rows[place][1] for place in chosen], instruction)
     return out_nD
+
+
+def with_prompts(stated: PromptTemplate, query: str | None, document: str | None) -> PromptTemplate:
+    """A model's prompts, or those that are given instead of one or both of them."""
+    if query is not None:
+        stated = replace(stated, query=query, instruction="")
+    return stated if document is None else replace(stated, document=document)
 
 
 def _stated_template(model: SentenceTransformer) -> PromptTemplate:

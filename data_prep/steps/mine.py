@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from codiemb.data.cache import hash_file
-from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 from data_prep.blocks import blocks, kept
 from data_prep.layout import CANDIDATES, CORPUS, SCHEMAS
@@ -141,7 +140,8 @@ def _searcher(
     query_side, document_side = load_sides(
         options.library,
         options.encoder,
-        template=_template(options),
+        query_prompt=options.query_prompt,
+        document_prompt=options.document_prompt,
         max_tokens=options.max_tokens,
         device=options.device,
     )
@@ -153,12 +153,6 @@ def _searcher(
     if options.search == "dense":
         return dense, about
     return Fused(dense, Lexical(Bm25Index(text for _, text in documents), [q for _, q in queries])), about
-
-
-def _template(options: Parameters) -> PromptTemplate | None:
-    if options.query_prompt is None and options.document_prompt is None:
-        return None
-    return PromptTemplate(query=options.query_prompt or "", document=options.document_prompt or "")
 
 
 def _search(work: Work[Parameters], searcher: Searcher, judge: Judge, rows: _Rows) -> Path:
@@ -200,4 +194,4 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hash_file(path) for path in files}
 
 
-STEP = Step(Parameters, run, depends_on=_depends_on)
+STEP = Step(Parameters, run, version=2, depends_on=_depends_on)

@@ -10,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from data_prep.mining import searchers
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
+from data_prep.search.encoders import with_prompts
 from data_prep.steps import mine as mine_module
 from tests.support import tiny
 from tests.support.killed import killed_at
@@ -113,6 +115,13 @@ def test_a_model_gets_the_prompts_that_it_states_or_that_are_given_and_no_others
             assert row["score"] == pytest.approx(
                 float(query @ model.encode(before[1] + DOCUMENTS[row["document"]])), abs=1e-5
             )
+
+
+def test_a_prompt_that_is_given_for_one_side_leaves_the_other_as_the_model_states_it():
+    stated = PromptTemplate("Find {instruction}: ", "passage: ", "anything")
+    assert with_prompts(stated, None, None) is stated
+    assert with_prompts(stated, "query: ", None) == PromptTemplate("query: ", "passage: ")
+    assert with_prompts(stated, None, "") == PromptTemplate("Find {instruction}: ", "", "anything")
 
 
 def test_ranks_of_all_documents_are_those_of_brute_force(source, tmp_path, encoder):
