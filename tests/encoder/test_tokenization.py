@@ -213,9 +213,25 @@ def test_pooling_the_prompt_leaves_the_tokenizer_and_its_tokens_alone(byte_level
     assert tokenizer([("Retrieve", "hello")], 64)[0] == (plain(prompt + "hello")["input_ids"], 0)
 
 
-def test_two_instructions_in_one_template_are_a_user_error():
-    with pytest.raises(UserError, match="more than once"):
-        PromptTemplate("{instruction} {instruction}")
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (("{instruction} {instruction}",), "query=.* more than once"),
+        (("Instruct: {task}\nQuery: ",), "query=.*{task} would stand there as it is; what is filled in is"),
+        (("Instruct: {}\nQuery: ",), "query=.*{} would stand there"),
+        (("{instruction}: {text}",), "query=.*{text} would stand there .* the text follows the prompt"),
+        (("{instruction}: ", "title: {title}"), "document=.*{title} would stand there"),
+        (("{instruction}: ", "{instruction}: "), "document=.* documents have no instruction"),
+        (("query: ", "", "Find"), "instruction='Find' stands in for .*query='query: ' does not hold"),
+    ],
+)
+def test_a_template_of_which_something_would_not_be_filled_in_is_a_user_error(template, message):
+    with pytest.raises(UserError, match=f"model.prompt.{message}"):
+        PromptTemplate(*template)
+
+
+def test_braces_that_name_nothing_are_part_of_a_prompt():
+    assert PromptTemplate('{"query": ', "{ }").prompt("", "query") == '{"query": '
 
 
 def test_a_query_prompt_without_a_place_for_instructions_is_fixed():

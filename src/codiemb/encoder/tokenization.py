@@ -14,6 +14,7 @@ from codiemb.errors import UserError
 from codiemb.text_encoder import Side
 
 _INSTRUCTION = "{instruction}"
+_BRACES = re.compile(r"\{\w*\}")  # {task}, {query}, {}: placeholders of other programs
 _PROBES = ("a", "A word", "1", "你好", "été", "?")
 _ANYTHING = "☃"  # survives every normalizer; stands for the instruction in a pattern
 
@@ -33,7 +34,8 @@ class PromptTemplate:
       for symmetric tasks); else none (BGE, Arctic: a prompt for searching, which they leave out there).
 
     Raises:
-        UserError: `{instruction}` stands in `query` more than once.
+        UserError: `{instruction}` stands in `query` more than once, or in `document`; another name in braces,
+            which nobody fills in, stands in one of them; or `instruction` has no place in `query`.
     """
 
     query: str = "Instruction: {instruction} \nQuery: "
@@ -43,6 +45,22 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         if self.query.count(_INSTRUCTION) > 1:
             raise UserError(f"model.prompt.query={self.query!r} contains {_INSTRUCTION} more than once")
+        if _INSTRUCTION in self.document:
+            raise UserError(
+                f"model.prompt.document={self.document!r}: documents have no instruction, and {_INSTRUCTION} "
+                "would stand there as it is"
+            )
+        for key, prompt in (("query", self.query), ("document", self.document)):
+            if other := _BRACES.search(prompt.replace(_INSTRUCTION, "")):
+                raise UserError(
+                    f"model.prompt.{key}={prompt!r}: {other[0]} would stand there as it is; what is filled "
+                    f"in is {_INSTRUCTION}, and the text follows the prompt"
+                )
+        if self.instruction and _INSTRUCTION not in self.query:
+            raise UserError(
+                f"model.prompt.instruction={self.instruction!r} stands in for {_INSTRUCTION}, and "
+                f"model.prompt.query={self.query!r} does not hold it"
+            )
 
     def prompt(self, instruction: str = "", side: Side | None = None) -> str:
         """The literal prefix of a text.
