@@ -5,6 +5,8 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,3 +123,28 @@ def test_all_bytes_of_a_file_are_counted(name, tmp_path):
     path, counted = write_raw(tmp_path / name, ROWS * 50), []
     list(read_rows([path], advance=counted.append))
     assert sum(counted) == path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "inside", ['"a": ["x"], "a": ["y"]', '"b": [{"a": 1, "a": 2}]', '"b": {"a": 1, "a": 2}']
+)
+def test_a_key_that_stands_twice_is_a_bad_row_of_which_no_half_is_read(inside, tmp_path):
+    lines, array = f'{{{inside}}}\n{{"a": "z"}}\n', f'[{{{inside}}}, {{"a": "z"}}]'
+    for name, text in (("a.jsonl", lines), ("a.json", array)):
+        (tmp_path / name).write_text(text, "utf-8")
+        (_, bad), (_, good) = read_rows([tmp_path / name])
+        assert isinstance(bad, Problem)
+        assert str(bad) == "the key 'a' stands twice in one object"
+        assert good == {"a": "z"}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet"])
+def test_a_table_with_two_columns_of_one_name_is_refused(name, tmp_path):
+    if name.endswith("parquet"):
+        pq.write_table(
+            pa.table([["q"], ["n"], ["m"]], names=["query", "negative", "negative"]), tmp_path / name
+        )
+    else:
+        write_raw(tmp_path / name, [["query", "negative", "negative"], ["q", "n", "m"]])
+    with pytest.raises(UserError, match="column 'negative' stands 2 times; write it once"):
+        list(read_rows([tmp_path / name]))

@@ -39,7 +39,7 @@ _SUFFIXES = {
 }
 _BATCH = 1024  # rows of a Parquet file that are Python objects at once
 _CHUNK = 1 << 20
-_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)
+_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error)
 _BETWEEN = re.compile(r"[\s,]*")
 
 csv.field_size_limit(2**31 - 1)  # a passage may be longer than the module's 128 KiB
@@ -96,7 +96,7 @@ def read_rows(
             _refuse_pages(paths[0], file)
             for number, row in _READERS[kind](file, header):
                 yield number, row
-    except (UnicodeDecodeError, *_BROKEN, JSONDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, *_BROKEN, JSONDecodeError) as error:
         raise UserError(f"{paths[0]}: {_told(error)} after row {number}; get the file again") from error
 
 
@@ -116,7 +116,7 @@ def table_head(path: Path) -> list[str]:
                 return next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
             first = next((line for _, line in _lines(file)), "")
             return first.split("\t") if isinstance(first, str) else []
-    except (UnicodeDecodeError, *_BROKEN, csv.Error) as error:
+    except (UnicodeDecodeError, *_BROKEN) as error:
         raise UserError(f"{path}: {_told(error)} in its first row; get the file again") from error
 
 
@@ -200,10 +200,21 @@ def _jsonl(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
 
 def _object(line: str) -> Mapping[str, Any] | Problem:
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=_unless_twice)
     except (ValueError, RecursionError) as error:
         return Problem(f"not JSON ({getattr(error, 'msg', error)}); one JSON object a line")
-    return value if isinstance(value, dict) else Problem(f"{line[:40]!r} is no JSON object")
+    return value if isinstance(value, dict | Problem) else Problem(f"{line[:40]!r} is no JSON object")
+
+
+def _unless_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Problem:
+    """An object; of one that is wrong, or holds one that is, why. Not raised: an array goes on behind it."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        return Problem(f"the key {twice!r} stands twice in one object")
+    values = (each for value in fields.values() for each in (value if isinstance(value, list) else [value]))
+    return next((value for value in values if isinstance(value, Problem)), fields)
 
 
 def _json(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
@@ -213,12 +224,14 @@ def _json(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
         yield from _jsonl(file, header)
         return
     for number, value in enumerate(_elements(file), start=1):
-        yield number, value if isinstance(value, dict) else Problem(f"{str(value)[:40]!r} is no JSON object")
+        is_row = isinstance(value, dict | Problem)
+        yield number, value if is_row else Problem(f"{str(value)[:40]!r} is no JSON object")
 
 
 def _elements(file: Unpacked) -> Iterator[Any]:
     """The elements of an array, with no more text at hand than a chunk and one of them."""
-    decoder, text, size = JSONDecoder(), codecs.getincrementaldecoder("utf-8-sig")(), _CHUNK
+    decoder, size = JSONDecoder(object_pairs_hook=_unless_twice), _CHUNK
+    text = codecs.getincrementaldecoder("utf-8-sig")()
     rest, ended = text.decode(file.read(size)), False
     at = rest.index("[") + 1
     while True:
@@ -260,11 +273,23 @@ def _table(rows: Iterator[tuple[int, list[str] | Problem]], header: Sequence[str
         if isinstance(fields, Problem):
             yield number, fields
         elif not names:
-            names = [name.strip() for name in fields]
+            names = _names([name.strip() for name in fields])
         elif len(fields) != len(names):
             yield number, Problem(f"{len(fields)} fields, not {len(names)} ({', '.join(names)})")
         else:
             yield number, dict(zip(names, fields, strict=True))
+
+
+def _names(names: list[str]) -> list[str]:
+    """Of the columns; of two with one name only the last would be read.
+
+    Raises:
+        csv.Error: there are two.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise csv.Error(f"the column {name!r} stands {names.count(name)} times; write it once")
+    return names
 
 
 def _parquet(path: Path, columns: Sequence[str], advance: Callable[[int], object]) -> Iterator[Row]:
@@ -272,6 +297,7 @@ def _parquet(path: Path, columns: Sequence[str], advance: Callable[[int], object
     try:
         with pq.ParquetFile(path) as file:
             names = [name for name in file.schema_arrow.names if not columns or _wanted(name, columns)]
+            _names(names)
             for batch in file.iter_batches(_BATCH, columns=names or None):
                 for row in batch.to_pylist():
                     number += 1
