@@ -135,6 +135,16 @@ def test_a_file_that_two_entries_mean_is_refused(folder):
         source_files(DataConfig(files=["b/1*.jsonl", "b/2*.jsonl", "b/*", "x/b.jsonl"]))
 
 
+def test_a_file_that_a_link_means_too_is_refused(folder):
+    Path("b/latest.jsonl").symlink_to("1.jsonl")
+    with pytest.raises(UserError, match=r"b/latest\.jsonl is named twice, also as b/1\.jsonl: a link"):
+        source_files(DataConfig(files=["b/*.jsonl"]))
+    Path("b/latest.jsonl").unlink()
+    Path("b/again").symlink_to(".")  # `**` follows it 40 times
+    with pytest.raises(UserError, match=r"b/again/1\.jsonl is named twice, also as b/1\.jsonl: a link"):
+        source_files(DataConfig(sources={"x": SourceConfig(path="b/**/*.jsonl")}))
+
+
 def test_shards_of_all_kinds_are_one_source_in_their_order(tmp_path):
     shards = [[ir(i) for i in range(3)], [ir(i, negatives=["n"]) for i in range(3, 5)], [ir(5)]]
     paths = [tmp_path / name for name in ("0.jsonl", "1.parquet", "2.jsonl.gz")]

@@ -39,14 +39,14 @@ def refuse_twice(key: str, files: Sequence[Path]) -> None:
     """Each record once.
 
     Raises:
-        UserError: a file stands twice among them.
+        UserError: a file stands twice among them, perhaps as a link to it, or below a link to its folder.
     """
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for file in files:
-        name = os.path.abspath(file)
-        if name in seen:
-            raise UserError(f"{key}: {file} is named twice (a pattern may mean it, too); name it once")
-        seen.add(name)
+        first = seen.setdefault(os.path.realpath(file), file)
+        if first is not file:
+            link = "" if os.path.abspath(first) == os.path.abspath(file) else f", also as {first}: a link"
+            raise UserError(f"{key}: {file} is named twice{link} (a pattern may mean it, too); name it once")
 
 
 def source_name(entry: str) -> str:
