@@ -28,6 +28,7 @@ from codiemb.encoder.attention import has_varlen_kernel
 from codiemb.losses import InfoNCE
 from codiemb.tables import pipe_table
 from experiments.benchmarks.machine import matmul_rate, page, synchronise
+from experiments.scale.formulas import Products, Tokens
 
 _ROOT = Path(__file__).parents[2]
 
@@ -98,17 +99,10 @@ def _head_widths(config: Any) -> tuple[int, int]:  # noqa: ANN401  any transform
 
 
 def _flops(encoder: Encoder, lengths: list[int]) -> float:
-    """Of one step: 2 a parameter and token forward, 2 for the states' gradient, 2 for a trained weight's.
-
-    Attention: 2 x length^2 x (query + value width) a head forward, twice that backward. Embedding tables are
-    looked up, not multiplied; recomputation in chunks does not count.
-    """
-    embeddings = {id(p) for m in encoder.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    body = [p for p in encoder.parameters() if id(p) not in embeddings]
-    products = sum(p.numel() * (6 if p.requires_grad else 4) for p in body)
+    """Of one step; recomputation in chunks does not count."""
     config = encoder.backbone.config
-    heads = config.num_hidden_layers * config.num_attention_heads
-    return products * sum(lengths) + 6.0 * heads * sum(_head_widths(config)) * sum(n * n for n in lengths)
+    heads = config.num_hidden_layers, config.num_attention_heads
+    return Products.of(encoder, *heads, *_head_widths(config)).train(Tokens.of(lengths))
 
 
 def _measure(encoder: Encoder, run: Run, args: argparse.Namespace, bar: tqdm) -> None:

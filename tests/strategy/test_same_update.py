@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from codiemb.batch import Batch, PackedTexts
 from codiemb.config.assemble import assemble
 from codiemb.encoder.stream import split_by_tokens
 from codiemb.training.checkpoint_files import checkpoint_path, last_good
+from experiments.scale import wire
+from experiments.scale.inputs import Sizes
 from tests.support import ranks, recipe
-from tests.support.worlds import JOBS, Differences, on_ranks, run, start
+from tests.support.worlds import JOBS, STRATEGIES, UNLIKE, Differences, on_ranks, run, start
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +69,40 @@ def test_chunks_reduce_nothing_more(differences: Differences, strategy):
     """To the last element: not even a bias is reduced once a chunk."""
     chunked, whole = (differences[2, strategy, case]["reductions"] for case in ("chunked", "unchunked"))
     assert chunked == whole
+
+
+@pytest.mark.parametrize(
+    ("strategy", "case"), [*((s, "plain") for s in STRATEGIES), *((s, "chunked") for s in UNLIKE)]
+)
+def test_what_two_ranks_ask_of_each_other_is_what_the_page_of_scale_says(differences, folder, strategy, case):
+    """To the last number, but for flags and norms of one; ZeRO 3 may keep weights that it would gather.
+
+    The second step, of sts: before the first, FSDP2's root has been gathered to look at the start.
+    """
+    cfg = recipe.config(folder / f"expected-{case}", *recipe.CASES[case])
+    assembled = assemble(cfg)
+    times = cfg.trainer["accumulate_grad_batches"]
+    shares = [assembled.data.batches(rank=rank, num_ranks=2, accumulation=times) for rank in range(2)]
+    sizes = Sizes.of(assembled.encoder.backbone)
+    expected: Counter[str] = Counter()
+    for part in range(times, 2 * times):
+        batches = [share[part] for share in shares]
+        requests = wire.of_loss(
+            assembled.module.losses[batches[0].task], [len(b.groups.owner_N) for b in batches], sizes.width
+        )
+        if strategy != "ddp" or part == times:
+            most = max(len(chunks(b, cfg.encoder.max_tokens_per_chunk or 10**9)) for b in batches)
+            requests += wire.of_weights(strategy, sizes, most, dtype="float32")
+        for request in requests:
+            expected[f"{request.operation} {request.dtype}"] += int(request.times * request.numbers)
+    asked = Counter(differences[2, strategy, case]["requests"][1])
+    if strategy == "deepspeed_zero3":
+        assert (
+            sizes.parameters <= asked["weights_all_gather float32"] <= expected["weights_all_gather float32"]
+        )
+        asked["weights_all_gather float32"] = expected["weights_all_gather float32"]
+    assert expected.keys() <= asked.keys()
+    assert all(0 <= asked[key] - expected[key] <= 3 for key in asked), (asked, expected)
 
 
 @pytest.mark.parametrize(("world", "strategy", "case"), SGD)

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 from unittest.mock import patch
 
 import numpy as np
@@ -20,8 +20,6 @@ import pytorch_lightning.strategies.deepspeed
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from codiemb.callbacks.before_training import BeforeTraining
 from codiemb.config import strategy as strategy_group
@@ -35,6 +33,7 @@ from codiemb.text_encoder import TextEncoder
 from codiemb.training.checkpoint_files import checkpoint_path
 from codiemb.training.sharded_encoder import runnable
 from codiemb.training.sharding import whole_encoder
+from tests.support.counters import Requests
 from tests.support.recipe import Expected, full_weights, update_error
 from tests.support.tiny import SENTENCES
 
@@ -78,7 +77,8 @@ def compare(
             "losses": recorder.losses,
             "update_errors": recorder.update_errors,
             "norms": recorder.norms,
-            "reductions": [n / expected.num_trained for n in recorder.elements_reduced],
+            "reductions": [each.reduced / expected.num_trained for each in recorder.requests],
+            "requests": [dict(each.numbers) for each in recorder.requests],
         }
         if case.startswith("resumed"):
             found["resumed_losses"], again = resume_after_the_first_step(cfg, expected, rank)
@@ -145,7 +145,7 @@ class Recorder(pl.Callback):
         self.losses: list[float] = []  # by micro-batch, mean over ranks
         self.update_errors: list[float] = []  # by optimizer step
         self.norms: list[float] = []  # as logged, by optimizer step
-        self.elements_reduced: list[int] = []  # by optimizer step
+        self.requests: list[Requests] = []  # by optimizer step
         self.shared: np.ndarray | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -162,11 +162,11 @@ class Recorder(pl.Callback):
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            self.reductions = Reductions()
-        self.reductions.__enter__()
+            self.requests.append(Requests())
+        self.requests[-1].__enter__()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.reductions.__exit__(None, None, None)
+        self.requests[-1].__exit__(None, None, None)
         loss = trainer.strategy.reduce(outputs["loss"], reduce_op="mean")  # over ranks
         self.losses.append(float(loss) * trainer.accumulate_grad_batches)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
@@ -174,7 +174,6 @@ class Recorder(pl.Callback):
             step = len(self.update_errors)
             self.norms.append(pl_module.means.so_far()["train/grad_norm"])
             self.update_errors.append(update_error(self.before, after, self.expected.weights[step:]))
-            self.elements_reduced.append(self.reductions.elements)
             self.before = after
 
 
@@ -199,21 +198,6 @@ class Precision(pl.Callback):
             "buffers": sorted({str(b.dtype) for b in pl_module.buffers()}),
             "num_buffers": len(list(pl_module.buffers())),
         }
-
-
-class Reductions(TorchDispatchMode):
-    """Adds up the elements of all floating-point tensors that are reduced over ranks, whoever asks for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> Any:
-        if func.namespace == "c10d" and "reduce" in func.__name__:
-            sent = args[1] if "scatter" in func.__name__ else args[0]
-            tensors = [t for t in tree_leaves(sent) if isinstance(t, Tensor) and t.is_floating_point()]
-            self.elements += sum(t.numel() for t in tensors)
-        return func(*args, **(kwargs or {}))
 
 
 def train_and_fall(
