@@ -46,7 +46,7 @@ class Outcome:
 
 
 def parts(device: str, *, small: bool) -> list[Part]:
-    """All parts, for a card or, in a small form, for the CPU of any machine."""
+    """All parts, for a card or, in a small form, for the CPU of any machine, where imports take most time."""
     python = (sys.executable, "-m")
     on = ("--device", device, "--out", "{page}")
     quick = ("--quick",) if small else ()
@@ -54,7 +54,7 @@ def parts(device: str, *, small: bool) -> list[Part]:
     encode = (*python, "experiments.benchmarks.encode_speed", *on, *quick)
     marked = (*python, "pytest", "-n", "0", "-m", "requires_gpu", *gpu_tests())
     return [
-        Part("tests", "Do the tests that need a card pass?", marked, 90),
+        Part("tests", "Do the tests that need a card pass?", marked, 75 if small else 90),
         Part(
             "packed",
             "Is packed what padded is, for each architecture, gradients included?",
@@ -64,15 +64,20 @@ def parts(device: str, *, small: bool) -> list[Part]:
         Part(
             "strategies",
             "Does every strategy train as one process does, and a resumed run as a whole one?",
-            (*python, "experiments.gpu_check.strategies", *on, *quick),
-            150,
+            (*python, "experiments.gpu_check.strategies", *on),
+            240 if small else 150,
         ),
-        Part("encode", "How fast is encoding?", encode if small else (*encode, "--texts", "4096"), 60),
+        Part(
+            "encode",
+            "How fast is encoding?",
+            encode if small else (*encode, "--texts", "4096"),
+            90 if small else 60,
+        ),
         Part(
             "step",
             "How fast is a training step, in which memory?",
             (*step, "--model", "youtu_tiny" if small else "youtu2b"),
-            175,
+            70 if small else 175,
         ),
     ]
 

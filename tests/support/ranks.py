@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -16,13 +15,10 @@ from unittest.mock import patch
 
 import numpy as np
 import pytorch_lightning as pl
-import pytorch_lightning.strategies.deepspeed
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
 from torch import Tensor
 
 from codiemb.callbacks.before_training import BeforeTraining
-from codiemb.config import strategy as strategy_group
 from codiemb.config.assemble import assemble
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import Encoder, cpu_kernels
@@ -36,10 +32,11 @@ from codiemb.training.sharding import whole_encoder
 from tests.support.counters import Requests
 from tests.support.recipe import Expected, full_weights, update_error
 from tests.support.tiny import SENTENCES
+from tests.support.zero_on_cpu import let_deepspeed_run_on_cpu
 
 
 def be_rank(rank: int, world: int, port: int) -> None:
-    """The environment that torchrun gives a rank, and the thinnest way past DeepSpeed's demand for GPUs."""
+    """The environment that torchrun gives a rank, where DeepSpeed runs without a GPU."""
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -54,13 +51,7 @@ def be_rank(rank: int, world: int, port: int) -> None:
     gc.freeze()  # what was imported; DeepSpeed collects in every job, 0.4 s each
     cpu_kernels._MIN_TOKENS = cpu_kernels._MIN_WIDTH = 1  # as in a stream of thousands of tokens
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers: as in a process of a user
-    strategy_group.CUDAAccelerator = pytorch_lightning.strategies.deepspeed.CUDAAccelerator = CPUAccelerator
-    CPUAccelerator.get_parallel_devices = staticmethod(lambda n: [torch.device("cpu", i) for i in range(n)])
-    import deepspeed
-
-    # an inference kernel for CPUs that nothing here uses, and that takes 20 s to compile
-    sys.modules["deepspeed.comm.torch"].build_shm_op = lambda: None
-    deepspeed.utils.logger.setLevel("ERROR")
+    let_deepspeed_run_on_cpu()
 
 
 def compare(
