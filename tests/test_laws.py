@@ -122,6 +122,25 @@ def _targets(name: str) -> Iterator[str]:
             yield used
 
 
+@pytest.mark.parametrize("package", ["data", "encoder", "evaluation", "fusion", "training"])
+def test_a_package_whose_names_are_imported_on_demand_lists_them_once_and_right(package):
+    """For mypy, for `import *` and for `on_demand`; a module of the same name would hide the name."""
+    tree = ast.parse(PACKAGE[f"codiemb.{package}"].read_text("utf-8"))
+    assigned = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    shown = ast.literal_eval(assigned["__all__"])
+    by_module = ast.literal_eval(assigned["__getattr__"].args[1])
+    found = {name: f"codiemb.{package}.{module}" for module, names in by_module.items() for name in names}
+    for_mypy = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and is_in(node.module, f"codiemb.{package}")
+        for alias in node.names
+    }
+    assert sorted(shown) == sorted(found)
+    assert found == for_mypy
+    assert not {f"codiemb.{package}.{name}" for name in shown} & PACKAGE.keys()
+
+
 # What nobody may do
 
 FORBIDDEN = {

@@ -9,9 +9,9 @@ import pytest
 
 from codiemb.config.task import earlier_results
 from codiemb.errors import UserError
-from codiemb.evaluation import Evaluation, Evaluator, MtebEncoder, Setup, TextEncoder, builtin_tasks
+from codiemb.evaluation import Evaluation, Evaluator, MtebEncoder, Setup, builtin_tasks
 from codiemb.evaluation.kept import kept_results
-from codiemb.text_encoder import settings_of
+from codiemb.text_encoder import TextEncoder, settings_of
 from tests.evaluation.test_instructions import INSTRUCTIONS
 from tests.support.evaluation_fakes import BagOfWords, Stating, write_rows
 

@@ -12,9 +12,10 @@ import torch.distributed as dist
 
 from codiemb.encoder import Encoder
 from codiemb.encoder.over_ranks import over_ranks
-from codiemb.evaluation import Evaluator, TextEncoder
+from codiemb.evaluation import Evaluator
 from codiemb.evaluation.builtin import builtin_tasks
 from codiemb.stop import RankLost
+from codiemb.text_encoder import TextEncoder
 from codiemb.training import sharded_encoder
 from codiemb.training.sharding import shard
 from tests.support.forks import fork

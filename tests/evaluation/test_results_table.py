@@ -70,12 +70,21 @@ def test_a_missing_dataset_takes_the_mean_away_and_is_named():
     sheet = results_sheet(missing)
     assert "2 of 3 tasks" in sheet.title
     assert [row[0] for row in sheet.rows] == ["FramesRetrieval", "FramesPairClassification"]
-    assert sheet.notes == ("1 left out, because their datasets cannot be had.",)
+    assert sheet.notes == ("1 left out: AFQMC is not in the local cache.",)
     assert missing_sheet(missing).rows == (("AFQMC", "C-MTEB/AFQMC", "is not in the local cache"),)
 
 
-def test_scores_on_other_data_are_no_before():
-    other = replace(BEFORE, results=(replace(BEFORE.results[0], revision="def"), BEFORE.results[1]))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revision": "def"},
+        {"metric": "map_at_10"},
+        {"splits": ("dev", "test")},
+        {"prompts": {"query": "another", "document": ""}},
+    ],
+)
+def test_scores_of_another_test_are_no_before(change):
+    other = replace(BEFORE, results=(replace(BEFORE.results[0], **change), BEFORE.results[1]))
     rows = results_sheet(AFTER, other).rows
     assert [row[2] for row in rows] == ["–", "45.00", "–"]
 

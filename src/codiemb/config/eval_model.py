@@ -14,16 +14,16 @@ from codiemb.config.schema import EvalConfig
 from codiemb.config.shared_evaluation import meet
 from codiemb.encoder import Encoder, ModelSpec, PromptTemplate, check_path, load_encoder
 from codiemb.encoder.cpu_kernels import use_cpu_kernels
+from codiemb.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import TextEncoder
     from codiemb.evaluation.models.registry import RegistryEncoder
     from codiemb.evaluation.models.youtu_api import YoutuApi
 
 log = logging.getLogger(__name__)
 
 
-def build_encoder(cfg: EvalConfig) -> "TextEncoder":
+def build_encoder(cfg: EvalConfig) -> TextEncoder:
     """The encoder on its device, ready and checked.
 
     Raises:
@@ -32,7 +32,7 @@ def build_encoder(cfg: EvalConfig) -> "TextEncoder":
     spec = cfg.model
     check_loader(cfg)
     if spec.loader == "mteb":
-        return cast("TextEncoder", _from_registry(spec))  # Evaluator knows it from one
+        return cast(TextEncoder, _from_registry(spec))  # Evaluator knows it from one
     if spec.loader == "youtu_api":
         return _hosted(spec)
     return _ours(cfg)

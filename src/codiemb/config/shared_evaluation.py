@@ -18,10 +18,10 @@ from codiemb.config.schema import EvaluationTaskConfig, TrainConfig
 from codiemb.config.task import evaluate_before
 from codiemb.encoder import Encoder
 from codiemb.errors import UserError
-from codiemb.text_encoder import TextEncoder
+from codiemb.text_encoder import Stated, TextEncoder
 
 if TYPE_CHECKING:
-    from codiemb.evaluation import Evaluation, Evaluator, TextEncoder
+    from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger("codiemb")
 _TO_MEET = timedelta(hours=1)  # for ranks that load a large model from one disk
@@ -51,14 +51,13 @@ def before_training(
     return lambda: look.result
 
 
-def with_cache(encoder: "TextEncoder", task: EvaluationTaskConfig) -> "TextEncoder":
+def with_cache(encoder: TextEncoder, task: EvaluationTaskConfig) -> TextEncoder:
     """The encoder with its embeddings kept on disk, if `task.cache_gib` gives them room.
 
     Raises:
         UserError: it does not say what its embeddings depend on.
     """
     from codiemb.evaluation.embedding_cache import CachedEncoder
-    from codiemb.text_encoder import Stated
 
     if task.cache_gib <= 0:
         return encoder

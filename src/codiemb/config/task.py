@@ -20,12 +20,12 @@ from codiemb.config.task_check import LOCAL_SETS, check_task
 from codiemb.errors import UserError
 from codiemb.stop import at_once
 from codiemb.tables import Sheet
+from codiemb.text_encoder import Side, TextEncoder
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
-    from codiemb.evaluation import Evaluation, Evaluator, TextEncoder
-    from codiemb.text_encoder import Side
+    from codiemb.evaluation import Evaluation, Evaluator
 
 log = logging.getLogger("codiemb")
 
@@ -150,7 +150,7 @@ def _instructions(task: EvaluationTaskConfig, tasks: "list[AbsTask]") -> dict[st
 
 def run_evaluation(
     evaluator: "Evaluator",
-    encoder: "TextEncoder",
+    encoder: TextEncoder,
     model: str,
     *,
     report: Report,
@@ -220,7 +220,7 @@ def earlier_results(file: Path, evaluator: "Evaluator", *, resume: bool) -> "Eva
     return earlier
 
 
-def prompts_by_task(evaluations: Evaluations) -> "dict[str, tuple[str, Side]]":
+def prompts_by_task(evaluations: Evaluations) -> dict[str, tuple[str, Side]]:
     """Instruction and side by mteb's names, of the tasks that a run scores; empty where it scores on none."""
     if evaluations.task is None:
         return {}
@@ -248,7 +248,7 @@ def results_to_go_on_from(file: Path, evaluator: "Evaluator", report: Report) ->
 
 
 def evaluate_before(
-    evaluator: "Evaluator", encoder: "TextEncoder", model: str, folder: Path, *, seed: int, report: Report
+    evaluator: "Evaluator", encoder: TextEncoder, model: str, folder: Path, *, seed: int, report: Report
 ) -> "Evaluation":
     """The scores before training, kept in `folder` task by task: a run that goes on need not repeat them."""
     file = folder / "before.json"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         setup_sheet,
     )
     from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
-    from codiemb.text_encoder import Stated, TextEncoder
 
 __all__ = [
     "CmtebTable",
@@ -36,9 +35,7 @@ __all__ = [
     "MissingDataset",
     "MtebEncoder",
     "Setup",
-    "Stated",
     "TaskScore",
-    "TextEncoder",
     "bm25_score",
     "builtin_tasks",
     "check_instructions",
@@ -74,7 +71,6 @@ __getattr__ = on_demand(
             "save",
             "setup_sheet",
         ),
-        "protocol": ("Stated", "TextEncoder"),
         "results": ("Evaluation", "MissingDataset", "Setup", "TaskScore"),
     },
 )

@@ -121,13 +121,13 @@ def _shown_prefix(result: TaskScore, side: str) -> str:
 
 
 def _comparable(evaluation: Evaluation, before: Evaluation) -> dict[str, float]:
-    """Earlier scores; other data (by revision) or another metric was another test, and no "before"."""
-    now = {result.task: (result.metric, result.revision) for result in evaluation.results}
-    return {
-        result.task: result.score
-        for result in before.results
-        if now.get(result.task) == (result.metric, result.revision)
-    }
+    """Earlier scores; other data or splits, another metric or instruction was another test: no "before"."""
+    now = {result.task: _test(result) for result in evaluation.results}
+    return {result.task: result.score for result in before.results if now.get(result.task) == _test(result)}
+
+
+def _test(result: TaskScore) -> tuple[object, ...]:
+    return result.metric, result.revision, sorted(result.splits), result.prompts
 
 
 def _row(result: TaskScore, earlier: Iterable[Mapping[str, float]], has_bm25: bool) -> tuple[str, ...]:

@@ -109,9 +109,10 @@ def evaluation_table(
     return [row | {"gain": _gain(row["before"], row["after"])} for row in rows]
 
 
-def _test(row: Row) -> tuple[str, str, str]:
-    """Scores compare only on the same data with the same metric."""
-    return row["task"], row["metric"], row["revision"]
+def _test(row: Row) -> tuple[str, ...]:
+    """Scores compare only on the same data and splits, with the same metric and instructions."""
+    more = (json.dumps(row.get(name), sort_keys=True) for name in ("splits", "prompts"))
+    return row["task"], row["metric"], row["revision"], *more
 
 
 def _gain(before: float | None, after: float | None) -> float | None:
