@@ -218,6 +218,17 @@ def test_a_damaged_file_of_ours_is_one_error(tmp_path: Path, change, message: st
         read_results(tmp_path)
 
 
+def test_the_settings_of_a_training_run_are_those_that_ran(tmp_path: Path):
+    write_ours(tmp_path / "evaluation", {"FramesSTS": 0.5})
+    (tmp_path / "config.yaml").write_text("model: {pooling: mean}\ntrainer: {precision: auto}\n")
+    assert read_results(tmp_path).settings["config.trainer.precision"] == '"auto"'
+    (tmp_path / "config_ran.yaml").write_text("model: {pooling: cls}\nrun_dir: x\n")
+    settings = read_results(tmp_path).settings
+    assert {name: value for name, value in settings.items() if name.startswith("config.")} == {
+        "config.model.pooling": '"cls"'
+    }
+
+
 def test_files_of_mteb_give_what_mteb_itself_reads_in_them(models):
     """Those of 1.11 and newer are read without it."""
     for file in read_results_files(models[YOUTU]):

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codiemb.config.result import recorded_metric
 from tests.support.harness import MICRO, Run
@@ -63,6 +64,11 @@ def test_a_folder_is_dev_test_and_the_metric_of_searches(run: Run, world: Path, 
         "test/records/ndcg@10": scores["records"],
         "test/mean": pytest.approx(sum(scores.values()) / 2),
     }
+
+    files = (folder / "config_ran.yaml", folder / "config.yaml")
+    ran, composed = (yaml.safe_load(file.read_text("utf-8")) for file in files)
+    assert ran["trainer"] == composed["trainer"] | {"accelerator": "cpu", "num_nodes": 1}
+    assert composed["trainer"]["accelerator"] == "auto"  # as typed: a resume compares that
 
     of_export = evaluated(run, world, folder / "export", *task)
     assert of_export == pytest.approx(scores, abs=1e-5)
