@@ -106,6 +106,8 @@ def render(folder: Path, card: Card) -> str:
         width=read_json(folder / "1_Pooling" / "config.json", {})["word_embedding_dimension"],
         trusted=", trust_remote_code=True" if "auto_map" in config else "",
         pooled_prompt=settings["pooling"] != "mean" or settings["pool_prompt"],
+        has_prompts=any(prompts.values()),
+        right_under_4=consumers.is_right_under_4(config, settings["attention"]),
         query_prompt=_quoted(prompts["query"]),
         document_prompt=_quoted(prompts["document"]),
         named=next(iter(recorded["instructions"]), None),
