@@ -11,13 +11,13 @@ from codiemb.evaluation import (
     Evaluation,
     MissingDataset,
     Setup,
-    Sheet,
     TaskScore,
     missing_sheet,
     prompts_sheet,
     results_sheet,
     save,
 )
+from codiemb.tables import Sheet
 from tests.support.evaluation_fakes import shown
 
 

@@ -74,7 +74,7 @@ def test_a_wrong_key_or_number_is_named(run: Run, override: str, says: tuple[str
     [
         ("task.split=tset", ("task.split='tset' is none of dev, test",)),
         ("task.tasks=[FramsSTS]", ("task.tasks: no FramsSTS", "did you mean FramesSTS or NanoFramesSTS?")),
-        ("+task.instructions.Retreival.query=find", ("'Retreival' is neither", "did you mean 'Retrieval'?")),
+        ("+task.instructions.Retreival.query=find", ("'Retreival' is neither", "did you mean Retrieval")),
         ("task.data=nowhere", ("nowhere/eval/test: no such folder; run `make data`",)),
     ],
 )
