@@ -35,7 +35,7 @@ def module_identity(module: nn.Module) -> Fingerprint:
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         for part in _parts(value.detach().contiguous().cpu(), padding.get(name)):
-            digest.update(part.reshape(-1).view(torch.uint8).numpy())
+            digest.update(part.reshape(-1).view(torch.uint8).numpy().data)
     parameter = next(module.parameters(), None)
     return {
         "weights": digest.hexdigest(),
