@@ -178,23 +178,27 @@ class Memory:
         return sum(vars(self).values())
 
 
-def peak(strategy: str, sizes: Sizes, at: Step, loss: float = 0.0) -> Memory:
+def peak(
+    strategy: str, sizes: Sizes, at: Step, loss: float = 0.0, *, casts_are_cached: bool = False
+) -> Memory:
     """While a chunk is computed again, or (one chunk) at the end of the forward pass; or at the update.
 
     A weight that several chunks share gets its gradient when the last of them is done (the first of the
-    batch). Until then the sum lies whole on every card, in the type of the products, whatever the strategy.
+    batch). Until then autograd holds the sum: whole, whatever the strategy, and in fp32 under autocast, or in
+    bf16 where autocast caches its casts, so that all chunks share one (torch's default, but not Lightning's).
     """
-    moments = [_backward(strategy, sizes, at, loss), _update(strategy, sizes, at.cards)]
-    return max(moments, key=lambda memory: memory.total)
-
-
-def _backward(strategy: str, sizes: Sizes, at: Step, loss: float) -> Memory:
     mixed = strategy in ("ddp", "fsdp")
-    kept = kept_bytes(sizes, mixed=mixed) * at.chunk_tokens
-    rest = sizes.parameters - sizes.matrices
-    waiting = (2 * sizes.matrices + (4 if mixed else 2) * rest) if at.chunks > 1 else 0
+    sums = (4 if mixed else 2) * sizes.parameters - (2 * sizes.matrices if casts_are_cached else 0)
     weights, _, optimizer = _held(strategy, sizes, at.cards)
-    return Memory(weights, waiting, optimizer, _copies(strategy, sizes, at.cards), kept, loss)
+    backward = Memory(
+        weights=weights,
+        gradients=sums if at.chunks > 1 else 0,
+        optimizer=optimizer,
+        copies=_copies(strategy, sizes, at.cards),
+        activations=kept_bytes(sizes, mixed=mixed) * at.chunk_tokens,
+        loss=loss,
+    )
+    return max(backward, _update(strategy, sizes, at.cards), key=lambda memory: memory.total)
 
 
 def _update(strategy: str, sizes: Sizes, cards: int) -> Memory:

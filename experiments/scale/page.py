@@ -41,7 +41,7 @@ def _steps(found: Sequence[Case]) -> str:
     packed, chunked = (found[0].card.share(way) for way in ("packed", "chunked"))
     return _section(
         "One optimizer step, on each card",
-        f"""Operations in PFLOP: of the model, of its chunks computed again, and of the loss. Batches are
+        f"""PFLOP of the model and of its chunks computed again; TFLOP of the loss. Batches are
         those of
         conf, rounded up where the cards do not divide them (a run would refuse those). Time is that of
         computing alone. First at {packed:.0%} of the matmul rate, which 8,459 packed tokens have reached,
@@ -56,7 +56,11 @@ def _step_row(case: Case, cards: int) -> tuple[str, ...]:
     again = formulas.recomputed(case.products, at)
     slow = case.model_flops(at) / (case.card.rate * case.card.share("chunked"))
     counts = (cards, at.queries * cards, round(at.tokens.total), at.chunks)
-    flops = f"{case.model_flops(at) / 1e15:,.1f}", f"{again / 1e15:,.1f}", f"{case.loss_flops(at) / 1e15:.3f}"
+    flops = (
+        f"{case.model_flops(at) / 1e15:,.1f}",
+        f"{again / 1e15:,.1f}",
+        f"{case.loss_flops(at) / 1e12:,.2f}",
+    )
     times = _time(case.seconds(at)), _time(max(slow, case.seconds(at)))
     return (case.name, *(f"{count:,}" for count in counts), *flops, *times)
 

@@ -61,6 +61,23 @@ def test_every_architecture_is_compared_and_a_difference_is_seen(monkeypatch):
     assert "| bert | float32 | NOT as padded |" in text
 
 
+@pytest.mark.parametrize(
+    ("device", "strategy", "expected"),
+    [
+        ("cpu", "deepspeed_zero2", ["-m", "experiments.gpu_check.on_cpu"]),
+        ("cpu", "fsdp", [str(ROOT / "run_train.py")]),
+        ("cuda", "deepspeed_zero2", [str(ROOT / "run_train.py")]),
+    ],
+)
+def test_only_deepspeed_on_a_cpu_is_started_in_another_way(tmp_path, monkeypatch, device, strategy, expected):
+    """The small form has all strategies. The runs take too long for a test; tests/strategy has them."""
+    started = []
+    monkeypatch.setattr(strategies.subprocess, "run", lambda command, **_: started.append(command))
+    arguments = [*strategies.overrides(device, tmp_path / "run"), f"strategy={strategy}"]
+    strategies.start(arguments)
+    assert started == [[sys.executable, *expected, *arguments]]
+
+
 def test_a_resumed_run_is_as_one_process_and_a_strategy_that_is_not_is_seen(tmp_path: Path, monkeypatch):
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from codiemb.callbacks.lines import answer, listen
 from codiemb.encoder import attention, pack_texts
@@ -56,8 +56,12 @@ def test_the_operations_of_a_step_are_those_that_torch_counts():
     assert operations(chunked) == operations(whole) + again
 
 
-@pytest.mark.parametrize(("aligned", "rows"), [(False, "queries"), (True, "pairs")])
-def test_the_operations_of_the_similarities_are_those_that_torch_counts(aligned: bool, rows: str):
+def in_place_product(total, left, right, **_) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_operations_of_the_similarities_are_those_that_torch_counts(aligned: bool):
     batch = make_batch([(2, 1), (1, 3), (1, 0), (3, 1)])
     loss = InfoNCE(0.1, other_positives="aligned" if aligned else "all")
     queries, documents = len(batch.query_BD), len(batch.document_ND)
@@ -66,7 +70,7 @@ def test_the_operations_of_the_similarities_are_those_that_torch_counts(aligned:
     sizes = make_sizes(width=batch.query_BD.shape[1])
     batch.query_BD.requires_grad_()
     batch.document_ND.requires_grad_()
-    in_place = {torch.ops.aten.addmm_: flop_registry[torch.ops.aten.addmm]}  # it counts only addmm
+    in_place = {torch.ops.aten.addmm_: in_place_product}  # it knows only addmm
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         loss(batch).value.backward()
     assert operations(counter) == formulas.loss_flops(loss, at, sizes)
@@ -124,19 +128,19 @@ def test_what_the_backward_pass_keeps_of_a_token_is_what_it_saves(kernel, mixed:
     assert found == pytest.approx(formulas.kept_bytes(fake.sizes, mixed=mixed), abs=2)
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 3])
-def test_the_peak_of_a_step_is_that_of_all_that_lives(kernel, chunks: int):
-    """Gradients of chunks wait in bf16 for the first one, and depend on no number of chunks above one."""
+@pytest.mark.parametrize(("chunks", "cached"), [(1, True), (2, True), (3, False)])
+def test_the_peak_of_a_step_is_that_of_all_that_lives(kernel, chunks: int, cached: bool):
+    """Gradients of chunks wait for the first one, in bf16 where all share one cast of the weights."""
     lengths = (1_024,) * 4
     with FakeTensorMode(), Live() as live:
         fake = FakeModel(4, torch.float32)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cached):
             states = torch.cat(checkpointed(fake.states, [(lengths,)] * chunks))
         states.float().mean().backward()
     tokens = Tokens(chunks * sum(lengths), 0)
     at = formulas.Step("ir", 1, 1, 1, 1, tokens, 0, sum(lengths))
-    expected = formulas.peak("ddp", fake.sizes, at)
-    assert live.peak == pytest.approx(expected.total - expected.optimizer, rel=0.08)
+    expected = formulas.peak("ddp", fake.sizes, at, casts_are_cached=cached)
+    assert live.peak == pytest.approx(expected.total - expected.optimizer, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +152,8 @@ def test_the_peak_of_a_step_is_that_of_an_h100(texts: str, way: str, tokens: int
     _, gib = inputs.measured().rows["full", texts, way, tokens]
     sizes = inputs.Sizes.of(inputs.backbone(ARCHITECTURE))
     at = formulas.Step("ir", 1, 1, 1, 1, Tokens(tokens, 0), 0, chunk)
-    assert formulas.peak("ddp", sizes, at).total / inputs.GIB == pytest.approx(gib, rel=0.02)
+    found = formulas.peak("ddp", sizes, at, casts_are_cached=True)  # as the benchmark has it
+    assert found.total / inputs.GIB == pytest.approx(gib, rel=0.02)
 
 
 def test_expected_lengths_are_those_of_drawn_ones():
