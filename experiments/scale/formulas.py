@@ -208,25 +208,20 @@ def _update(strategy: str, sizes: Sizes, cards: int) -> Memory:
 
 
 def _held(strategy: str, sizes: Sizes, cards: int) -> tuple[float, float, float]:
-    """Weights, gradients, optimizer state: fp32 under ddp and fsdp; else bf16 with fp32 copies and AdamW."""
+    """Weights, gradients, AdamW at the update: fp32 under ddp and fsdp; else bf16, with fp32 copies."""
     number, shard = sizes.parameters, sizes.parameters / cards
     if strategy == "ddp":
         return 4 * number, 4 * number, 8 * number
     if strategy == "fsdp":
         return 4 * shard, 4 * shard, 8 * shard
-    stage = int(strategy[-1])
-    return (
-        2 * (shard if stage == 3 else number),
-        2 * (number if stage == 1 else shard) + 4 * shard,
-        12 * shard,
-    )
+    return 2 * (shard if strategy == "deepspeed_zero3" else number), (2 + 4) * shard, 12 * shard
 
 
 def _buckets(strategy: str, sizes: Sizes, cards: int) -> float:
     if cards == 1 and strategy in ("ddp", "fsdp"):
         return 0
     if strategy.startswith("deepspeed"):
-        return 2 * min(BUCKET.value, sizes.parameters)
+        return 2 * BUCKET.value  # made anew in each backward pass, whatever the model's size
     return 4 * sizes.parameters if strategy == "ddp" else 0
 
 

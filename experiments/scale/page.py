@@ -89,12 +89,13 @@ def _memory(found: Sequence[Case]) -> str:
     return _section(
         "Memory at the peak of a step, GiB a card",
         f"""Of the task that needs most. ddp and fsdp with trainer.precision=bf16-mixed, DeepSpeed with
-        bf16-true.
-        Copies are autocast's bf16 weights, what a strategy gathers, and its buckets. **Chunks keep whole
-        gradients on a card**: a weight's gradient is ready when the last chunk that has used it is done, and
-        until then autograd holds the sum ({fsdp.gradients / GIB:.1f} GiB under fsdp on any number of cards),
-        in bf16 even under bf16-mixed, since autocast casts a weight once for all chunks. So the token budget
-        (encoder.max_tokens_per_chunk) decides what fits, and a strategy less than its name says.""",
+        bf16-true. Copies are autocast's bf16 weights, what a strategy gathers, and its buckets. **Chunks keep
+        whole gradients on a card**: a weight's gradient is handed on when the last chunk that has used it is
+        done, which is why it is reduced once a step, and until then autograd holds the sum
+        ({fsdp.gradients / GIB:.1f} GiB under fsdp on any number of cards). So the token budget
+        (encoder.max_tokens_per_chunk) decides what fits, and a strategy less than its name says. Counted in
+        one process: weights, gradients, autocast's copies and activations. That gradients are reduced once,
+        in two. The other parts of several cards are reckoned.""",
         pipe_table([(*header, "fits"), *rows]),
     )
 
