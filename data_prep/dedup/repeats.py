@@ -35,10 +35,6 @@ class Repeats(NamedTuple):
     cluster: np.ndarray
     full: np.ndarray
 
-    def without_near(self) -> np.ndarray:
-        """`why` where near duplicates are kept."""
-        return np.where(self.why == NEAR, np.int8(KEPT), self.why)
-
     def save(self, path: Path) -> None:
         """To a file that `load` reads."""
         with path.open("wb") as file:
@@ -51,13 +47,14 @@ class Repeats(NamedTuple):
             return Repeats(*(file[name] for name in Repeats._fields))
 
 
-def find_repeats(pool: Pool, signed: Signed, threshold: float | None) -> Repeats:
+def find_repeats(pool: Pool, signed: Signed, threshold: float | None, *, drop_near: bool) -> Repeats:
     """Compare all documents that are kept. Memory: about 150 bytes a document and 40 a shared band.
 
     Args:
         pool: the sources.
         signed: what `sign` wrote of their corpora.
         threshold: the least Jaccard similarity of near duplicates; None: equal texts only.
+        drop_near: whether a near duplicate repeats another, or is only in one cluster with it.
     """
     content = signed.content()
     order = best_first(pool, content)
@@ -73,6 +70,8 @@ def find_repeats(pool: Pool, signed: Signed, threshold: float | None) -> Repeats
         bands = (signed.band(band)[unique[has_shingles]] for band in range(BANDS))
         buckets = bucket_up(bands, has_shingles, len(unique))
         leader, full = find_near(buckets, _Comparison(signed, unique, threshold), clusters)
+    if not drop_near:
+        leader = np.arange(len(unique))
     return _of_all(content.kept, first, unique, number, leader, clusters.roots(), full)
 
 
@@ -159,7 +158,7 @@ def _of_all(
     of, cluster = np.arange(len(kept)), np.full(len(kept), -1)
     of[rows] = unique[leader[own]]
     why = np.zeros(len(kept), np.int8)
-    why[rows] = np.where(first[rows] != rows, SAME_TEXT, np.where(leader[own] != own, NEAR, KEPT))
+    why[rows] = np.where(leader[own] != own, NEAR, np.where(first[rows] != rows, SAME_TEXT, KEPT))
     size = np.bincount(root[own], minlength=len(unique))
     cluster[rows] = np.where(size[root[own]] > 1, unique[root[own]], -1)
     return Repeats(of, why, cluster, np.array(full))

@@ -31,13 +31,13 @@ class Tables:
         self._work, self._pool = work, pool
         self._query_of = np.zeros(0, np.int64)
 
-    def documents(self, found: Repeats, why: np.ndarray) -> None:
+    def documents(self, found: Repeats) -> None:
         """The corpus: its clusters, what is dropped, and which document each of those repeats."""
         ids = self._pool.column(CORPUS, "id")
 
         def change(first: int, block: pa.Table) -> pa.Table:
             rows = slice(first, first + len(block))
-            reasons = [repeats.REASONS[code] for code in why[rows].tolist()]
+            reasons = [repeats.REASONS[code] for code in found.why[rows].tolist()]
             cluster = pa.array(found.cluster[rows], mask=found.cluster[rows] < 0)
             block = _put(block, "cluster", ids.take(cluster).combine_chunks())
             of = ids.take(pa.array(found.of[rows])).to_pylist()

@@ -6,6 +6,7 @@ from typing import Any
 
 import xxhash
 
+from codiemb.data.cache import hash_file
 from codiemb.differences import differences
 from codiemb.errors import UserError
 
@@ -18,6 +19,12 @@ def texts_hash(rows: Iterable[tuple[str, ...]]) -> str:
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()
+
+
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """Of all files of a folder, such as a model's: its name says nothing of its weights."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hash_file(path) for path in files}
 
 
 def refuse_other(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -59,12 +60,11 @@ def run(work: Work[Parameters]) -> Mapping[str, Any]:
     signed = Signed(sign_all(work.part, pool, near=threshold is not None))
     found = _repeats(work, pool, signed, threshold)
     tables = Tables(work, pool)
-    dropped = found.why if work.options.near == "drop" else found.without_near()
-    tables.documents(found, dropped)
+    tables.documents(found)
     if pool.has_queries():
         query_of = np.arange(len(kept(pool, QUERIES)))
         tables.queries(equal_queries(pool, kept(pool, QUERIES)) if work.options.queries else query_of)
-        tables.judgements(np.where(dropped > 0, found.of, np.arange(len(dropped))))
+        tables.judgements(found.of)
     tables.others(work.options.name)
     return {
         "sources": [each["name"] for each in pool.about],
@@ -91,9 +91,12 @@ def prepare(work: Work[Parameters]) -> tuple[Pool, float | None]:
 def _repeats(work: Work[Parameters], pool: Pool, signed: Signed, threshold: float | None) -> Repeats:
     if not kept(pool, CORPUS).any():
         raise UserError(f"{work.sources[0]}: no document is kept; there is nothing to compare")
-    return Repeats.load(
-        work.part("repeats.npz", lambda path: find_repeats(pool, signed, threshold).save(path))
-    )
+    drop_near = work.options.near == "drop"
+
+    def write(path: Path) -> None:
+        find_repeats(pool, signed, threshold, drop_near=drop_near).save(path)
+
+    return Repeats.load(work.part("repeats.npz", write))
 
 
 def _depends_on(options: Parameters) -> Mapping[str, Any]:

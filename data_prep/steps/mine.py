@@ -17,7 +17,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from codiemb.data.cache import hash_file
 from codiemb.errors import UserError
 from data_prep.blocks import blocks, kept
 from data_prep.layout import CANDIDATES, CORPUS, SCHEMAS
@@ -41,6 +40,7 @@ from data_prep.progress import Progress
 from data_prep.relations import Ids
 from data_prep.search.bm25 import Bm25Index
 from data_prep.search.encoders import Row
+from data_prep.search.fingerprint import folder_hashes
 from data_prep.search.pair_scorer import cross_encoder_identity, load_cross_encoder
 from data_prep.step import Step, Work, join
 from data_prep.texts import Texts
@@ -186,12 +186,7 @@ def _per_query(table: Path, num_queries: int) -> dict[str, int]:
 def _depends_on(options: Parameters) -> Mapping[str, Any]:
     """Hashes of the models' files: a folder's name says nothing of its weights."""
     paths = [Path(path) for path in (options.encoder, options.cross_encoder) if path]
-    return {str(path): _hashes(path) for path in paths if path.is_dir()}
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hash_file(path) for path in files}
+    return {str(path): folder_hashes(path) for path in paths if path.is_dir()}
 
 
 STEP = Step(Parameters, run, version=2, depends_on=_depends_on)

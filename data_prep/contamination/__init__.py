@@ -1,0 +1,1 @@
+"""Texts of a source that stand on the test side of an evaluation."""
