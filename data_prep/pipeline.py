@@ -55,14 +55,20 @@ def plan(path: Path) -> Iterator[Planned]:
         raise UserError(f"{path}: unknown key {unknown[0]!r}; a pipeline has {', '.join(_KEYS)}")
     if "out" not in file or not isinstance(file.get("sources"), dict):
         raise UserError(f"{path}: a pipeline needs out: FOLDER and sources: with a list of steps for each")
-    root, ends = Path(file["out"]), []
+    root, ends = Path(file["out"]), list[Path]()
     for source, chain in file["sources"].items():
         planned = list(_chain(root / str(source), _steps(path, f"sources.{source}", chain)))
         yield from planned
         ends += [step.out for step in planned[-1:]]
     for where, name, values in _steps(path, "together", file.get("together") or []):
-        options = build(load_step(name).parameters, values, where)
-        yield Planned(name, tuple(ends), root / name, options)
+        step = load_step(name)
+        if step.inputs == "one" and len(ends) > 1:
+            raise UserError(
+                f"{where}: {name} reads one source; put dedup before it, which makes one of several"
+            )
+        yield Planned(name, tuple(ends), root / name, build(step.parameters, values, where))
+        if step.makes_source or name == "export":  # what follows reads what this one wrote
+            ends = [root / name]
 
 
 def _chain(root: Path, steps: Iterator[tuple[str, str, Mapping[str, Any]]]) -> Iterator[Planned]:

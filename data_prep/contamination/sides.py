@@ -60,11 +60,10 @@ def find_checked(names: Sequence[str], split: str) -> list[Checked]:
     found: dict[str, Checked] = {}
     for name in names:
         for each in _find(name, split):
-            other = found.setdefault(each.name, each)
-            if other.revision != each.revision:
-                raise UserError(
-                    f"against={name}: {each.name!r} is two different tasks; rename one of the folders"
-                )
+            other = found.get(each.name)
+            if other is not None and other.revision != each.revision:  # dev and test of one task
+                each = each._replace(name=f"{Path(name).name}/{each.name}")
+            found.setdefault(each.name, each)
     return list(found.values())
 
 
