@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return read_json(
         folder / MANIFEST, {}, "the folder is not what a step wrote; remove it and run the step again"
     )
+
+
+def checked_tasks(sources: Sequence[Path], own: Sequence[Mapping[str, Any]] = ()) -> list[Mapping[str, Any]]:
+    """The evaluations whose texts a step's result was searched for: in all of its inputs, or by the step itself."""
+    of_inputs = [read_manifest(source).get("checked_against", []) for source in sources]
+    everywhere = (
+        [each for each in of_inputs[0] if all(each in other for other in of_inputs)] if of_inputs else []
+    )
+    return [*(each for each in everywhere if each not in own), *own]
 
 
 def hash_file(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from codiemb.atomic import sync, write_text
 from codiemb.errors import UserError
 from data_prep.layout import CANDIDATES, SOURCE, tables_of
-from data_prep.manifest import MANIFEST, hash_file, identity, read_manifest, write_manifest
+from data_prep.manifest import MANIFEST, checked_tasks, hash_file, identity, read_manifest, write_manifest
 from data_prep.one_writer import only_writer
 from data_prep.options import as_values
 from data_prep.step import Step, Work
@@ -69,7 +69,9 @@ def run_step(name: str, sources: Sequence[Path], out: Path, options: Any) -> boo
         result.mkdir()
         parts.mkdir(exist_ok=True)
         work = Work(name, [Path(source) for source in sources], result, parts, options, about["depends_on"])
-        added = step.run(work) or {}
+        added = dict(step.run(work) or {})
+        if checked := checked_tasks(sources, added.pop("checked_against", ())):
+            added["checked_against"] = checked
         if step.makes_source:
             _take_over(sources, result)
         write_manifest(result, {**about, **added}, list(sources))

@@ -2,7 +2,7 @@
 
     pip install datasketch                                  # the peer; no dependency of this project
     python -m experiments.benchmarks.dedup                  # about 3 minutes on a quiet core
-    python -m experiments.benchmarks.dedup --documents 500 --rounds 1      # does it run at all?
+    python -m experiments.benchmarks.dedup --quick          # does it run at all?
 
 Texts of 100 words by Zipf's law, a fifth of them copies of another with up to three words changed. Ours is
 all that finds duplicates: shingles, signatures on disk, buckets, and each candidate compared by all its
@@ -136,7 +136,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
+    if args.quick:
+        args.documents, args.rounds = 300, 1
     sides = {"codiemb": ours} | ({"datasketch MinHashLSH": peer} if find_spec("datasketch") else {})
     texts = planted(args.documents)
     seconds: dict[str, list[float]] = {name: [] for name in sides}

@@ -1,5 +1,6 @@
 """`table=` and `compare=` answer without a model, and a wrong folder is told before the imports."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,32 @@ def test_each_question_is_answered_and_kept_in_the_run_folder(tmp_path: Path):
     assert written == ["comparison.json", "comparison.md", *tables]
     with pytest.raises(UserError, match="one at a time"):
         ask(table=[a], compare=[a, b])
+
+
+def test_a_manifest_says_which_tasks_of_the_table_its_data_was_searched_for(tmp_path: Path):
+    a = str(write_ours(tmp_path / "a", {"FramesSTS": 0.5, "DocsRetrieval": 0.4}))
+    checked = {"name": "FramesSTS", "revision": "0123456789abcdef", "splits": ["test"], "texts": 1200}
+    (tmp_path / "export").mkdir()
+    manifest = tmp_path / "export" / "manifest.json"
+    manifest.write_text(json.dumps({"step": "export", "checked_against": [checked]}))
+    sheets = []
+
+    def ask(**question: object) -> bool:
+        return show_results(EvalConfig(run_dir=str(tmp_path / "run"), **question), sheets.append)
+
+    assert ask(table=a, manifest=str(tmp_path / "export"))
+    assert dict((row[0], row[1:]) for row in sheets[-1].rows) == {
+        "FramesSTS": ("test", "1,200", "0123456789ab"),
+        "DocsRetrieval": ("not checked", "–", "–"),
+    }
+    assert "1 of these 2 tasks" in (tmp_path / "run" / "checked.md").read_text("utf-8")
+    with pytest.raises(UserError, match="give table="):
+        ask(manifest=str(manifest))
+    with pytest.raises(UserError, match="no such file"):
+        ask(table=a, manifest=str(tmp_path / "gone"))
+    manifest.write_text("{}")
+    with pytest.raises(UserError, match="no manifest of data_prep"):
+        ask(table=a, manifest=str(manifest))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ SCRIPTS = {
     "gpu_step": (["--model", "youtu_tiny", "--device", "cpu"], "| LoRA | ragged | padded |"),
     "encode_speed": (["--threads", "1"], "| Encoder.encode, bf16 |"),
     "train_speed": (["--threads", "1"], "| quick | codiemb, bf16, chunked |"),
+    "dedup": ([], "| codiemb |"),
     "mine": ([], "| its search alone |"),
     "evaluate_speed": (["--data", "{world}/data/builtin"], "| DocsRetrieval |"),
 }

@@ -6,6 +6,7 @@ Neither torch nor mteb is imported, unless a file has a layout that only mteb re
 from collections.abc import Callable
 from pathlib import Path
 
+from codiemb.atomic import write_text
 from codiemb.config.result_arguments import result_folders
 from codiemb.config.schema import EvalConfig
 from codiemb.errors import UserError
@@ -24,19 +25,25 @@ def show_results(cfg: EvalConfig, show: Show) -> bool:
     table, compare = result_folders("table", cfg.table), result_folders("compare", cfg.compare)
     if table and compare:
         raise UserError("table and compare are two questions: ask one at a time")
+    if cfg.manifest and not table:
+        raise UserError("manifest=FILE says something of a table: give table=[FOLDER] as well")
     if table:
-        _table(table, Path(cfg.run_dir), show)
+        _table(table, Path(cfg.run_dir), show, cfg.manifest)
     if compare:
         _compare(compare, Path(cfg.run_dir), show)
     return bool(table or compare)
 
 
-def _table(folders: list[Path], run_dir: Path, show: Show) -> None:
+def _table(folders: list[Path], run_dir: Path, show: Show, manifest: str) -> None:
+    from codiemb.evaluation.checked_tasks import checked_sheet
     from codiemb.evaluation.result_table import ResultTable
 
     table = ResultTable([_read("table", folder) for folder in folders])
+    checked = [checked_sheet(table.tasks, Path(manifest))] if manifest else []
     table.save(run_dir)
-    for sheet in table.sheets():
+    for sheet in checked:
+        write_text(run_dir / "checked.md", sheet.markdown())
+    for sheet in [*table.sheets(), *checked]:
         show(sheet)
 
 

@@ -112,5 +112,5 @@ ROOT_KEYS = {
         "fuse_with_start",
         "fuse",
     ),
-    "eval": ("seed", "run_dir", "resume", "model", "task", "table", "compare", "devices"),
+    "eval": ("seed", "run_dir", "resume", "model", "task", "table", "manifest", "compare", "devices"),
 }

@@ -239,11 +239,13 @@ class EvalConfig(RunConfig):
 
     Attributes:
         table: folders of results to show side by side, instead of evaluating: runs of ours, or mteb's files.
+        manifest: with table: that of training files, to say which tasks they were searched for.
         compare: two such folders, to say what differs and what is beyond noise.
         devices: of this machine; they share the encoding. Under torchrun those are taken that it has started.
     """
 
     table: Any = field(default_factory=list)
+    manifest: str = ""
     compare: Any = field(default_factory=list)
     devices: int = 1
 

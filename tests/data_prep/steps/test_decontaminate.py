@@ -88,7 +88,7 @@ def test_what_holds_a_test_text_is_marked_and_the_evidence_says_by_which_words(t
         "query",
         "1",
     )
-    assert found["part"]["share"] == pytest.approx(6 / 9)  # of nine runs of 13 in 21 words
+    assert found["part"]["share"] == pytest.approx(6 / 10)  # of ten runs of 13 in 22 words
     assert (found["part"]["side"], found["part"]["test_text"]) == ("document", ANSWER)
     assert found["zh"]["span"] == CHINESE
     assert found["short"]["task"] == "Pairs"
@@ -121,6 +121,10 @@ def test_a_dropped_query_makes_no_record_and_a_later_step_can_still_see_it(tasks
     exported = run("export", out, tmp_path / "export")
     records = [json.loads(line) for line in (exported / "toy.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == ["free"]
+    checked = [
+        json.loads((each / "manifest.json").read_text())["checked_against"] for each in (out, exported)
+    ]
+    assert checked[0] == checked[1]
     assert len(rows(out, "queries")) == 4
 
 

@@ -2,12 +2,14 @@
 
 import json
 import random
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from codiemb.data import content_hash
 from codiemb.errors import UserError
+from data_prep.manifest import checked_tasks
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
 from tests.data_prep.test_runner import hashes
@@ -135,6 +137,17 @@ def test_a_killed_step_signs_no_block_twice_and_ends_bit_equal(source, found, tm
     assert {k: v for k, v in own.items() if k != "manifest.json"} == {
         k: v for k, v in whole.items() if k != "manifest.json"
     }
+
+
+def test_of_several_sources_only_what_all_were_checked_against_was_checked():
+    """Of the manifests that decontaminate writes."""
+    both, one, own = ({"name": name, "revision": "1"} for name in ("both", "one", "own"))
+    a, b = {"checked_against": [both, one]}, {"checked_against": [both]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("data_prep.manifest.read_manifest", {Path("a"): a, Path("b"): b, Path("c"): {}}.get)
+        assert checked_tasks([Path("a"), Path("b")]) == [both]
+        assert checked_tasks([Path("a"), Path("c")]) == []
+        assert checked_tasks([Path("a")], [own, one]) == [both, own, one]
 
 
 SENTENCE = "the order was shipped on monday and should arrive at your door within five working days"
