@@ -168,3 +168,19 @@ def test_instructions_are_those_of_the_first_records_ir_first(make_data):
 )
 def test_the_query_instruction_is_the_ir_sources_even_if_that_has_none(make_data, options, expected):
     assert make_data(max_steps=1, **options).query_instruction() == expected
+
+
+def test_a_run_goes_on_with_the_data_of_its_checkpoint_only(make_data, write_lines):
+    then = make_data().state_dict()
+    make_data().load_state_dict(then)
+    make_data().load_state_dict({name: about[:2] for name, about in then.items()})  # of an older version
+    turned = dict(reversed(then.items()))
+    with pytest.raises(UserError, match=r"have changed .*\n  their order: sts, ir then, ir, sts now"):
+        make_data().load_state_dict(turned)
+    other = make_data(bare=("ir",))  # as many records, and other texts
+    with pytest.raises(
+        UserError, match=r"\n  ir: 50 ir examples \(\w{8}\) then, 50 ir examples \(\w{8}\) now"
+    ):
+        other.load_state_dict(then)
+    with pytest.raises(UserError, match=r"\n  sts: 30 sts examples \(\w{8}\) then, not there now"):
+        make_data(tasks_in=("ir",)).load_state_dict(then)

@@ -5,6 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from datasets import Dataset, concatenate_datasets
 
 from codiemb.data.arrow import added
@@ -25,6 +26,7 @@ class Source:
         arrow_files: that its files, in order, were converted to.
         abouts: what was counted then (`TaskWriter.about`), of each.
         in_batch: see `SourceConfig`.
+        digest: of the content of its files; "" where nobody asks.
 
     Attributes:
         about: what was counted, of all files together.
@@ -42,10 +44,12 @@ class Source:
         abouts: Sequence[Mapping[str, Any]],
         *,
         in_batch: bool = True,
+        digest: str = "",
     ) -> None:
         self.name = name
         self.task = task
         self.in_batch = in_batch
+        self.digest = digest
         self.about = added(abouts)
         parts = [_open(path, about["records"]) for path, about in zip(arrow_files, abouts, strict=True)]
         self._rows = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
@@ -86,23 +90,21 @@ def open_sources(files: Sequence[SourceFile], cache: Path) -> list[Source]:
 
 def _open_shards(files: Sequence[SourceFile], cache: Path) -> list[Source]:
     """The sources of one name, one for each task; a task need not stand in every file."""
-    found: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
+    found: dict[str, list[tuple[Path, Mapping[str, Any], str]]] = {}
     for file in files:
         folder = cache_folder(file, cache)
         sidecar = read_sidecar(folder)
         if sidecar is None:
             raise _not_whole(folder)
         for task, about in sidecar["about"]["tasks"].items():
-            found.setdefault(task, []).append((folder / f"{task}.arrow", about))
+            found.setdefault(task, []).append((folder / f"{task}.arrow", about, sidecar["about"]["hash"]))
     name, in_batch = files[0].name, files[0].in_batch
     sources = []
     for task in sorted(found):
-        arrow_files, abouts = zip(*found[task], strict=True)
-        sources.append(
-            Source(
-                name if len(found) == 1 else f"{name}.{task}", task, arrow_files, abouts, in_batch=in_batch
-            )
-        )
+        arrow_files, abouts, hashes = zip(*found[task], strict=True)
+        whole = name if len(found) == 1 else f"{name}.{task}"
+        digest = xxhash.xxh3_128_hexdigest(" ".join(hashes).encode())
+        sources.append(Source(whole, task, arrow_files, abouts, in_batch=in_batch, digest=digest))
     return sources
 
 

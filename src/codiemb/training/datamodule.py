@@ -224,9 +224,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """The sources as the plan sees them, for the check on resuming."""
-        assert self.plan is not None
-        return {source.name: [source.task, source.num_examples] for source in self.plan.sources}
+        """The sources as the plan sees them, in its order, for the check on resuming."""
+        return {source.name: [source.task, len(source), source.digest] for source in self.sources}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -237,10 +236,12 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """
         now = self.state_dict()
         changed = [
-            f"  {name}: {_counted(state_dict.get(name))} then, {_counted(now.get(name))} now"
+            f"  {name}: {_described(state_dict.get(name))} then, {_described(now.get(name))} now"
             for name in sorted(state_dict.keys() | now.keys())
-            if state_dict.get(name) != now.get(name)
+            if _differs(state_dict.get(name), now.get(name))
         ]
+        if not changed and list(state_dict) != list(now):  # a source's number draws its order
+            changed = [f"  their order: {', '.join(state_dict)} then, {', '.join(now)} now"]
         if changed:
             raise UserError(
                 "the training files have changed since the checkpoint:\n" + "\n".join(changed) + "\n"
@@ -248,8 +249,17 @@ class EmbeddingDataModule(pl.LightningDataModule):
             )
 
 
-def _counted(source: list[Any] | None) -> str:
-    return "not there" if source is None else f"{source[1]:,} {source[0]} examples"
+def _differs(then: list[Any] | None, now: list[Any] | None) -> bool:
+    """Checkpoints of older versions do not know the content of the files."""
+    return then != now if then is None or now is None else then != now[: len(then)]
+
+
+def _described(source: list[Any] | None) -> str:
+    """The content in 8 digits: who sees two that differ needs no more."""
+    if source is None:
+        return "not there"
+    task, count, *digests = source
+    return f"{count:,} {task} examples" + "".join(f" ({digest[:8]})" for digest in digests)
 
 
 class PlannedLoader(DataLoader[AnyBatch]):
