@@ -40,11 +40,16 @@ def load_step(name: str) -> Step[Any]:
 
 def is_done(folder: Path, key: str) -> bool:
     """Whether a folder holds the result of this identity, with files of the sizes that were written."""
-    manifest = read_manifest(folder)
-    return manifest.get("identity") == key and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == about["bytes"]
-        for name, about in manifest["files"].items()
-    )
+    return read_manifest(folder).get("identity") == key and not _changed(folder)
+
+
+def _changed(folder: Path) -> list[str]:
+    """Files of a folder that are gone or have another size than its manifest says."""
+    return [
+        name
+        for name, about in read_manifest(folder)["files"].items()
+        if not (folder / name).is_file() or (folder / name).stat().st_size != about["bytes"]
+    ]
 
 
 def run_step(name: str, sources: Sequence[Path], out: Path, options: Any) -> bool:  # noqa: ANN401  its dataclass
@@ -102,6 +107,11 @@ def _manifest(source: Path) -> Path:
             else "no step wrote this folder"
         )
         raise UserError(f"{path}: no such file; {hint}")
+    if changed := _changed(source):
+        raise UserError(
+            f"{source / changed[0]}: not what the step wrote, by its size in {MANIFEST}: it was changed or "
+            "cut off since. Run that step again, or give what was changed to: python -m data_prep fetch"
+        )
     return path
 
 

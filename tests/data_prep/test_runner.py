@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from codiemb.errors import UserError
@@ -125,13 +126,26 @@ def test_a_full_disk_is_one_error_and_leaves_what_was_made(source, tmp_path, mon
     assert run("filter", source, tmp_path / "out", max_rank=1)
 
 
+def test_a_table_that_was_changed_since_is_no_input_and_no_step_says_that_it_was_not(source, tmp_path):
+    run("export", source, tmp_path / "out")
+    table = pq.read_table(source / "queries.parquet")
+    pq.write_table(table.slice(1), source / "queries.parquet")
+    for out in ("out", "new"):
+        with pytest.raises(UserError, match=r"source/queries\.parquet: not what the step wrote, by its size"):
+            run("export", source, tmp_path / out)
+
+
 def test_a_damaged_or_foreign_table_is_one_error(source, tmp_path):
     table = source / "qrels.parquet"
     whole = table.read_bytes()
-    table.write_bytes(whole[: len(whole) // 2])
+    table.write_bytes(whole[:-8] + bytes(8))  # of the same size
     with pytest.raises(UserError, match=r"qrels\.parquet: no whole Parquet file"):
         run("filter", source, tmp_path / "out", max_rank=1)
-    table.write_bytes((source / "queries.parquet").read_bytes())
+    foreign = (source / "queries.parquet").read_bytes()
+    table.write_bytes(foreign)
+    manifest = json.loads((source / "manifest.json").read_text())
+    manifest["files"]["qrels.parquet"]["bytes"] = len(foreign)
+    (source / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"no column query; it has id, text"):
         run("export", source, tmp_path / "out")
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from codiemb.data import content_hash
 from data_prep.layout import CANDIDATES, CORPUS, QRELS, QUERIES, SOURCE, document_text, schema_of
-from data_prep.manifest import identity, write_manifest
+from data_prep.manifest import MANIFEST, identity, write_manifest
 
 Rows = Mapping[str, str] | Iterable[Mapping[str, Any]]  # texts by id, or rows of the table
 
@@ -46,6 +46,7 @@ def make_source(
         table = f"{CANDIDATES}/{scorer}.parquet"
         write_table(folder / table, table, [_candidate(scorer, *row) for row in rows], block_rows)
     made: dict[str, Any] = {"step": "fetch", "version": 1, "parameters": {}, "inputs": [], "depends_on": {}}
+    (folder / MANIFEST).unlink(missing_ok=True)  # of an earlier call: a manifest does not list itself
     write_manifest(folder, made | {"identity": identity({**made, "name": name})}, [])
     return folder
 
