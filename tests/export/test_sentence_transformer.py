@@ -195,6 +195,20 @@ def test_prompts_are_exported_by_side_with_an_instruction_and_without(
         assert smallest_cosine(ours, embed(tiny.SENTENCES)) > 1 - 1e-6, side
 
 
+def test_a_text_that_is_cut_keeps_its_prompt_whatever_the_tokenizer_says(byte_level, tmp_path, caplog):
+    tokenizer = AutoTokenizer.from_pretrained(byte_level)
+    tokenizer.save_pretrained(tmp_path / "left")
+    path = tmp_path / "left" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"truncation_side": "left"}), "utf-8")
+    encoder = tiny.tiny_encoder("bert", tmp_path / "left", max_tokens=48)
+    assert "cuts long texts at their beginning, prompt first" in caplog.text
+    ids, prompt_length = encoder.tokenizer([("Find", "a word " * 40)], 48, "query")[0]
+    assert tokenizer.decode(ids[:prompt_length]) == encoder.prefix("Find", "query")
+    folder = export_sentence_transformer(encoder, tmp_path / "export", query_instruction="Find")
+    long = ["a word " * 40 + "at the end"]  # the probes of `export.verify` are short
+    assert export_cosine(encoder, folder, query_instruction="Find", texts=long) > 1 - 1e-6
+
+
 def test_a_tokenizer_without_a_padding_token_is_exported_with_one(byte_level, tmp_path):
     folder = tmp_path / "model"
     tiny.tiny_encoder("qwen3", byte_level, attention="causal").backbone.save_pretrained(folder)

@@ -39,7 +39,12 @@ from codiemb.encoder.rotary import rotary_per_text, scaling_border
 from codiemb.encoder.soundness import refuse_untrained
 from codiemb.encoder.spec import ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
-from codiemb.encoder.tokenizer_parts import check_vocabulary, lower_case, set_padding_token
+from codiemb.encoder.tokenizer_parts import (
+    check_vocabulary,
+    cut_at_the_end,
+    lower_case,
+    set_padding_token,
+)
 from codiemb.encoder.verify import padding_reason
 from codiemb.errors import UserError
 
@@ -158,6 +163,7 @@ def _load_tokenizer(spec: ModelSpec, fallback: str | None) -> PreTrainedTokenize
         raise UserError(f"the tokenizer at {path!r} is a slow one, without character offsets: unsupported")
     fast = cast(PreTrainedTokenizerFast, tokenizer)
     set_padding_token(fast)
+    cut_at_the_end(fast)
     if spec.lower_case:
         lower_case(fast)
     return fast

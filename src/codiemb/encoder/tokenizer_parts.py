@@ -1,4 +1,4 @@
-"""Fit a tokenizer to its model: padding token, no token beyond the embeddings, lower case, EOS at the end."""
+"""Fit a tokenizer to its model: padding token, where texts are cut, no unknown token, lower case, EOS."""
 
 import json
 import logging
@@ -26,6 +26,18 @@ def set_padding_token(tokenizer: PreTrainedTokenizerFast) -> None:
     token = next((name for name in names if name is not None), tokenizer.convert_ids_to_tokens(0))
     tokenizer.pad_token = token
     log.info("the tokenizer has no padding token; %r stands in, masked", token)
+
+
+def cut_at_the_end(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Cut long texts at their end, where a tokenizer states that it cuts them at their beginning.
+
+    There stands the prompt: what is left of it would be embedded as if it were whole, here and, with other
+    tokens taken for the prompt's, in sentence-transformers.
+    """
+    if tokenizer.truncation_side == "right":
+        return
+    log.warning("the tokenizer cuts long texts at their beginning, prompt first; here they end earlier")
+    tokenizer.truncation_side = tokenizer.init_kwargs["truncation_side"] = "right"
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, backbone: PreTrainedModel, name: str) -> None:
