@@ -64,7 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="consumers-") as name:
         folder = Path(name)
         write_exports(folder / "exports")
-        torch_site = _environment(folder / "torch", [f"torch=={TORCH}"], _SHARED)
+        torch_site = environment(folder / "torch", [f"torch=={TORCH}"], _SHARED)
         for pair in pairs:
             started = time.monotonic()
             answers[str(pair)] = _ask(pair, folder, torch_site)
@@ -131,7 +131,7 @@ def _ask(pair: Pair, folder: Path, torch_site: Path) -> Outcomes:
     """Make the pair's environment, run probe.py in it, delete it."""
     environment = folder / "pair"
     packages = [f"sentence-transformers=={pair.sentence_transformers}", f"transformers=={pair.transformers}"]
-    _environment(environment, [*packages, f"torch=={TORCH}"], beside=torch_site)
+    environment(environment, [*packages, f"torch=={TORCH}"], beside=torch_site)
     try:
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
@@ -150,7 +150,7 @@ def _ask(pair: Pair, folder: Path, torch_site: Path) -> Outcomes:
     }
 
 
-def _environment(folder: Path, *installs: list[str], beside: Path | None = None) -> Path:
+def environment(folder: Path, *installs: list[str], beside: Path | None = None) -> Path:
     """A virtual environment with packages, which also sees those at `beside`; returns its site-packages."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"

@@ -1,8 +1,9 @@
 """Exports of earlier formats load as they always did, through both doors, and can be given a card.
 
-old_exports/COMMIT/KIND holds the files that the exporter of that commit wrote otherwise than today's, and of
-tokenizer.json the parts; the rest, weights included, was the same byte by byte, so today's exporter writes it here.
-4fefb67 is the first exporter, 6afe6f2 the last before other releases were told apart; after it only the card is new.
+old_exports/COMMIT/KIND holds the files that the exporter of that commit wrote otherwise than today's, and
+the parts of tokenizer.json; the rest, weights included, was the same byte by byte, so today's writes it here.
+4fefb67 is the first exporter, 6afe6f2 the last before other releases were told apart; an export of 2cf265f,
+the last without a card, differed by nothing else.
 """
 
 import json

@@ -33,8 +33,8 @@ def fused_card(folder: Path, base: str | None, repo: str | None) -> Card:
     return Card(
         name=repo or "A fusion by CoDiEmb",
         repo=repo,
-        origin=f"Fused from {count} checkpoint{'s' * (count > 1)} by CoDiEmb, stage fuse; their own cards say "
-        "what they were trained on.",
+        origin=f"Fused from {count} checkpoint{'s' * (count > 1)} by CoDiEmb, stage fuse; their own cards "
+        "say what they were trained on.",
         base_model=licence.base_model,
         licence=licence.name,
         licence_source=licence.source,
