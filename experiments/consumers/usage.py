@@ -36,12 +36,10 @@ Differences = dict[str, dict[str, dict[str, float]]]  # by way, export, kind of 
 # Why a difference is above 1e-5, by way, kind of texts, and the beginning of the export's name.
 SAID = {
     ("LangChain", "breaks", ""): "turns each line break of a text into a space",
-    ("server", "spaces", "qwen3"): "sentence-transformers 3.4 strips texts",
     ("server", "plain", "bert_mean_colon"): "pools the prompt with the text",
-    ("server", "spaces", "bert_mean_colon"): "pools the prompt with the text",
     ("server", "breaks", "bert_mean_colon"): "pools the prompt with the text",
-    ("server", "plain", "qwen3_mean"): "pools the prompt with the text",
-    ("server", "breaks", "qwen3_mean"): "pools the prompt with the text",
+    ("server", "spaces", "bert_mean_colon"): "pools the prompt with the text, and strips both",
+    ("server", "spaces", ""): "strips prompt and text together (sentence-transformers 3)",
 }
 
 
@@ -120,13 +118,9 @@ def page(found: dict[str, Any]) -> str:
         for export, row in exports.items():
             cells = [_cell(way, export, column, row, notes) for column in columns]
             lines.append(f"| {export} | {' | '.join(cells)} |")
-        lines += [
-            f"| {export} | {text} |" + " |" * (len(columns) - 1)
-            for export, text in found["refuses"].items()
-            if way == "server"
-        ]
         lines.append("")
-    return "\n".join([*lines, "", *(f"{number}. {text}" for text, number in notes.items()), ""])
+    lines += [f"The server refuses {export}: `{text}`\n" for export, text in found["refuses"].items()]
+    return "\n".join([*lines, *(f"{number}. {text}" for text, number in notes.items()), ""])
 
 
 def _cell(way: str, export: str, column: str, row: dict[str, float], notes: dict[str, int]) -> str:

@@ -1,7 +1,7 @@
 """docs/usage.md: what can run here runs and gives the trainer's embeddings; the rest is as it ran elsewhere.
 
-LangChain, LlamaIndex and infinity do not fit this environment (pyproject.toml, `usage`): experiments/consumers
-ran them in their own (usage.py), and left what it saw, with a hash of the code that it ran.
+LangChain, LlamaIndex and infinity do not fit this environment (pyproject.toml, `usage`). `python -m
+experiments.consumers.usage` ran them in their own, and left what it saw, with a hash of the code that it ran.
 """
 
 import json
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer
 
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
 from codiemb.evaluation.models.lkeap import ID, SECRET
@@ -59,7 +60,7 @@ def expected(encoder):
     return query, encoder.encode(DOCUMENTS, side="document")
 
 
-@pytest.mark.parametrize("mark", ["encoder.encode(", "model.encode_query("])
+@pytest.mark.parametrize("mark", ["encoder.encode(", "model.similarity("])
 def test_our_own_encoder_and_sentence_transformers_give_the_trainers_embeddings(export, encoder, mark):
     names = names_of(block(mark))
     for found, ours in zip((names["queries"], names["documents"]), expected(encoder), strict=True):
@@ -138,7 +139,20 @@ def test_the_code_that_ran_elsewhere_is_the_pages_and_every_large_difference_has
         for export, row in found["differences"][way].items():
             assert row["index"] <= MOST, (way, export)
             assert max(row["plain, queries"], row["plain, documents"]) <= MOST, (way, export)
-    assert max(found["differences"]["server"]["bert_mean_pooled"].values()) <= MOST
+    for way in ("LangChain, own class", "LlamaIndex"):  # texts with line breaks and outer spaces, too
+        rows = found["differences"][way].values()
+        assert max(number for row in rows for number in row.values()) <= MOST, way
+    for export in ("bert_mean_pooled", "qwen3_last_token"):
+        row = found["differences"]["server"][export]
+        assert max(number for texts, number in row.items() if not texts.startswith("spaces")) <= MOST, export
+
+
+def test_a_line_break_is_a_space_to_a_wordpiece_tokenizer_and_not_to_a_byte_level_one(wordpiece, byte_level):
+    """What the page says of LangChain, which turns one into the other."""
+    for folder, alike in ((wordpiece, True), (byte_level, False)):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        lines, spaces = (tokenizer(f"A title{end}A text")["input_ids"] for end in ("\n\n", "  "))
+        assert (lines == spaces) == alike
 
 
 def test_a_difference_that_nobody_explains_is_told():

@@ -107,7 +107,8 @@ def render(folder: Path, card: Card) -> str:
         trusted=", trust_remote_code=True" if "auto_map" in config else "",
         pooled_prompt=settings["pooling"] != "mean" or settings["pool_prompt"],
         has_prompts=any(prompts.values()),
-        right_under_4=consumers.is_right_under_4(config, settings["attention"]),
+        infinity_loads=consumers.is_right_under_4(config, settings["attention"])
+        and consumers.is_read_by_stripping(folder),
         query_prompt=_quoted(prompts["query"]),
         document_prompt=_quoted(prompts["document"]),
         named=next(iter(recorded["instructions"]), None),
