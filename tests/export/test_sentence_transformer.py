@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from codiemb.config.run_end import say_how_near
 from codiemb.encoder import LoraSpec, ModelSpec, PromptSpec, load_encoder
 from codiemb.encoder.folder_settings import FOLDER_SETTINGS
 from codiemb.export import TOLERANCE, Card, export_cosine, export_sentence_transformer
@@ -193,6 +195,25 @@ def test_prompts_are_exported_by_side_with_an_instruction_and_without(
     for side, embed in (("query", model.encode_query), ("document", model.encode_document)):
         ours = encoder.encode(tiny.SENTENCES, side=side, instruction=instruction if side == "query" else "")
         assert smallest_cosine(ours, embed(tiny.SENTENCES)) > 1 - 1e-6, side
+
+
+def test_an_export_of_which_an_embedding_is_nan_is_not_said_to_be_near(byte_level, monkeypatch, caplog):
+    class Theirs:
+        """Right for queries; documents overflow, as in float16."""
+
+        def __init__(self, *_, **__): ...
+
+        def encode_query(self, texts, **_):
+            return encoder.encode(texts, side="query")
+
+        def encode_document(self, texts, **_):
+            return np.full((len(texts), 32), np.nan)
+
+    encoder = tiny.tiny_encoder("bert", byte_level)
+    monkeypatch.setattr("sentence_transformers.SentenceTransformer", Theirs)
+    cosine = export_cosine(encoder, "folder", query_instruction="")
+    say_how_near(Path("folder"), cosine, TOLERANCE["float16"])
+    assert "does not embed as the trained model does (cosine with its embeddings: 1 - nan" in caplog.text
 
 
 def test_a_text_that_is_cut_keeps_its_prompt_whatever_the_tokenizer_says(byte_level, tmp_path, caplog):

@@ -113,11 +113,22 @@ def _export(
         cosine = export_cosine(
             run.encoder, folder, query_instruction=query, trust_remote_code=run.model.trust_remote_code
         )
-        tolerance = TOLERANCE[cfg.export.dtype or run.model.dtype]
-        show = log.info if cosine > 1 - tolerance else log.warning
-        show("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, max(0.0, 1 - cosine))
+        say_how_near(folder, cosine, TOLERANCE[cfg.export.dtype or run.model.dtype])
     if not fuses:
         run_folder.link_latest(folder, run_dir)
+
+
+def say_how_near(folder: Path, cosine: float, tolerance: float) -> None:
+    """What `export.verify` found, as a warning where the export is not the model that was trained."""
+    distance = max(1 - cosine, 0.0)  # a NaN first, or it would be 0
+    if distance < tolerance:
+        log.info("export: %s (cosine with the trainer's embeddings: 1 - %.0e)", folder, distance)
+        return
+    log.warning(
+        "export: %s does not embed as the trained model does (cosine with its embeddings: 1 - %.0e, and the "
+        "tolerance is %.0e): export.dtype=float32 exports the weights as they are",
+        *(folder, distance, tolerance),
+    )
 
 
 def _keep_scores(folder: Path, before: "Evaluation | None") -> None:

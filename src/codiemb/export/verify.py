@@ -29,7 +29,7 @@ def export_cosine(
     """Smallest cosine between the trainer's embeddings and the exported folder's, queries and documents.
 
     Loads the folder through sentence-transformers as a user does, in the dtype that it states. Promise: above
-    1 - TOLERANCE[dtype].
+    1 - TOLERANCE[dtype]. NaN where one of the folder's embeddings is: weights that the dtype cannot hold.
     """
     from sentence_transformers import SentenceTransformer  # slow to import, and only the export needs it
 
@@ -43,7 +43,8 @@ def export_cosine(
         ),
         (encoder.encode(texts, side="document"), model.encode_document(list(texts), show_progress_bar=False)),
     )
-    return min(_smallest_cosine(ours, np.asarray(theirs, dtype=np.float64)) for ours, theirs in pairs)
+    cosines = [_smallest_cosine(ours, np.asarray(theirs, dtype=np.float64)) for ours, theirs in pairs]
+    return float(np.min(cosines))  # Python's min would pass over a NaN
 
 
 def has_own_code(folder: Path) -> bool:
