@@ -13,6 +13,7 @@ from experiments.laboratory.results import (
     MEANS,
     MIN_SEEDS,
     TASKS,
+    Difference,
     Run,
     by_arm,
     difference,
@@ -41,6 +42,7 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
         f"{scores_table(arms)}\n({_METRICS}; mean ± sd over seeds.)",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
+        *geometry_table(arms),
         kept_conclusion(page),
     ]
     page.write_text("\n\n".join(sections) + "\n", "utf-8")
@@ -82,14 +84,30 @@ def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
         cells = [difference(contrast, arms, column) for column in MEANS]
         found = [cell for cell in cells if cell is not None]
         if len(found) == len(cells):
-            texts = [f"{d.mean:+.2f} ± {d.error:.2f}{' *' if d.beyond_noise else ''}" for d in found]
-            rows.append([contrast.label, *texts])
+            rows.append([contrast.label, *map(_cell, found)])
     note = (
         "(Paired over seeds: mean ± standard error. * is beyond noise: 0 lies outside of the 95 % interval "
         "by Student's t, which at three seeds takes 4.3 standard errors. Of twenty comparisons without any "
-        "effect, one gets a *.)"
+        "effect, one gets a *. In brackets: about the true difference that four of five such experiments "
+        "would find, at the spread seen; a smaller one they would mostly miss.)"
     )
     return f"{pipe_table(rows)}\n{note}"
+
+
+def _cell(found: Difference) -> str:
+    star = " *" if found.beyond_noise else ""
+    return f"{found.mean:+.2f} ± {found.error:.2f}{star} ({found.smallest:.2f})"
+
+
+def geometry_table(arms: Mapping[str, Sequence[Run]]) -> list[str]:
+    """How documents of the last training batches lie, a row an arm; nothing for runs that did not log it."""
+    columns = sorted(set.intersection(*(set(run.geometry) for runs in arms.values() for run in runs)))
+    if not columns:
+        return []
+    rows = [["arm", *(column.replace("_", " ").replace("/", ": ") for column in columns)]]
+    for arm, runs in arms.items():
+        rows.append([f"`{arm}`", *(spread([run.geometry[column] for run in runs]) for column in columns)])
+    return [f"{pipe_table(rows)}\n(Of the documents of the last batch of each task that was looked at.)"]
 
 
 def contrasts(question: Question, arms: Mapping[str, Sequence[Run]]) -> Sequence[Contrast]:

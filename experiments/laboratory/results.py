@@ -4,10 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import NamedTuple
+
+from scipy.stats import t as student
 
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
+from codiemb.json_files import read_jsonl
 from experiments.laboratory.questions import FUSED, Contrast, Question, by_name
 from experiments.steps import ROOT
 
@@ -15,8 +19,8 @@ GROUPS = {"IR": ("FramesRetrieval", "FramesReranking"), "STS": ("FramesSTS", "Fr
 TASKS = tuple(task for group in GROUPS.values() for task in group)
 MEANS = (*GROUPS, "mean")
 MIN_SEEDS = 3
-# 97.5 % quantile of Student's t by degrees of freedom
-_QUANTILES = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+GEOMETRY = ("mean_cosine", "uniformity", "effective_rank")
+LEVEL, POWER = 0.05, 0.8
 
 
 class Run(NamedTuple):
@@ -27,6 +31,9 @@ class Run(NamedTuple):
     scores: Mapping[str, float]
     seconds: float
     split: str = "test"
+    geometry: Mapping[str, float] = MappingProxyType(
+        {}
+    )  # of its last batches of documents, as `ir/mean_cosine`
 
 
 class Difference(NamedTuple):
@@ -39,7 +46,15 @@ class Difference(NamedTuple):
     @property
     def beyond_noise(self) -> bool:
         """Whether 0 lies outside of the 95 % interval (Student's t: 4.3 standard errors at three seeds)."""
-        return abs(self.mean) > _QUANTILES[min(self.num_seeds - 1, max(_QUANTILES))] * self.error
+        return abs(self.mean) > self._quantile(1 - LEVEL / 2) * self.error
+
+    @property
+    def smallest(self) -> float:
+        """The true difference that four of five such experiments would find, at the spread seen here."""
+        return (self._quantile(1 - LEVEL / 2) + self._quantile(POWER)) * self.error
+
+    def _quantile(self, probability: float) -> float:
+        return float(student.ppf(probability, self.num_seeds - 1))
 
 
 def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
@@ -60,8 +75,20 @@ def sweep_runs(folder: Path, arm: str | None = None) -> list[Run]:
         chosen = dict(override.lstrip("+").split("=", 1) for override in job["overrides"])
         result = json.loads((folder / job["job"] / RESULT_FILE).read_text("utf-8"))
         run = Run(arm or _fusion(chosen), int(chosen["seed"]), with_means(job["scores"]), result["seconds"])
-        runs.append(run._replace(split=chosen.get("task.split", "test")))
+        split, numbers = chosen.get("task.split", "test"), geometry(folder / job["job"] / "metrics.jsonl")
+        runs.append(run._replace(split=split, geometry=numbers))
     return runs
+
+
+def geometry(metrics: Path) -> dict[str, float]:
+    """The last number of each kind and task that a run has logged, as `ir/mean_cosine`."""
+    found = {}
+    for line in read_jsonl(metrics) if metrics.is_file() else ():
+        for key, value in line.items():
+            kind, _, task = key.removeprefix("train/").partition("/")
+            if kind in GEOMETRY:
+                found[f"{task}/{kind}"] = value
+    return found
 
 
 def with_means(scores: Mapping[str, float]) -> dict[str, float]:

@@ -143,7 +143,7 @@ def test_a_page_has_the_command_the_scores_and_the_paired_difference(swept):
         "| `duplicates_masked` | 3 | 52.00 ± 1.00 | 52.00 ± 1.00 | 26.00 ± 0.50 | 52.00 ± 1.00 | 52.00 ± 1.00"
     )
     assert f"{row} | 39.00 ± 0.75 | 45.50 ± 0.88 |" in page
-    assert "| duplicates_masked - duplicates_unmasked | +2.00 ± 0.00 * |" in page
+    assert "| duplicates_masked - duplicates_unmasked | +2.00 ± 0.00 * (0.02) |" in page
     assert "6 runs of 60 s (median), 6 min in sum" in page
     assert (swept / "masking.png").stat().st_size > 5_000
 
@@ -188,6 +188,9 @@ def test_a_difference_is_beyond_noise_only_if_student_says_so():
     assert near.mean == pytest.approx(2)
     assert near.error == pytest.approx(3**-0.5)  # sd 1 over 3 seeds: 3.5 standard errors are not 4.3
     assert not near.beyond_noise
+    assert near.smallest == pytest.approx(
+        (4.3027 + 1.0607) * 3**-0.5, rel=1e-4
+    )  # t with 2 degrees of freedom
     assert found(0.02, 0.03, 0.04).beyond_noise
     assert found(0.01, 0.02) is None
 
