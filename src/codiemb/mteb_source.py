@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _NAME = re.compile(rb"""\bname\s*=\s*["']([^"'\n]+)["']""")
-_TEXT = re.compile(rb"""["'](\w+)["']""")
+_TEXT = re.compile(rb"""["']([\w()]+)["']""")
 
 
 @functools.cache

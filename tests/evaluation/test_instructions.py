@@ -56,8 +56,6 @@ def test_only_queries_of_a_retrieval_task_get_the_instruction(builtin_data: Path
         ({"docsretrieval": {"query": "x"}}, "did you mean DocsRetrieval"),  # case matters to mteb, too
         ({"STS": {"passage": "x"}}, r"instructions.STS: no side 'passage'"),
         ({"STS": {"Query": "x"}}, r"instructions.STS: no side 'Query'"),
-        ({"STS": "x"}, r"instructions.STS='x' must be by side"),
-        ({"STS": {"query": 3}}, r"instructions.STS.query=3 must be a text"),
     ],
 )
 def test_a_key_that_cannot_match_is_an_error(instructions: dict, message: str, builtin_data: Path):

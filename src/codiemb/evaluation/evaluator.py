@@ -126,7 +126,7 @@ class Evaluator:
         for outcome in self._outcomes(encoder):
             if isinstance(outcome, MissingDataset):
                 raise UserError(
-                    f"{outcome.task}: {outcome.dataset} {outcome.reason}, so nothing can be chosen by it"
+                    f"nothing can be chosen by {outcome.task}: {outcome.dataset} {outcome.reason}"
                 )
             scores[outcome.task] = outcome.score
         return scores

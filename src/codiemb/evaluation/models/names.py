@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable
@@ -79,7 +80,10 @@ def check_to_be_had(name: str, path: str | None, *, from_hub: bool, revision: ob
     if path is not None or not from_hub or hub_is_reachable():
         return
     at = revision if isinstance(revision, str) else None
-    cached = (try_to_load_from_cache(name, each, revision=at) for each in _FILES)
+    try:
+        cached = [try_to_load_from_cache(name, each, revision=at) for each in _FILES]
+    except HFValidationError:  # one of mteb's own names, with its settings in it: no id of the hub
+        return
     if not any(isinstance(each, str) for each in cached):
         raise UserError(
             f"{name} is not in the local cache, and the hub cannot be reached; model.path=FOLDER takes a copy"
