@@ -24,7 +24,7 @@ from mteb.abstasks import (
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
-from codiemb.config.task import build_evaluations
+from codiemb.config.task import build_evaluations, build_evaluator
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, Evaluator, evaluate, results_sheet
 from codiemb.evaluation.folder_tasks import LocalTask, folder_tasks, with_own_instructions
@@ -340,6 +340,17 @@ def test_a_score_that_is_not_a_number_is_none_and_no_choice_is_made_by_it(own_da
     with pytest.raises(UserError, match="nothing can be chosen by sts: codiemb/sts gives no score"):
         evaluator.scores(Constant())
     assert evaluator.scores(BagOfWords()) == evaluator.run(BagOfWords()).scores
+
+
+def test_an_instruction_of_a_task_that_is_not_asked_for_is_no_mistake(own_data: Path):
+    task = EvaluationTaskConfig(
+        "folder", str(own_data), tasks=["sts"], instructions={"beir": {"query": "Find"}}
+    )
+    evaluator = build_evaluator(task)
+    assert [each.metadata.name for each in evaluator.tasks] == ["sts"]
+    assert "beir" not in evaluator.instructions
+    with pytest.raises(UserError, match="'beer' is neither a task name nor a task type; did you mean beir"):
+        build_evaluator(replace(task, instructions={"beer": {"query": "Find"}}))
 
 
 def test_who_chooses_and_reports_on_the_same_texts_is_told(own_data: Path, caplog: pytest.LogCaptureFixture):

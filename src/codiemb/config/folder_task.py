@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
@@ -22,7 +23,18 @@ def folder_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
     from codiemb.evaluation.folder_tasks import folder_tasks, with_own_instructions
 
     tasks = folder_tasks(task.data, task.split, task.tasks, log.info)
-    return Evaluator(tasks, with_own_instructions(tasks, task.instructions))
+    unasked = {*own_names(task)} - {each.metadata.name for each in tasks}  # an entry for them is no mistake
+    chosen = {name: entry for name, entry in task.instructions.items() if name not in unasked}
+    return Evaluator(tasks, with_own_instructions(tasks, chosen))
+
+
+def own_names(task: EvaluationTaskConfig) -> list[str]:
+    """The tasks of a folder by their sub-folders, asked for or not, and those asked for by their own names."""
+    from codiemb.task_files.layout import task_folders  # half a second for pyarrow
+    from codiemb.task_files.tasks import find_tasks
+
+    asked = [found.name for found in find_tasks(task.data, task.split, task.tasks)]
+    return [*asked, *(folder.name for folder in task_folders(Path(task.data), task.split))]
 
 
 def folder_dev_task(task: EvaluationTaskConfig, names: list[str]) -> EvaluationTaskConfig:

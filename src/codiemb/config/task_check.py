@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from codiemb.config.folder_task import own_names
 from codiemb.config.schema import EvaluationTaskConfig
 from codiemb.errors import UserError
 from codiemb.evaluation.instruction_keys import check_instruction_keys
@@ -23,10 +24,7 @@ def check_task(task: EvaluationTaskConfig) -> None:
     if task.name not in TASK_SETS:
         raise UserError(f"task.name={task.name!r} is none of {', '.join(TASK_SETS)}")
     if task.name == "folder":
-        from codiemb.task_files.tasks import find_tasks  # half a second for pyarrow
-
-        own = [found.name for found in find_tasks(task.data, task.split, task.tasks)]
-        return check_instruction_keys(task.instructions, [*own, *LOCAL])
+        return check_instruction_keys(task.instructions, [*own_names(task), *LOCAL])
     if task.split not in SPLITS:
         raise UserError(f"task.split={task.split!r} is none of {', '.join(SPLITS)}")
     if task.name in LOCAL_SETS and not (Path(task.data) / "eval" / task.split).is_dir():
