@@ -350,7 +350,7 @@ def test_an_instruction_of_a_task_that_is_not_asked_for_is_no_mistake(own_data: 
     assert [each.metadata.name for each in evaluator.tasks] == ["sts"]
     assert "beir" not in evaluator.instructions
     with pytest.raises(UserError, match="'beer' is neither a task name nor a task type; did you mean beir"):
-        build_evaluator(replace(task, instructions={"beer": {"query": "Find"}}))
+        build_evaluator(replace(task, instructions={"beer": find}))
 
 
 def test_who_chooses_and_reports_on_the_same_texts_is_told(own_data: Path, caplog: pytest.LogCaptureFixture):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codiemb.config.schema import EvaluateConfig, EvaluationTaskConfig
+from codiemb.mteb_source import task_types
 
 if TYPE_CHECKING:
     from codiemb.evaluation import Evaluator
@@ -23,13 +24,14 @@ def folder_evaluator(task: EvaluationTaskConfig) -> "Evaluator":
     from codiemb.evaluation.folder_tasks import folder_tasks, with_own_instructions
 
     tasks = folder_tasks(task.data, task.split, task.tasks, log.info)
-    unasked = {*own_names(task)} - {each.metadata.name for each in tasks}  # an entry for them is no mistake
+    # an entry for a task of the folder that is not asked for is no mistake; one for a type is for all
+    unasked = {*own_names(task)} - {each.metadata.name for each in tasks} - task_types()
     chosen = {name: entry for name, entry in task.instructions.items() if name not in unasked}
     return Evaluator(tasks, with_own_instructions(tasks, chosen))
 
 
 def own_names(task: EvaluationTaskConfig) -> list[str]:
-    """The tasks of a folder by their sub-folders, asked for or not, and those asked for by their own names."""
+    """The tasks of a folder: by their sub-folders, asked for or not, and by the names of those asked for."""
     from codiemb.task_files.layout import task_folders  # half a second for pyarrow
     from codiemb.task_files.tasks import find_tasks
 
