@@ -12,20 +12,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _NAME = re.compile(rb"""\bname\s*=\s*["']([^"'\n]+)["']""")
-_TEXT = re.compile(rb"""["']([\w()]+)["']""")
 
 
 @functools.cache
 def task_names() -> frozenset[str]:
     """The names of mteb's tasks, and the old ones that it still takes; empty if it keeps them elsewhere."""
     named = _named("tasks")
-    return frozenset({*named, *_texts("get_tasks.py")} if named else ())
+    return frozenset({*named, *_assigned("get_tasks.py", "_TASK_RENAMES")} if named else ())
 
 
 @functools.cache
 def task_types() -> frozenset[str]:
-    """The names of mteb's task types, and other texts of the file that has them."""
-    return frozenset(_texts("abstasks/task_metadata.py"))
+    """The names of mteb's task types; empty if it keeps them elsewhere."""
+    return frozenset(_assigned("abstasks/task_metadata.py", "TaskType"))
 
 
 def model_names() -> Mapping[str, Path]:
@@ -61,9 +60,18 @@ def _named(folder: str) -> dict[str, Path]:
     return {name.decode(): file for file in files for name in _NAME.findall(file.read_bytes())}
 
 
-def _texts(file: str) -> set[str]:
+def _assigned(file: str, name: str) -> set[str]:
+    """The texts in what a module assigns to a name."""
     path = _root() / file
-    return {text.decode() for text in _TEXT.findall(path.read_bytes())} if path.is_file() else set()
+    body = ast.parse(path.read_bytes()).body if path.is_file() else []
+    values = [
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign)
+        and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    ]
+    parts = (part for value in values for part in ast.walk(value) if isinstance(part, ast.Constant))
+    return {part.value for part in parts if isinstance(part.value, str)}
 
 
 def _root() -> Path:

@@ -343,9 +343,8 @@ def test_a_score_that_is_not_a_number_is_none_and_no_choice_is_made_by_it(own_da
 
 
 def test_an_instruction_of_a_task_that_is_not_asked_for_is_no_mistake(own_data: Path):
-    task = EvaluationTaskConfig(
-        "folder", str(own_data), tasks=["sts"], instructions={"beir": {"query": "Find"}}
-    )
+    find = {"query": "Find"}
+    task = EvaluationTaskConfig("folder", str(own_data), tasks=["sts"], instructions={"beir": find})
     evaluator = build_evaluator(task)
     assert [each.metadata.name for each in evaluator.tasks] == ["sts"]
     assert "beir" not in evaluator.instructions

@@ -22,12 +22,14 @@ def check_instruction_keys(instructions: Mapping[str, object], names: Iterable[s
         UserError: a key that is neither a task nor a task type, a side that is neither query nor document, or
             what is no text.
     """
-    own = [*names]
-    types = task_types()
+    theirs = {*task_types(), *task_names()} if task_types() and task_names() else {*instructions}
+    known = {*names, *theirs}  # all, in an mteb that keeps its names elsewhere
     for name, entry in instructions.items():
-        if name not in own and name not in types and name not in task_names():
-            close = near(name, {*own, *types, *task_names()}, all_of_them=False)
-            raise UserError(f"task.instructions: {name!r} is neither a task name nor a task type; {close}")
+        if name not in known:
+            close = near(name, known, all_of_them=False)
+            raise UserError(
+                f"task.instructions: {name!r} is neither a task name nor a task type; {close}".rstrip("; ")
+            )
         _check_entry(f"task.instructions.{name}", entry)
 
 
