@@ -69,3 +69,14 @@ def test_a_right_document_that_a_step_dropped_is_no_negative_unless_it_was_judge
     reasons = [REASONS[code] for code in found]
     assert reasons == ["positive", "positive", "same cluster", "positive", "same text", ""]
     assert known.positives.document.tolist() == [0]  # what is mined for and compared with
+
+
+def test_what_answers_a_query_of_the_same_text_is_no_negative(tmp_path):
+    queries = {"q0": "Who?", "q1": "who? ", "q2": "where?"}
+    documents = {f"d{i}": text for i, text in enumerate(("a", "b", "c"))}
+    source = make_source(tmp_path / "source", queries, documents, [(f"q{i}", f"d{i}") for i in range(3)])
+    known = Known(source, Ids.read(source))
+    query, document = (side.ravel() for side in np.meshgrid(np.arange(3), np.arange(3), indexing="ij"))
+    found = known.verdicts(query, document).reshape(3, 3)
+    assert (found == REASONS.index("positive")).tolist() == [[True, True, False]] * 2 + [[False, False, True]]
+    assert known.positives_of(np.array([0])).document.tolist() == [0]  # each is mined for by itself
