@@ -1,6 +1,7 @@
 """The raw files of a data set on this disk, and their rows as items; bad ones are collected, not raised."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from data_prep.fetch.problems import BadRows
 from data_prep.fetch.recipe import Recipe, fitting, refuse_none
 from data_prep.fetch.rows import Item
 
+_MAX_LABELS = 1_000  # others that are remembered
 _ORDER = ["corpus", "queries", "records", "qrels"]
 
 Convert = Callable[[Fields, Recipe], Iterable[Item]]
@@ -89,6 +91,7 @@ def read_items(
     files, (convert, usual) = recipe.files[file.role], converts[file.role]
     columns = {**usual, **files.columns}
     unseen = _Unseen(list(files.columns.values()))
+    labels = _Labels(recipe.labels if "label" in columns else ())
     wanted = [column for usual in columns.values() for column in usual.split("|")]
     for number, row in read_rows(file.paths, files.kind, files.header, wanted, advance):
         where = f"{file.paths[0] if len(file.paths) == 1 else file.origin}:{number}"
@@ -96,14 +99,17 @@ def read_items(
             bad.add(where, str(row))
             continue
         unseen.look(row.keys())
+        fields = Fields(row, columns, file.origin)
+        labels.look(fields)
         try:
-            items = list(convert(Fields(row, columns, file.origin), recipe))
+            items = list(convert(fields, recipe))
         except Problem as problem:
             bad.add(where, str(problem))
             continue
         for item in items:
             yield where, item
     unseen.check(file)
+    labels.check(file)
 
 
 class _Unseen:
@@ -124,3 +130,27 @@ class _Unseen:
                 f"{file.paths[0]}: no row has a column {', '.join(map(repr, self._left))}; it has "
                 f"{', '.join(self._present)}; correct `columns` of the recipe"
             )
+
+
+class _Labels:
+    """Labels that a recipe names and no row has had: a slip would leave out all rows of the label meant."""
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        self._known = frozenset(labels)
+        self._left = {label for label in self._known if label.isalpha()}  # 10 and 100 are near by chance
+        self._others: set[str] = set()
+
+    def look(self, fields: Fields) -> None:
+        if self._known and fields.has("label"):
+            label = str(fields.value("label"))
+            self._left.discard(label)
+            if label not in self._known and len(self._others) < _MAX_LABELS:
+                self._others.add(label)
+
+    def check(self, file: RawFile) -> None:
+        for label in sorted(self._left):
+            if meant := get_close_matches(label, sorted(self._others), 1, 0.8):
+                raise UserError(
+                    f"{file.paths[0]}: no row has the label {label!r}, and rows of the label {meant[0]!r} "
+                    "would be left out; correct the labels"
+                )

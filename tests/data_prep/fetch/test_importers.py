@@ -33,6 +33,20 @@ def test_released_records_keep_their_instruction(tmp_path):
     assert scores == [(0.9, "given"), (0.8, "given"), (0.1, "given")]
 
 
+def test_a_slip_in_a_label_does_not_leave_out_all_rows_of_it(tmp_path):
+    rows = [
+        {"query": "a", "positive": f"b{i}", "label": label}
+        for i, label in enumerate(("yes", "contradiction"))
+    ]
+    raw = write_raw(tmp_path / "raw/a.jsonl", rows)
+    with pytest.raises(
+        UserError, match="no row has the label 'contradicton', and rows of the label 'contradic"
+    ):
+        fetch(tmp_path / "out", importer="pairs", from_=raw, labels=["yes=1", "contradicton=0"])
+    out = fetch(tmp_path / "out", importer="pairs", from_=raw, labels=["yes=1", "no=0"])  # none may be there
+    assert judged(out) == {("a", "b0", 1)}
+
+
 def test_released_sts_records_have_their_score_as_grade(tmp_path):
     record = {
         "task_type": "sts",
