@@ -81,7 +81,7 @@ def test_fusing_prints_a_column_per_checkpoint_and_leaves_an_export_that_run_eva
     assert record["options"] == {"exponent": 1.0, "granularity": "row", "norm": "l2"}
     assert sum(row["weight"] for row in record["checkpoints"]) == pytest.approx(1, abs=1e-5)
     card = (folder / "export/README.md").read_text("utf-8")
-    assert f"`seed1`, weight {record['checkpoints'][0]['weight']:.3f}" in card
+    assert f"seed1`, weight {record['checkpoints'][0]['weight']:.3f}" in card
     assert re.search(rf"^\| FramesSTS +\|.* {100 * fused:.2f} \|$", card, re.MULTILINE)
 
     result = run("run_eval.py", "model.path=outputs/fuse/export", *DEV, "hydra.run.dir=outputs/eval/fused")
