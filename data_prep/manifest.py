@@ -36,7 +36,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def checked_tasks(sources: Sequence[Path], own: Sequence[Mapping[str, Any]] = ()) -> list[Mapping[str, Any]]:
-    """The evaluations whose texts a step's result was searched for: in all of its inputs, or by the step itself."""
+    """The evaluations that a result was searched for: those of all its inputs, and the step's own."""
     of_inputs = [read_manifest(source).get("checked_against", []) for source in sources]
     everywhere = (
         [each for each in of_inputs[0] if all(each in other for other in of_inputs)] if of_inputs else []

@@ -132,10 +132,7 @@ def _unfinished(out: Path, key: str) -> Iterator[Path]:
     folder = _partial(out)
     with _named_disk_errors(out), only_writer(folder, out):
         try:
-            if _key_of(folder) != key:
-                shutil.rmtree(folder / "parts", ignore_errors=True)
-                write_text(folder / _IDENTITY, json.dumps({"identity": key}) + "\n")
-            elif any((folder / "parts").glob("*")):
+            if not _begin(folder, key) and any((folder / "parts").glob("*")):
                 print(f"{out}: going on where an earlier run was interrupted", file=sys.stderr)
             yield folder
             shutil.rmtree(folder)
@@ -143,6 +140,44 @@ def _unfinished(out: Path, key: str) -> Iterator[Path]:
             if not any((folder / "parts").glob("*")):  # nothing to go on with
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def _begin(folder: Path, key: str) -> bool:
+    """Whether a run of this key starts anew: what one of another key has left goes."""
+    if _key_of(folder) == key:
+        return False
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    write_text(folder / _IDENTITY, json.dumps({"identity": key}) + "\n")
+    return True
+
+
+def shared_work(name: str, sources: Sequence[Path], out: Path, options: Any, *, begin: bool) -> Work[Any]:  # noqa: ANN401
+    """The work of a step whose pieces several processes make, before `run_step` puts them together.
+
+    Args:
+        name: of the step.
+        sources: the folders to read.
+        out: the folder that `run_step` will write.
+        options: the step's.
+        begin: make the folder of the pieces; once, before the others look for it.
+
+    Raises:
+        UserError: the pieces there are of another input, other options or another version of a library.
+    """
+    step = load_step(name)
+    about, folder = describe(name, step, sources, options), _partial(out)
+    if begin:
+        _refuse_foreign(out)
+        with _named_disk_errors(out), only_writer(folder, out):
+            _begin(folder, about["identity"])
+            (folder / "parts").mkdir(exist_ok=True)
+    elif _key_of(folder) != about["identity"]:
+        raise UserError(
+            f"{folder}: was begun with another input, other options or other versions than here; install the "
+            "same packages on all machines, and begin again"
+        )
+    return Work(name, [Path(source) for source in sources], folder / "out", folder / "parts", options,
+                about["depends_on"])  # fmt: skip
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_a_manifest_says_which_tasks_of_the_table_its_data_was_searched_for(tmp_
         return show_results(EvalConfig(run_dir=str(tmp_path / "run"), **question), sheets.append)
 
     assert ask(table=a, manifest=str(tmp_path / "export"))
-    assert dict((row[0], row[1:]) for row in sheets[-1].rows) == {
+    assert {row[0]: row[1:] for row in sheets[-1].rows} == {
         "FramesSTS": ("test", "1,200", "0123456789ab"),
         "DocsRetrieval": ("not checked", "–", "–"),
     }

@@ -1,6 +1,7 @@
 """A pipeline file is the chain of steps that it says, and a second run does only what has changed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -80,6 +81,21 @@ def test_a_slip_in_the_file_is_one_error_before_anything_runs(pipeline, old, new
     with pytest.raises(UserError, match=words):
         main(["run", str(pipeline)])
     assert not (pipeline.parent / "road").exists()
+
+
+def test_what_dedup_makes_of_several_sources_goes_on_as_one(tmp_path):
+    chain = "[fetch: {importer: codiemb, from: own.jsonl}]"
+    text = f"out: road\nsources:\n  a: {chain}\n  b: {chain}\ntogether: [dedup: {{priority: [b]}}, mine, export, stats]\n"
+    (tmp_path / "road.yaml").write_text(text)
+    steps = {step.out: step.sources for step in plan(tmp_path / "road.yaml")}
+    road = Path("road")
+    assert steps[road / "dedup"] == (road / "a/fetch", road / "b/fetch")
+    assert steps[road / "mine"] == (road / "dedup",)
+    assert steps[road / "export"] == (road / "mine",)
+    assert steps[road / "stats"] == (road / "export",)
+    (tmp_path / "road.yaml").write_text(text.replace("dedup: {priority: [b]}, ", ""))
+    with pytest.raises(UserError, match=r"together\[0\]\.mine: mine reads one source; put dedup before it"):
+        list(plan(tmp_path / "road.yaml"))
 
 
 @pytest.mark.parametrize("name", ["cmteb", "weak_pairs"])
