@@ -37,7 +37,7 @@ def _overview() -> str:
     files = {name: Path(__file__).parent / "steps" / f"{name}.py" for name in STEPS}
     files |= {"run": Path(pipeline.__file__), "minilm": Path(minilm.__file__)}
     docs = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for name, path in files.items()}
-    lines = [f"  {name:<8}{doc.partition(chr(10))[0]}" for name, doc in docs.items()]
+    lines = [f"  {name:<15}{doc.partition(chr(10))[0]}" for name, doc in docs.items()]
     return "\n".join(["steps (`python -m data_prep STEP --help`; docs/data_prep.md):", *lines])
 
 

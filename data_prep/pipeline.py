@@ -37,7 +37,7 @@ def run_pipeline(path: Path, *, dry_run: bool = False) -> None:
         todo = "to do" if waits or not _is_there(step) else "done"
         if todo == "to do":
             changed.add(step.out)
-        print(f"  {number:>2} {step.name:<8} {step.out}  [{todo}]{_difference(step)}")
+        print(f"  {number:>2} {step.name:<13} {step.out}  [{todo}]{_difference(step)}")
     if dry_run:
         return
     for step in steps:

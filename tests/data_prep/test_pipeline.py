@@ -85,7 +85,8 @@ def test_a_slip_in_the_file_is_one_error_before_anything_runs(pipeline, old, new
 
 def test_what_dedup_makes_of_several_sources_goes_on_as_one(tmp_path):
     chain = "[fetch: {importer: codiemb, from: own.jsonl}]"
-    text = f"out: road\nsources:\n  a: {chain}\n  b: {chain}\ntogether: [dedup: {{priority: [b]}}, mine, export, stats]\n"
+    together = "[dedup: {priority: [b]}, mine, export, stats]"
+    text = f"out: road\nsources:\n  a: {chain}\n  b: {chain}\ntogether: {together}\n"
     (tmp_path / "road.yaml").write_text(text)
     steps = {step.out: step.sources for step in plan(tmp_path / "road.yaml")}
     road = Path("road")
