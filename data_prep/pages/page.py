@@ -56,7 +56,7 @@ def as_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("page.html").render(page=page)
+    return templates.get_template("page.html").render(title=page.title, page=page)
 
 
 def as_markdown(page: Page) -> str:
