@@ -1,8 +1,6 @@
 """A small world for end-to-end tests, and two ways to run a script in it."""
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from data_prep.frames.build import build_frames
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.tokenizer import train_tokenizer
-from tests.support.harness import ENVIRONMENT, Finished, Run, run_here
+from tests.support.harness import ENVIRONMENT, Finished, Run, run_here, start_fork
 from tests.support.paths import ROOT
 
 
@@ -35,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(world: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(world: Path, unchecked_shapes: None, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a script in the small world as `python SCRIPT OVERRIDES` would, without paying for the imports."""
 
     def run_script(script: str, *overrides: str) -> Finished:
@@ -50,19 +48,10 @@ def run(world: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def run_process(world: Path) -> Run:
-    """The same in a process of its own, which can start further ranks."""
+def run_process(world: Path, tmp_path: Path) -> Run:
+    """The same in a process of its own, which can start further ranks: those are no forks."""
 
     def run_script(script: str, *overrides: str) -> Finished:
-        result = subprocess.run(
-            [sys.executable, str(ROOT / script), *overrides],
-            cwd=world,
-            env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        return Finished(result.returncode, result.stdout, result.stderr)
+        return start_fork(world, tmp_path / "said", script, *overrides).finished()
 
     return run_script

@@ -4,8 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.harness import ENVIRONMENT, Run
+from tests.support.forks import wait_for
+from tests.support.harness import Run, start_fork
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -32,26 +31,16 @@ def stopped_after(
     world: Path, start_of_line: str, *overrides: str, by: Sequence[int] = (signal.SIGTERM,)
 ) -> tuple[int, str]:
     """Send signals to the group, as a terminal does, when the line appears; the exit code and stderr."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run_eval.py"), *overrides],
-        cwd=world,
-        env=os.environ | ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    started = start_fork(world, world / "said", "run_eval.py", *overrides)
     try:
-        assert process.stdout is not None
-        assert any(line.startswith(start_of_line) for line in process.stdout)
+        wait_for(started.stdout, f"\n{start_of_line}", seconds=100)
         for signum in by:
-            os.killpg(process.pid, signum)
+            os.killpg(started.process.pid, signum)
             time.sleep(0.05)
-        _, said = process.communicate(timeout=60)
+        done = started.finished(60)
     finally:
-        process.kill()
-        process.wait()
-    return process.returncode, said
+        started.process.kill()
+    return done.returncode, done.stderr
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.harness import ENVIRONMENT, MICRO, UNEVALUATED, Finished, Run
-from tests.support.paths import ROOT
+from tests.support.forks import wait_for
+from tests.support.harness import MICRO, UNEVALUATED, Finished, Run, start_fork
 
 pytestmark = pytest.mark.slow
 
-STEPS = 60
+STEPS = 40
 SMALL = (
     *(option for option in MICRO if option != "data.num_workers=0"),
     "model=bert_tiny",
@@ -44,23 +42,14 @@ def final_state(folder: Path, steps: int = STEPS) -> dict[str, Any]:
 def kill_at(world: Path, folder: str, step: int, signum: int, *overrides: str) -> Finished:
     """Start a run in a process group of its own and send the whole group a signal once it logs a step."""
     log = world / folder / "metrics.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run_train.py"), *LONG, f"hydra.run.dir={folder}", *overrides],
-        cwd=world,
-        env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 200
-    while not (log.is_file() and f'"step": {step}' in log.read_text("utf-8")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signum)
-    stdout, stderr = process.communicate(timeout=60)
-    return Finished(process.returncode, stdout, stderr)
+    options = (*LONG, f"hydra.run.dir={folder}", *overrides)
+    started = start_fork(world, world / "said", "run_train.py", *options)
+    try:
+        wait_for(log, f'"step": {step}', seconds=200)
+    except AssertionError:
+        pytest.fail(started.stderr.read_text("utf-8"))
+    os.killpg(started.process.pid, signum)
+    return started.finished(60)
 
 
 def test_killed_and_preempted_a_run_ends_as_if_it_had_never_stopped(run: Run, world: Path) -> None:
@@ -68,7 +57,8 @@ def test_killed_and_preempted_a_run_ends_as_if_it_had_never_stopped(run: Run, wo
     assert whole.returncode == 0, whole.stderr
     folder = "outputs/resume/killed"
     draw = random.Random(time.time_ns())
-    first, second = sorted(draw.sample(range(8, STEPS - 10), 2))
+    first = draw.randrange(8, 20)
+    second = draw.randrange(first + 5, STEPS - 10)  # the kill comes some steps late
     where = f"killed at {first}, preempted at {second}"
 
     killed = kill_at(world, folder, first, signal.SIGKILL, "data.num_workers=2")

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from codiemb.batch import TokenStates
 from codiemb.losses import TokenPrediction, WeightedSum
+from tests.support.forks import METHOD
 
 
 def make_states(
@@ -202,7 +203,7 @@ def run_rank(rank: int, folder: str) -> None:
 
 
 def test_mean_over_ranks_and_micro_batches_is_the_loss_of_one_process(tmp_path):
-    mp.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(run_rank, args=(str(tmp_path),), nprocs=2, start_method=METHOD)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     expected = value_and_gradients(oracle, make_states(NUM_TOKENS))
     parts = [ranks[rank][part] for part in range(3) for rank in range(2)]

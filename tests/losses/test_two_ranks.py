@@ -25,6 +25,7 @@ from codiemb.losses import (
     WeightedSum,
 )
 from tests.support.batches import EMBEDDINGS, make_batch, value_and_gradients
+from tests.support.forks import METHOD
 
 NAN = float("nan")
 WORLD_SIZE = 2
@@ -143,7 +144,7 @@ def run_rank(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("gloo"))
-    mp.spawn(run_rank, args=(folder,), nprocs=WORLD_SIZE)
+    mp.start_processes(run_rank, args=(folder,), nprocs=WORLD_SIZE, start_method=METHOD)
     return [torch.load(f"{folder}/rank{rank}.pt") for rank in range(WORLD_SIZE)]
 
 

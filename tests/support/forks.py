@@ -11,10 +11,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
 
-def fork(function: Callable[..., None], *arguments: Any, output: Path) -> BaseProcess:
+# for processes that compute gradients: autograd has threads for each card, and a fork has none of them
+METHOD = "spawn" if torch.cuda.is_available() else "fork"
+
+
+def fork(function: Callable[..., None], *arguments: Any, output: Path, method: str = "fork") -> BaseProcess:
     """Start `function` in a fork whose stderr and log go to a file."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(function, arguments, output))
+    context = multiprocessing.get_context(method)
+    process: Any = context.Process(target=_run, args=(function, arguments, output))
     process.start()
     return process
 
