@@ -4,12 +4,16 @@ import gc
 
 import pytest
 
+gc.disable()  # until all is imported
+
 
 @pytest.hookimpl(tryfirst=True)  # before it starts the workers
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The process that only deals tests out to workers runs none: torch and mteb would take it 10 CPU s."""
     plugins = session.config.pluginmanager
-    if not plugins.has_plugin("dsession"):
+    if plugins.has_plugin("dsession"):
+        gc.enable()
+    else:
         plugins.import_plugin("tests.support.fixtures")
 
 
@@ -23,3 +27,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What the imports have made stays: to look through it again takes every collection 0.4 s."""
     gc.freeze()
+    gc.enable()

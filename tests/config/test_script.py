@@ -1,5 +1,6 @@
 """Hydra's and OmegaConf's refusals in words of ours: the key, what is wrong with it, and near names."""
 
+import gc
 import os
 
 import pytest
@@ -94,6 +95,20 @@ def test_what_the_job_raises_keeps_its_traceback():
         run_script(main_that(FileNotFoundError(2, "No such file", "x"), in_the_job=True))
     with pytest.raises(ZeroDivisionError):
         run_script(main_that(ZeroDivisionError(), in_the_job=False))
+
+
+@pytest.fixture(autouse=True)
+def frozen(monkeypatch) -> list[bool]:
+    """Whether the collector was off whenever everything was frozen; here nothing is."""
+    calls: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append(not gc.isenabled()))
+    return calls
+
+
+def test_what_the_imports_have_made_is_frozen_before_the_collector_begins(frozen):
+    gc.disable()
+    run_script(lambda: frozen.append(gc.isenabled()))
+    assert frozen == [True, True]
 
 
 def test_the_environment_is_as_before(monkeypatch):

@@ -3,6 +3,7 @@
 Nor Hydra's own: its "not in struct" and its advice on HYDRA_FULL_ERROR tell no key and no remedy.
 """
 
+import gc
 import os
 import re
 from collections.abc import Callable
@@ -22,6 +23,8 @@ _RAISE = "HYDRA_FULL_ERROR"  # Hydra raises, instead of printing and exiting
 
 def run_script(main: Callable[[], object]) -> None:
     """Call what `hydra.main` made. Errors of the job itself pass: it has its own way to tell them."""
+    gc.freeze()  # what was imported stays: no collection looks through it again
+    gc.enable()
     before = os.environ.get(_RAISE)
     os.environ[_RAISE] = "1"
     try:
