@@ -1,5 +1,6 @@
 """Keys inside a group, checked by the files of conf/ and the names of fields, not the schema itself."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +34,17 @@ def check_deep_keys(conf: Path, root: str, overrides: Sequence[Override]) -> Non
     if not keys or any(each.is_sweep_override() for each in choices):
         return
     try:
-        with _without_schema(root), initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-            cfg = compose(root, [str(each.input_line) for each in choices])
+        cfg = _composed(conf.resolve(), root, tuple(str(each.input_line) for each in choices))
     except (HydraException, OmegaConfBaseException, OSError, ValueError):
         return
     for key in keys:
         _follow(key, cfg)
+
+
+@functools.cache  # it takes 0.2 s, and tests ask hundreds of times for few choices
+def _composed(conf: Path, root: str, choices: tuple[str, ...]) -> DictConfig:
+    with _without_schema(root), initialize_config_dir(str(conf), version_base="1.3"):
+        return compose(root, list(choices))
 
 
 def _follow(key: str, cfg: DictConfig) -> None:

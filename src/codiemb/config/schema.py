@@ -1,5 +1,6 @@
 """The typed roots of train.yaml and eval.yaml: an unknown key dies here, before anything is built."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,6 +251,7 @@ class EvalConfig(RunConfig):
     devices: int = 1
 
 
+@functools.cache  # 0.1 s, and tests run hundreds of scripts in one process
 def register() -> None:
     """Make known to Hydra the roots, `train_schema` and `eval_schema`, and what finds and names folders."""
     OmegaConf.register_new_resolver("folder_or", folder_or, replace=True)
