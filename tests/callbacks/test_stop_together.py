@@ -15,7 +15,10 @@ from codiemb.training.checkpoint_files import committed, last_good
 from tests.support.resumed import Killed, StopBefore, assert_same_run, state
 from tests.support.tiny_run import DDP, GOLDEN, KNOWN_WARNINGS, TinyRun, two_ranks
 
-pytestmark = [pytest.mark.filterwarnings(f"ignore:{message}") for message in KNOWN_WARNINGS]
+pytestmark = [
+    pytest.mark.usefixtures("unchecked_shapes"),
+    *(pytest.mark.filterwarnings(f"ignore:{message}") for message in KNOWN_WARNINGS),
+]
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

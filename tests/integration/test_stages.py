@@ -31,6 +31,11 @@ PRETRAIN = (
 NEXT = ("data.num_workers=0", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu", "logger=local")
 
 
+@pytest.fixture
+def unchecked_shapes() -> None:
+    """In these runs they are checked."""
+
+
 def metrics(folder: Path, name: str) -> list[float]:
     """One value a step."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -4,14 +4,19 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import mteb  # noqa: F401  imported by codiemb it would be compiled anew, as the checked package is
 import pytest
 import torch
 from huggingface_hub import constants
+from hypothesis import settings
 
 from data_prep.tokenizer import train_tokenizer
 from tests.support import tiny
 from tests.support.tiny_run import KNOWN_WARNINGS, TinyRun
+
+settings.register_profile("untimed", deadline=None)  # on a busy machine an example takes what it takes
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -29,6 +34,14 @@ def one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
         yield
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """In whole runs checking takes a fifth of the time; each room's tests check its shapes, some runs all."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
