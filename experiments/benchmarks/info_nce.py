@@ -58,7 +58,7 @@ def _measure(name: str, rows: int, width: int) -> dict[str, float]:
     torch.manual_seed(0)
     batch = _batch(rows, width)
     flops = 6.0 * rows * rows * width
-    _, rate = matmul_rate()
+    _, rate = matmul_rate(size=min(rows, 2048))
     before = memory_mib("VmRSS")
     reset_peak_memory()
     started, cpu_started = time.perf_counter(), time.process_time()

@@ -7,7 +7,9 @@ starts are real.
 import sys
 
 import pytest
+import torch
 
+from experiments.benchmarks.machine import matmul_rate
 from tests.support.harness import run_here
 from tests.support.paths import ROOT
 
@@ -40,6 +42,7 @@ def test_a_benchmark_runs_and_writes_its_table(name, tmp_path, monkeypatch, requ
     script, written = ROOT / "experiments" / "benchmarks" / f"{name}.py", tmp_path / "page.md"
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(matmul_rate, "__defaults__", (torch.float32, 64, 1, "cpu"))  # 3 s a rate
     monkeypatch.setattr(sys, "argv", [str(script), "--quick", *options, "--out", str(written)])
     done = run_here(script)
     assert done.returncode == 0, done.stderr[-2000:]
