@@ -108,6 +108,7 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
             extra += ["task.tasks=[FramesSTS]", "task.baseline=false", "hydra.sweeper.n_trials=2"]
         if "fuse.search=true" in overrides:
             extra += [
+                "task.tasks=[FramesSTS]",
                 "fuse.search_exponents=[0]",
                 "fuse.search_granularities=[row]",
                 "fuse.search_scales=[0.5]",
