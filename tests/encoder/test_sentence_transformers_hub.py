@@ -57,7 +57,11 @@ def test_a_hub_id_in_the_cache_is_read_as_a_folder_is(folder: Path, cached, layo
     ("file", "text", "message"),
     [
         ("modules.json", f'[{{"path": "", "type": "{OLD}StaticEmbedding"}}]', "a module StaticEmbedding"),
-        ("config_sentence_transformers.json", '{"prompts": {"passage": "p: "}}', "no prompt named document"),
+        (
+            "config_sentence_transformers.json",
+            '{"prompts": {"query": "q: ", "passage": "p: "}}',
+            "named document",
+        ),
         ("config.json", "[]", "config.json must hold an object, not a list"),
     ],
 )
