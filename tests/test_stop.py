@@ -13,7 +13,7 @@ import pytest
 
 from codiemb import stop
 from codiemb.stop import AtOnce, Stopped, last_words
-from tests.support.forks import fork, hang, wait_for
+from tests.support.forks import forks, hang
 from tests.support.paths import ROOT
 
 AGAIN = "python run_train.py hydra.run.dir=x resume=true"
@@ -61,17 +61,8 @@ def heed_nothing() -> None:
 @pytest.fixture
 def start(tmp_path: Path):
     """Start a fork that listens and does something; it and its file, once it does it."""
-    processes = []
-
-    def started(*arguments):
-        processes.append(fork(listen_and, *arguments, output=tmp_path / "said"))
-        wait_for(tmp_path / "said", "ready")
-        return processes[-1], tmp_path / "said"
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.join()
+    with forks(listen_and, tmp_path / "said", "ready") as started:
+        yield started
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

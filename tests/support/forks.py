@@ -1,12 +1,13 @@
 """Processes that are frozen, killed and interrupted: forked, so that they need not import torch again."""
 
+import contextlib
 import ctypes
 import logging
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,26 @@ def fork(function: Callable[..., None], *arguments: Any, output: Path, method: s
     process: Any = context.Process(target=_run, args=(function, arguments, output))
     process.start()
     return process
+
+
+@contextlib.contextmanager
+def forks(
+    function: Callable[..., None], output: Path, ready: str
+) -> Iterator[Callable[..., tuple[BaseProcess, Path]]]:
+    """What starts forks of `function`, each once it has said `ready`; all end with the context."""
+    processes = []
+
+    def start(*arguments: Any) -> tuple[BaseProcess, Path]:
+        processes.append(fork(function, *arguments, output=output))
+        wait_for(output, ready)
+        return processes[-1], output
+
+    try:
+        yield start
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def _run(function: Callable[..., None], arguments: tuple[Any, ...], output: Path) -> None:

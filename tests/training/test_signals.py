@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from codiemb.stop import Stopped, last_words
 from codiemb.training.signals import StopRequest, end_workers, serve_the_trainer
-from tests.support.forks import fork, hang, wait_for
+from tests.support.forks import fork, forks, hang, wait_for
 
 AGAIN = "python run_train.py hydra.run.dir=x resume=true"
 
@@ -28,17 +28,8 @@ def listen(stuck_after: float | None, then, rank: str = "0", leaving=None) -> No
 @pytest.fixture
 def started(tmp_path):
     """Start a fork that listens and then does something; it and its file."""
-    processes = []
-
-    def start(*arguments):
-        processes.append(fork(listen, *arguments, output=tmp_path / "said"))
-        wait_for(tmp_path / "said", "listening")
-        return processes[-1], tmp_path / "said"
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.join()
+    with forks(listen, tmp_path / "said", "listening") as start:
+        yield start
 
 
 def hang_now(request: StopRequest) -> None:

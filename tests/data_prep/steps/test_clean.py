@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from codiemb.data import content_hash
 from codiemb.errors import UserError
-from data_prep import step as step_module
 from data_prep.cleaning import boilerplate
 from data_prep.cleaning.characters import ZERO_WIDTH, clean_text
 from data_prep.cleaning.rules import shape_problem
@@ -22,6 +21,7 @@ from data_prep.manifest import MANIFEST, read_manifest
 from data_prep.runner import run_step
 from data_prep.steps.clean import STEP, Parameters
 from data_prep.token_counts import count_tokens, load_tokenizer
+from tests.support.killed import killed_at
 from tests.support.sources import make_source
 
 # What a text is made of here: letters, accents that compose, blanks, line ends, controls, zero widths
@@ -212,34 +212,17 @@ def test_lengths_are_counted_in_tokens_of_the_named_tokenizer(tmp_path: Path, wo
     assert read_manifest(tmp_path / "out")["depends_on"]["tokenizer"]
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_run_goes_on_and_ends_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = {f"d{i}": f"  document {i}\u2028with é " for i in range(50)}
     source = make_source(tmp_path / "in", {"q": "a"}, texts, block_rows=10)
     run_step("clean", [source], tmp_path / "whole", Parameters())
 
-    made: list[str] = []
-    work_part = step_module.Work.part
-
-    def die_in_the_fourth(self, name, make):
-        def die(path: Path) -> None:
-            make(path)  # and is killed before the file has its name
-            made.append(name)
-            if len(made) == 4:
-                raise Killed
-
-        return work_part(self, name, die)
-
-    monkeypatch.setattr(step_module.Work, "part", die_in_the_fourth)
-    with pytest.raises(Killed):
+    made = killed_at(monkeypatch, 4, of="parts")
+    with pytest.raises(KeyboardInterrupt):
         run_step("clean", [source], tmp_path / "out", Parameters())
     assert not (tmp_path / "out").exists()
-    made[:] = [""] * 10  # no more deaths
     run_step("clean", [source], tmp_path / "out", Parameters())
-    assert made[10:] == [f"corpus-{i:06d}.parquet" for i in (2, 3, 4)]  # what was finished is not done again
+    assert made[4:] == [f"corpus-{i:06d}.parquet" for i in (2, 3, 4)]  # what was finished is not done again
     for name in ("queries.parquet", "corpus.parquet"):
         assert sha256(tmp_path / "out" / name) == sha256(tmp_path / "whole" / name)
     ours, theirs = (read_manifest(tmp_path / folder) for folder in ("out", "whole"))

@@ -26,7 +26,6 @@ from codiemb.data import (
 )
 from codiemb.encoder.tokenization import PromptTemplate, TextTokenizer
 from codiemb.errors import UserError
-from data_prep import step as step_module
 from data_prep.__main__ import main
 from data_prep.runner import run_step
 from data_prep.statistics import distinct
@@ -35,6 +34,7 @@ from data_prep.statistics.distinct import Distinct
 from data_prep.statistics.planned import TrainingPlan, read_plan
 from data_prep.steps.export import Parameters as ExportParameters
 from data_prep.steps.stats import Parameters
+from tests.support.killed import killed_at
 from tests.support.sources import make_source
 
 
@@ -168,28 +168,12 @@ def test_what_the_trainer_would_refuse_stands_in_the_page(
     assert "Training would stop here" in (tmp_path / "stats" / "stats.html").read_text("utf-8")
 
 
-class Killed(Exception):
-    pass
-
-
 def test_a_killed_run_counts_only_the_files_that_are_left(
     tmp_path: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = counted(tmp_path / "whole", Parameters(files=files))
-    made: list[str] = []
-    work_part = step_module.Work.part
-
-    def die_in_the_second(self, name, make):
-        def die(path: Path) -> None:
-            make(path)
-            made.append(name)
-            if len(made) == 2:
-                raise Killed
-
-        return work_part(self, name, die)
-
-    monkeypatch.setattr(step_module.Work, "part", die_in_the_second)
-    with pytest.raises(Killed):
+    made = killed_at(monkeypatch, 2, of="parts")
+    with pytest.raises(KeyboardInterrupt):
         counted(tmp_path, Parameters(files=files))
     assert counted(tmp_path, Parameters(files=files)) == whole
     assert made == ["00000.npz", "00001.npz", "00001.npz"]
