@@ -47,6 +47,20 @@ ARMS: Mapping[str, Sequence[str]] = {
     "sts_angle": ("losses=infonce_angle",),
     "joint_bare": (_BARE,),
     "mixed_bare": (*_MIXED, _BARE),
+    # One term of the published objective otherwise: how sharp InfoNCE is; PRO blind to a shift of all
+    # similarities; RankKL without the 1/32 of the released code; middle-layer anchors from score 0.8 on.
+    "ir_t05": ("losses.ir.info_nce.temperature=0.05",),
+    "ir_t10": ("losses.ir.info_nce.temperature=0.1",),
+    "pro_centred": ("+losses.sts.pro.centred=true",),
+    "rank_kl_5": ("losses.sts.rank_kl.weight=5.0",),
+    "anchors_80": ("+losses.sts.mid_nce.min_score=0.8",),
+    # A batch of each task in every optimizer step: the same examples in half of the steps, or in as many.
+    "shared_step": ("batches_per_step=2", "max_steps=60"),
+    "shared_step_16": (
+        "batches_per_step=2",
+        "tasks.ir.global_batch_size=16",
+        "tasks.sts.global_batch_size=16",
+    ),
     # Shares of IR batches in %.
     "ir_share_0": ("data.files=[data/laboratory/sts.jsonl]",),
     "ir_share_25": ("sampler=weights", "sampler.weights={ir:25,sts:75}", _EXPORTED),

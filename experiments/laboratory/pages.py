@@ -22,7 +22,7 @@ from experiments.laboratory.results import (
 from experiments.steps import ROOT
 
 FOLDER = Path(__file__).parent
-_METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100, test side"
+_METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100"
 
 
 def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> bool:
@@ -39,7 +39,7 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),
         _clock(question, runs, arms),
-        f"{scores_table(arms)}\n({_METRICS}; mean ± sd over seeds.)",
+        f"{scores_table(arms)}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
         *geometry_table(arms),

@@ -33,6 +33,7 @@ class Question(NamedTuple):
         borrowed: arms that other questions run, as (question, arm).
         scatter: plot IR against STS instead of rows.
         overrides: of all its arms.
+        split: that its arms are scored on: dev where something may be chosen by it.
         needs: a folder without which it can't be asked.
     """
 
@@ -43,6 +44,7 @@ class Question(NamedTuple):
     borrowed: Sequence[tuple[str, str]] = ()
     scatter: bool = False
     overrides: Sequence[str] = ()
+    split: str = "test"
     needs: Path | None = None
 
     def steps(self) -> list[Step]:
@@ -53,7 +55,8 @@ class Question(NamedTuple):
 
     def step(self, arm: str) -> Step:
         """The sweep of one of its arms."""
-        overrides = [EXPERIMENT, *ARMS[arm], _SEED_SWEEP, *self.overrides]
+        split = [f"task.split={self.split}"] if self.split != "test" else []
+        overrides = [EXPERIMENT, *ARMS[arm], _SEED_SWEEP, *self.overrides, *split]
         return _sweep(f"{self.name}/{arm}", overrides, len(SEEDS))
 
 
@@ -88,6 +91,7 @@ def _fusion_steps() -> list[Step]:
     return steps
 
 
+_OBJECTIVES = ("ir_t05", "ir_t10", "pro_centred", "rank_kl_5", "anchors_80", "shared_step", "shared_step_16")
 QUESTIONS = (
     Question(
         "transfer",
@@ -174,6 +178,17 @@ QUESTIONS = (
         (less("joint", "ir_only"), less("joint", "sts_only"), less("joint", "mixed")),
         overrides=("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5"),
         needs=MINILM,
+    ),
+    Question(
+        "objective",
+        "Which parts of the published objective could be otherwise? `joint` is the published one. InfoNCE at "
+        "temperature 0.05 and 0.1 (0.02); PRO over centred similarities, so that a rise of all of them does "
+        "not lower it; RankKL with the weight 5 (5/32); the middle-layer term from score 0.8 on (1.0); and "
+        "both tasks in every optimizer step, as two single-task batches whose losses are averaged, at equal "
+        "examples: in half of the steps, or in as many steps with half batches.",
+        ("joint", *_OBJECTIVES),
+        tuple(less(arm, "joint") for arm in _OBJECTIVES),
+        split="dev",
     ),
     Question(
         "masking",
