@@ -79,6 +79,9 @@ def test_the_card_lists_every_prompt_and_the_settings_in_effect(exported):
         assert re.search(rf"^\| `{name}` \| .* \| `{re.escape(shown)}` \|$", text, re.M), name
     assert f"attention is {encoder.attention}; embeddings are pooled by {encoder.pooling}" in text
     assert f"Texts are cut at {encoder.max_tokens} tokens" in text
+    pooled = encoder.pooling != "mean" or encoder.tokenizer.pool_prompt
+    assert ("**cannot serve this export**" in text) != pooled  # tests/docs/test_usage.py asks such a server
+    assert ("infinity 0.0.78 cannot load it" in text) == (encoder.backbone.config.model_type == "youtu")
 
 
 def test_the_hub_can_read_the_card_and_its_scores(byte_level, tmp_path):
