@@ -37,11 +37,10 @@ def composed(request: pytest.FixtureRequest, tmp_path: Path) -> Compose:
         if "conf_copy" in request.fixturenames:
             return _compose(tmp_path / "conf", root, overrides)
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        if any((CONF / override.key_or_group).is_dir() for override in parsed):
-            return _compose(CONF, root, overrides)
-        # Without a choice of group Hydra composes the same again (0.2 s) and then applies the overrides.
-        cfg = copy.deepcopy(_compose_once(root))
-        ConfigLoaderImpl._apply_overrides_to_config(parsed, cfg)
+        choices = [override for override in parsed if (CONF / override.key_or_group).is_dir()]
+        # With the same choices of groups Hydra composes the same again (0.2 s) and then applies the others.
+        cfg = copy.deepcopy(_compose_once(root, tuple(str(choice.input_line) for choice in choices)))
+        ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if o not in choices], cfg)
         return cfg
 
     return compose_config
@@ -66,5 +65,5 @@ def _compose(folder: Path, root: str, overrides: tuple[str, ...]) -> DictConfig:
 
 
 @functools.cache
-def _compose_once(root: str) -> DictConfig:
-    return _compose(CONF, root, ())
+def _compose_once(root: str, choices: tuple[str, ...]) -> DictConfig:
+    return _compose(CONF, root, choices)
