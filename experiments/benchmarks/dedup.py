@@ -161,7 +161,7 @@ def main() -> None:
         "documents a CPU second",
         "slowest",
         "fastest",
-        "codiemb / it",
+        "its CPU time, codiemb = 1",
         "precision",
         "pairs settled",
     )
