@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from codiemb.errors import UserError
 from data_prep.blocks import column, open_table
-from data_prep.layout import CORPUS, QRELS, QUERIES
+from data_prep.layout import CORPUS, QRELS, QUERIES, schema_of, tables_of
 
 MAX_REPORTED = 20
 
@@ -119,6 +119,17 @@ def positions(ids: pa.ChunkedArray, names: pa.ChunkedArray) -> np.ndarray:
     """The row of each name among the ids; -1 where it is none."""
     found = pc.fill_null(pc.index_in(names, value_set=ids.combine_chunks()), -1)
     return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+def check_columns(source: Path) -> None:
+    """Refuse a source whose tables lack a column.
+
+    Raises:
+        UserError: naming the table, the column, and those that there are.
+    """
+    for name in tables_of(source):
+        with open_table(source / name, schema_of(name).names):
+            pass
 
 
 def check_ids(path: Path) -> None:

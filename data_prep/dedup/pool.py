@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from codiemb.errors import UserError
 from data_prep.blocks import block, block_sizes, column, num_rows
 from data_prep.layout import CORPUS, QRELS, QUERIES, read_source, tables_of
-from data_prep.relations import Ids, Pairs
+from data_prep.relations import Ids, Pairs, check_columns
 
 # columns that name a query or a document
 _NAMES = {"id", "query", "document", "cluster"}
@@ -48,13 +48,14 @@ class Pool:
         """Sources of one task, each of a name of its own; those of `priority` first, then in their order.
 
         Raises:
-            UserError: there is none, two have one name or different tasks, or a name of `priority` is none.
+            UserError: there is none, a table of one lacks a column, two have one name or different tasks, or a name of `priority` is none.
         """
         if not sources:
             raise UserError("dedup: nothing to read; give --in FOLDER, or several")
         about = tuple(read_source(source) for source in sources)
         names = [str(each["name"]) for each in about]
         for index, (name, each) in enumerate(zip(names, about, strict=True)):
+            check_columns(sources[index])
             if name in names[:index]:
                 raise UserError(
                     f"{sources[index]}: another source is called {name!r}, too; fetch it as another"

@@ -37,6 +37,7 @@ from data_prep.mining.scored_by import DocumentRows, query_rows
 from data_prep.mining.searchers import Library, load_sides
 from data_prep.options import option
 from data_prep.pages.page import write_page
+from data_prep.relations import check_columns
 from data_prep.search.fingerprint import folder_hashes
 from data_prep.step import Step, Work, join
 from data_prep.texts import Texts
@@ -74,6 +75,7 @@ def run(work: Work[Parameters]) -> Mapping[str, Any]:
         UserError: an option is wrong, a task cannot be read, or there is no test text at all.
     """
     options = work.options
+    check_columns(work.source)
     found = find_checked(_names(options.against), options.split)
     texts = [text for each in found for text in read_side(each, options.documents)]
     if not texts:

@@ -33,22 +33,32 @@ def test_each_question_is_answered_and_kept_in_the_run_folder(tmp_path: Path):
 
 
 def test_a_manifest_says_which_tasks_of_the_table_its_data_was_searched_for(tmp_path: Path):
-    a = str(write_ours(tmp_path / "a", {"FramesSTS": 0.5, "DocsRetrieval": 0.4}))
-    checked = {"name": "FramesSTS", "revision": "0123456789abcdef", "splits": ["test"], "texts": 1200}
+    tasks = {"FramesSTS": 0.5, "DocsRetrieval": 0.4, "FramesRetrieval": 0.3, "FramesReranking": 0.2}
+    a = str(write_ours(tmp_path / "a", tasks))  # all on texts of revision abc
+    texts = {
+        "FramesSTS": "abc",
+        "DocsRetrieval": "dev's",
+        "dev/DocsRetrieval": "abc",
+        "FramesRetrieval": "old",
+    }
+    checked = [{"name": n, "revision": r, "splits": ["test"], "texts": 1200} for n, r in texts.items()]
     (tmp_path / "export").mkdir()
     manifest = tmp_path / "export" / "manifest.json"
-    manifest.write_text(json.dumps({"step": "export", "checked_against": [checked]}))
+    manifest.write_text(json.dumps({"step": "export", "checked_against": checked}))
     sheets = []
 
     def ask(**question: object) -> bool:
         return show_results(EvalConfig(run_dir=str(tmp_path / "run"), **question), sheets.append)
 
     assert ask(table=a, manifest=str(tmp_path / "export"))
-    assert {row[0]: row[1:] for row in sheets[-1].rows} == {
-        "FramesSTS": ("test", "1,200", "0123456789ab"),
-        "DocsRetrieval": ("not checked", "–", "–"),
+    rows = {row[0]: row[1:] for row in sheets[-1].rows}
+    assert {name: rows[name] for name in tasks} == {
+        "FramesSTS": ("checked", "test", "1,200"),
+        "DocsRetrieval": ("checked", "test", "1,200"),
+        "FramesRetrieval": ("checked for other texts", "test", "1,200"),
+        "FramesReranking": ("not checked", "–", "–"),
     }
-    assert "1 of these 2 tasks" in (tmp_path / "run" / "checked.md").read_text("utf-8")
+    assert "FramesSTS" in (tmp_path / "run" / "checked.md").read_text("utf-8")
     with pytest.raises(UserError, match="give table="):
         ask(manifest=str(manifest))
     with pytest.raises(UserError, match="no such file"):

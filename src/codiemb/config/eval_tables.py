@@ -38,8 +38,9 @@ def _table(folders: list[Path], run_dir: Path, show: Show, manifest: str) -> Non
     from codiemb.evaluation.checked_tasks import checked_sheet
     from codiemb.evaluation.result_table import ResultTable
 
-    table = ResultTable([_read("table", folder) for folder in folders])
-    checked = [checked_sheet(table.tasks, Path(manifest))] if manifest else []
+    results = [_read("table", folder) for folder in folders]
+    table = ResultTable(results)
+    checked = [checked_sheet(table.tasks, results, Path(manifest))] if manifest else []
     table.save(run_dir)
     for sheet in checked:
         write_text(run_dir / "checked.md", sheet.markdown())

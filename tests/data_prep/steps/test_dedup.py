@@ -268,3 +268,9 @@ def test_damage_is_named_with_its_file(source, tmp_path):
     table.write_bytes(table.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"corpus\.parquet: no whole Parquet file"):
         run("dedup", copy, tmp_path / "out")
+    table.write_bytes((copy / "queries.parquet").read_bytes())
+    for step, values in (("dedup", {}), ("decontaminate", {"against": [str(table)]})):
+        with pytest.raises(
+            UserError, match=r"corpus\.parquet: no column title, hash, cluster; it has id, text"
+        ):
+            run(step, copy, tmp_path / "out", **values)
