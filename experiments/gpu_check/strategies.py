@@ -105,7 +105,9 @@ def compare(folder: Path, device: str, strategies: Sequence[str], launch: Launch
 
 def start(arguments: Sequence[str]) -> None:
     """run_train.py in a process of its own; on a CPU DeepSpeed has to be let."""
-    without_card = "trainer.accelerator=cpu" in arguments and any("deepspeed" in word for word in arguments)
+    without_card = "trainer.accelerator=cpu" in arguments and any(
+        word.startswith("strategy=deepspeed") for word in arguments
+    )
     script = ["-m", "experiments.gpu_check.on_cpu"] if without_card else [str(ROOT / "run_train.py")]
     subprocess.run([sys.executable, *script, *arguments], check=True, cwd=ROOT)
 
