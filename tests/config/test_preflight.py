@@ -129,6 +129,11 @@ def test_an_unknown_key_is_named_with_what_was_probably_meant(refused, override,
         ("epochs=nan", "epochs=nan must be a finite number above 0"),
         ("max_steps=0", "max_steps=0 must be at least 1"),
         ("schedule.name=lineer", "schedule.name='lineer' is unknown; did you mean linear?"),
+        ("model.learning_rate=-1.0", "optimizer.lr=-1.0 must be a finite number of at least 0"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1 must be at least 0; 0 and null clip"),
+        ("model.lora.lora_alpha=0", "model.lora.lora_alpha=0 must be at least 1: adapters count lora_alpha"),
+        ("model.lora.lora_dropout=1", "model.lora.lora_dropout=1.0 must be a share from 0 on, below 1"),
+        ("data.score_range=[0,5]", "data.score_range=[0.0, 5.0] is that of data.files, and there are none:"),
         ("schedule.name=constant", "schedule.name=constant has no warm-up, and schedule.warmup_ratio=0.03 "),
         ("head_learning_rate=0.1", "head_learning_rate=0.1 is for a language-model head (stage=pretrain), "),
         ("tasks.ir.predict_from=mask", "tasks.ir.predict_from=mask says what predicts a masked token, and t"),
@@ -305,6 +310,13 @@ def test_a_schedule_that_a_run_could_not_build_is_refused_before_it(refused, nam
     said = refused(f"schedule.name={name}")
     assert f"schedule.name={name!r}" in said
     assert says in said
+
+
+def test_settings_of_adapters_that_are_not_there_are_told(composed, caplog):
+    preflight(typed_train(composed("model.lora.r=4", "model.lora.lora_alpha=64")))
+    assert not caplog.text
+    preflight(typed_train(composed("model.lora.lora_alpha=64")))
+    assert "model.lora.lora_alpha=64 has no effect: model.lora.r=0 trains all weights" in caplog.text
 
 
 def test_a_constant_rate_without_a_warm_up_is_a_schedule(composed):

@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 
 from codiemb.encoder import ModelSpec, PromptSpec, load_encoder
-from codiemb.encoder.folder_settings import with_folder_settings
+from codiemb.encoder.folder_settings import SETTINGS_FILE, with_folder_settings
 from codiemb.errors import UserError
 from codiemb.export import export_sentence_transformer
 from tests.support import tiny
@@ -173,3 +173,14 @@ def test_settings_that_an_older_or_newer_version_wrote_are_left_out(tmp_path):
 def test_a_hub_id_that_is_not_in_the_cache_has_no_folder_to_ask():
     spec = ModelSpec(path="intfloat/multilingual-e5-large-instruct")
     assert with_folder_settings(spec) == (spec, [])
+
+
+def test_a_prompt_s_name_is_not_taken_where_nobody_looks_for_it(tmp_path):
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps({"model": {"pooling": "cls"}}), "utf-8")
+    for spec in (
+        ModelSpec(path=str(tmp_path), query_prompt_name="faq"),
+        ModelSpec(path=str(tmp_path), query_prompt_name="faq", folder_settings=False),
+        ModelSpec(query_prompt_name="faq"),
+    ):
+        with pytest.raises(UserError, match="prompt_name=faq chooses among prompts that"):
+            with_folder_settings(spec)

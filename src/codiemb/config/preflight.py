@@ -110,6 +110,9 @@ def _check_numbers(cfg: TrainConfig) -> None:
         raise UserError(f"epochs={cfg.epochs} must be a finite number above 0")
     _at_least("max_steps", cfg.max_steps, 1)
     _at_least("batches_per_step", cfg.batches_per_step, 1)
+    rate = cfg.optimizer.get("lr", 1.0)
+    if isinstance(rate, int | float) and not 0 <= rate < math.inf:
+        raise UserError(f"optimizer.lr={rate} must be a finite number of at least 0")
     if cfg.head_learning_rate is not None:
         _check_head_rate(cfg.head_learning_rate, cfg)
     _at_least("evaluate.every_n_steps", cfg.evaluate.every_n_steps, 1)
@@ -245,6 +248,9 @@ def _check_trainer(cfg: TrainConfig) -> None:
     for key in cfg.trainer:
         if key in _TRAINER_GIVEN:
             raise UserError(f"trainer.{key} is decided by {_TRAINER_GIVEN[key]}")
+    clip = cfg.trainer.get("gradient_clip_val")
+    if isinstance(clip, int | float) and clip < 0:  # which Lightning takes for no clipping
+        raise UserError(f"trainer.gradient_clip_val={clip} must be at least 0; 0 and null clip nothing")
     if cfg.trainer.get("max_epochs", 1) != 1:
         raise UserError(
             f"trainer.max_epochs={cfg.trainer['max_epochs']} would replay the same batches; "

@@ -48,6 +48,11 @@ def source_files(data: DataConfig) -> list[SourceFile]:
         UserError: nothing to train on, two sources of one name, or a file named twice.
     """
     score_range = _range("data", data.score_range)
+    if score_range != (0.0, 1.0) and data.sources and not data.files:
+        raise UserError(
+            f"data.score_range={data.score_range} is that of data.files, and there are none: a source has "
+            f"its own, data.sources.{next(iter(data.sources))}.score_range=[LOWEST,HIGHEST]"
+        )
     named = [(source_name(entry), entry) for entry in data.files]
     names = [*data.sources, *(name for name, _ in named)]
     if not names:

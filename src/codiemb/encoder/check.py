@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
-from codiemb.encoder.spec import CHOICES, ModelSpec
+from codiemb.encoder.spec import CHOICES, LoraSpec, ModelSpec
 from codiemb.encoder.tokenization import PromptTemplate
 from codiemb.errors import UserError
 
@@ -31,9 +31,7 @@ def check_spec(spec: ModelSpec) -> None:
     _check_native(spec)
     if spec.max_tokens < 1:
         raise UserError(f"model.max_tokens={spec.max_tokens} must be at least 1")
-    if spec.lora.r < 0:
-        raise UserError(f"model.lora.r={spec.lora.r} must be at least 1; 0 trains all weights")
-    _check_target_modules(spec.lora.target_modules)
+    _check_lora(spec.lora)
     if spec.middle_layer not in (None, "middle") and not str(spec.middle_layer).isdecimal():
         raise UserError(f"model.middle_layer={spec.middle_layer!r} must be middle, null or a layer's number")
     PromptTemplate(**vars(spec.prompt))
@@ -42,7 +40,7 @@ def check_spec(spec: ModelSpec) -> None:
 
 
 def check_trainable(spec: ModelSpec) -> None:
-    """Refuse what run_eval.py can score and nobody can train here.
+    """Refuse what run_eval.py can score and nobody can train here; warn of settings of a LoRA that is off.
 
     Raises:
         UserError: in one sentence.
@@ -57,6 +55,14 @@ def check_trainable(spec: ModelSpec) -> None:
             f"model={spec.name} with model.native can be evaluated, not trained: nobody has compared it with "
             "the model's own code, which model.native.rotary=null model.trust_remote_code=true runs"
         )
+    for key, default in vars(LoraSpec()).items():
+        value = getattr(spec.lora, key)
+        if spec.lora.r == 0 and value != default:  # no error: a sweep may go over ranks, 0 among them
+            log.warning(
+                "model.lora.%s=%s has no effect: model.lora.r=0 trains all weights, without adapters",
+                key,
+                value,
+            )
 
 
 def _check_native(spec: ModelSpec) -> None:
@@ -84,6 +90,22 @@ def warn_of_backslashes(spec: ModelSpec) -> None:
                 "between double quotes, or for the shell as $'model.prompt.%s=\"...\\n...\"' ",
                 *(key, prompt, key),
             )
+
+
+def _check_lora(lora: LoraSpec) -> None:
+    if lora.r < 0:
+        raise UserError(f"model.lora.r={lora.r} must be at least 1; 0 trains all weights")
+    if lora.lora_alpha < 1:
+        raise UserError(
+            f"model.lora.lora_alpha={lora.lora_alpha} must be at least 1: adapters count lora_alpha / r "
+            "times, and at 0 nothing would be trained"
+        )
+    if not 0 <= lora.lora_dropout < 1:
+        raise UserError(
+            f"model.lora.lora_dropout={lora.lora_dropout} must be a share from 0 on, below 1: at 1 nothing "
+            "would be trained"
+        )
+    _check_target_modules(lora.target_modules)
 
 
 def _check_target_modules(value: object) -> None:

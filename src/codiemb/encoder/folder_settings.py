@@ -35,6 +35,8 @@ def with_folder_settings(spec: ModelSpec) -> tuple[ModelSpec, list[str]]:
         UserError: a file cannot be read, or the folder does more than pool and normalise.
     """
     folder = settings_folder(spec)
+    if folder is None or not spec.folder_settings or (folder / SETTINGS_FILE).is_file():
+        _refuse_prompt_names(spec)
     if folder is None:
         return spec, []
     check_parts(folder / inner_folder(folder), f"model.path={spec.path}")
@@ -53,6 +55,16 @@ def with_folder_settings(spec: ModelSpec) -> tuple[ModelSpec, list[str]]:
     if "prompt" in stated:
         stated["prompt"] = PromptSpec(**stated["prompt"])
     return replace(spec, **stated), changed
+
+
+def _refuse_prompt_names(spec: ModelSpec) -> None:
+    for key in ("query_prompt_name", "document_prompt_name"):
+        if (name := getattr(spec, key)) is not None:
+            raise UserError(
+                f"model.{key}={name} chooses among prompts that a folder of sentence-transformers states; "
+                f"those of {spec.path or 'a model without a folder'} are not read here. model.prompt is what "
+                "stands before texts, for an export of this repository with model.folder_settings=false"
+            )
 
 
 def _own_settings(path: Path) -> dict[str, Any]:
