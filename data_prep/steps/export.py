@@ -45,7 +45,9 @@ def run(work: Work[Parameters]) -> dict[str, Any]:
     Raises:
         UserError: there is nothing to write.
     """
-    about, kind = read_source(work.source), work.options.format
+    about, kind, limit = read_source(work.source), work.options.format, work.options.num_negatives
+    if limit is not None and limit < 0:  # a list up to -1 lacks its last
+        raise UserError(f"export: num_negatives={limit} must be at least 0")
     raw = about["task"] in RAW_TASKS
     table = work.source / (CORPUS if raw else QUERIES)
     make: Make = _raw if raw else _maker(work, about["task"]).of_block

@@ -79,7 +79,12 @@ def run(work: Work[Parameters]) -> dict[str, Any]:
         UserError: an option is wrong, or there is nothing to search with or for.
     """
     options, source = work.options, work.source
-    limits = _limits(options)
+    limits, name = _limits(options), _name(options)
+    if (source / CANDIDATES / f"{name}.parquet").is_file():  # another encoder's, or a teacher's scores
+        raise UserError(
+            f"{source} has candidates of the name {name!r}, which these would replace: give another "
+            "(--name X), or mine the folder from before them"
+        )
     ids = Ids.read(source)
     known = Known(source, ids)
     rows = _Rows(np.unique(known.positives.query), np.flatnonzero(ids.document_kept))
@@ -99,7 +104,7 @@ def run(work: Work[Parameters]) -> dict[str, Any]:
         score = CrossEncoderScores(model, by_row, texts, Path(options.cache))
         fingerprint |= {"cross_encoder": cross_encoder_identity(model)}
     taking = Taking(options.num_negatives, options.choice, options.seed)
-    judge = Judge(ids, known, limits, taking, options.reference, score, _name(options))
+    judge = Judge(ids, known, limits, taking, options.reference, score, name)
     table = _search(work, searcher, judge, rows)
     return {"encoder": fingerprint, "negatives_per_query": _per_query(table, len(rows.queries))}
 
@@ -116,8 +121,10 @@ def _limits(options: Parameters) -> Limits:
         options.min_rank, options.max_rank, options.margin, options.percent, options.lowest, options.highest
     )
     limits.check()
-    if options.num_negatives < 1:
-        raise UserError(f"num_negatives={options.num_negatives} must be at least 1")
+    for key in ("num_negatives", "max_tokens"):
+        value = getattr(options, key)
+        if value is not None and value < 1:
+            raise UserError(f"{key}={value} must be at least 1")
     return limits
 
 

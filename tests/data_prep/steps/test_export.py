@@ -94,5 +94,7 @@ def test_nothing_to_write_and_a_scorer_that_is_not_there_are_errors(tmp_path):
     source = make_source(tmp_path / "source", QUERIES, DOCUMENTS, [], {"dense": MINED})
     with pytest.raises(UserError, match="not one record"):
         export(tmp_path, source)
+    with pytest.raises(UserError, match="num_negatives=-1 must be at least 0"):
+        export(tmp_path, source, num_negatives=-1)
     with pytest.raises(UserError, match="no scorer 'bm25'; there are dense"):
         export(tmp_path, source, teacher="bm25")

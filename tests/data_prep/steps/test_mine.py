@@ -188,12 +188,24 @@ def test_a_killed_search_goes_on_at_its_block_and_ends_bit_equal(source, tmp_pat
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_candidates_that_are_there_are_not_replaced(source, tmp_path):
+    first = mine(source, tmp_path / "first", search="bm25")
+    with pytest.raises(UserError, match="has candidates of the name 'bm25', which these would replace"):
+        mine(tmp_path / "first", tmp_path / "second", search="bm25", max_rank=4)
+    assert len(mine(tmp_path / "first", tmp_path / "second", search="bm25", max_rank=4, name="b")) < len(
+        first
+    )
+    kept = pq.read_table(tmp_path / "second" / "candidates" / "bm25.parquet").to_pylist()
+    assert kept == first
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"search": "dense"}, "needs --encoder"),
         ({"search": "bm25", "max_rank": 50}, "max_rank=50 is above the 24 documents"),
         ({"search": "bm25", "num_negatives": 0}, "num_negatives=0"),
+        ({"search": "bm25", "max_tokens": 0}, "max_tokens=0"),
         ({"search": "bm25", "name": "../bm25"}, "becomes a file's name"),
         ({"search": "dense", "encoder": "/no/such/folder"}, "/no/such/folder"),
     ],
