@@ -62,6 +62,7 @@ def test_the_override_passes_the_checks(override: str, composed: Callable[..., D
         with pytest.raises(UserError, match="can be evaluated, not trained"):
             check_trainable(spec)
         return
-    context += ["data.files=[mine.jsonl]"] if override.startswith("experiment=") else []  # the user's own
+    own = override.startswith(("experiment=", "data.score_range="))
+    context += ["data.files=[mine.jsonl]"] if own else []  # the user's
     context += _CONTEXT["sampler.weights"] if override.startswith("sampler.weights=") else ()
     preflight(typed_train(composed(*context, override)))
