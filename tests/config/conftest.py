@@ -37,7 +37,8 @@ def composed(request: pytest.FixtureRequest, tmp_path: Path) -> Compose:
         if "conf_copy" in request.fixturenames:
             return _compose(tmp_path / "conf", root, overrides)
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        choices = [override for override in parsed if (CONF / override.key_or_group).is_dir()]
+        first = (o for o in parsed if (CONF / o.key_or_group).is_dir() or o.key_or_group.startswith("hydra."))
+        choices = list(first)
         # With the same choices of groups Hydra composes the same again (0.2 s) and then applies the others.
         cfg = copy.deepcopy(_compose_once(root, tuple(str(choice.input_line) for choice in choices)))
         ConfigLoaderImpl._apply_overrides_to_config([o for o in parsed if o not in choices], cfg)
