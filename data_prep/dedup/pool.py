@@ -48,8 +48,8 @@ class Pool:
         """Sources of one task, each of a name of its own; those of `priority` first, then in their order.
 
         Raises:
-            UserError: there is none, a table of one lacks a column, two have one name or other tasks, or a
-                name of `priority` is none.
+            UserError: there is none, a table of one lacks a column, two have one name or different tasks, or
+                a name of `priority` is none.
         """
         if not sources:
             raise UserError("dedup: nothing to read; give --in FOLDER, or several")
