@@ -12,10 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 # for processes that compute gradients: autograd has threads for each card, and a fork has none of them
-METHOD = "spawn" if torch.cuda.is_available() else "fork"
+METHOD = "spawn" if Path("/dev/nvidiactl").exists() else "fork"
 
 
 def fork(function: Callable[..., None], *arguments: Any, output: Path, method: str = "fork") -> BaseProcess:
