@@ -10,7 +10,8 @@ from mteb.abstasks import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from codiemb.errors import UserError
-from codiemb.evaluation.benchmark import BENCHMARK, cmteb_tasks
+from codiemb.evaluation.benchmark import cmteb_tasks
+from codiemb.evaluation.cmteb import BENCHMARK
 from codiemb.evaluation.folder_tasks.open import folder_tasks
 from codiemb.evaluation.folder_tasks.tasks import LocalTask
 from codiemb.evaluation.isolation import preserve_random_state

@@ -19,11 +19,11 @@ from codiemb.config.nodes import build_node, check_keys, check_node
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import check_strategy
 from codiemb.config.typed import source_files
-from codiemb.data.collator import TaskSpec
 from codiemb.data.language import PredictFrom
 from codiemb.data.plan import Schedule
 from codiemb.data.records import KNOWN_TASKS, RAW_TASKS
 from codiemb.data.source_file import SourceFile
+from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.check import check_trainable
 from codiemb.encoder.folder_settings import with_folder_settings
