@@ -271,13 +271,25 @@ def test_a_batch_without_negatives_or_of_one_query_has_the_same_types(tokenizer)
         ("ﬁne", "fine"),
         ("e\u0301te", "éte"),
         ("（括号）", "(括号)"),
+        ("H₂O", "h2o"),
     ],
 )
 def test_the_content_hash_ignores_case_width_and_spacing(text, same):
     assert content_hash(text) == content_hash(same)
 
 
-@pytest.mark.parametrize(("a", "b"), [("ab", "a b"), ("a.", "a"), ("été", "ete"), ("1", "2"), ("你", "妳")])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("ab", "a b"),
+        ("a.", "a"),
+        ("été", "ete"),
+        ("1", "2"),
+        ("你", "妳"),
+        ("10² km", "102 km"),
+        ("5½ cups", "51⁄2 cups"),
+    ],
+)
 def test_the_content_hash_keeps_other_differences(a, b):
     assert content_hash(a) != content_hash(b)
 

@@ -22,6 +22,9 @@ from codiemb.encoder.stream import pack_texts
 from codiemb.encoder.tokenization import TextTokenizer, TokenizedText
 from codiemb.text_encoder import Side
 
+# superscripts and fractions: NFKC writes them as plain digits, and 10² would be 102
+_NUMBERS = re.compile("[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2150-\u215f\u2189]")
+
 
 class Collator:
     """Builds the batch of one rank. Deterministic: a function of (seed, epoch, example) and the records."""
@@ -135,8 +138,9 @@ def is_symmetric(record: Record) -> bool:
 
 
 def content_hash(text: str) -> int:
-    """Signed 64-bit hash of the text without case, width and spacing differences."""
-    normal = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    """Signed 64-bit hash of the text without case, width and spacing differences; 10² is not 102."""
+    kept = _NUMBERS.sub(lambda found: f"\ue000{ord(found[0]):x}\ue000", text)
+    normal = re.sub(r"\s+", " ", unicodedata.normalize("NFKC", kept).casefold()).strip()
     return int(np.uint64(xxhash.xxh64_intdigest(normal.encode())).astype(np.int64))
 
 
