@@ -81,7 +81,7 @@ def run_step(name: str, sources: Sequence[Path], out: Path, options: Any) -> boo
             _take_over(sources, result)
         write_manifest(result, {**about, **added}, list(sources))
         _put_in_place(result, out)
-    print(f"{name}: {out} ({time.monotonic() - started:.0f} s){_counts(out, name)}")
+    print(f"{name}: {out} ({time.monotonic() - started:.0f} s){_counts(out)}{_what_next(out, name)}")
     return True
 
 
@@ -229,7 +229,7 @@ def _put_in_place(result: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _counts(out: Path, name: str) -> str:
+def _counts(out: Path) -> str:
     """Per table: rows that are kept, and what this step dropped."""
     lines = []
     for table, rows in read_manifest(out)["rows"].items():
@@ -239,4 +239,14 @@ def _counts(out: Path, name: str) -> str:
             f"\n  {label}: {rows['kept']:,} of {rows['out']:,} kept"
             + (f"; dropped: {dropped}" if dropped else "")
         )
+    return "".join(lines)
+
+
+def _what_next(out: Path, name: str) -> str:
+    """The page to open, or the files to train on."""
+    lines = [f"\n  open {page}" for page in sorted(out.glob("*.html"))]
+    for ending in ("jsonl", "jsonl.gz", "jsonl.zst", "parquet") if name == "export" else ():
+        if files := list(out.glob(f"*.{ending}")):
+            files = files if len(files) == 1 else [out / f"*.{ending}"]
+            lines.append(f"\n  train on it: python run_train.py data=files 'data.files=[{files[0]}]'")
     return "".join(lines)

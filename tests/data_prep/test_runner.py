@@ -53,6 +53,15 @@ def test_a_step_is_done_again_when_its_options_or_its_input_change(source, tmp_p
     assert run("filter", source, out, max_rank=2)
 
 
+def test_export_ends_with_the_files_to_train_on(source, tmp_path, capsys):
+    out = tmp_path / "out"
+    run("export", source, out)  # a file for each block
+    assert f"python run_train.py data=files 'data.files=[{out}/*.jsonl]'\n" in capsys.readouterr().out
+    run("export", make_source(source, QUERIES, DOCUMENTS, QRELS), out, format="parquet")
+    (written,) = out.glob("*.parquet")
+    assert f"'data.files=[{written}]'\n" in capsys.readouterr().out
+
+
 def test_the_manifest_says_what_was_read_what_came_out_and_why_the_rest_did_not(source, tmp_path):
     run("filter", source, tmp_path / "out", max_rank=1)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
