@@ -127,7 +127,10 @@ def test_a_search_scores_the_grid_on_the_dev_side_and_fuses_the_best(
         (["fuse.base=nowhere"], "nowhere is no folder: give an export"),
         (["fuse.checkpoints=[nowhere,data]"], "nowhere is no folder: give an export"),
         (["fuse.checkpoints=[data,nowhere]"], "data has no config.json: give an export"),
-        (["fuse.search=true", "task=mteb"], "fuse.search=true chooses on the dev side of task=builtin"),
+        (
+            ["fuse.search=true", "task=mteb", "task.tasks=[STS12]"],
+            "fuse.search=true chooses on the dev side of task=builtin",
+        ),
         (
             ["fuse.search=true", "fuse.method=uniform", "fuse.base=null"],
             "nothing to choose with fuse.method=uniform",

@@ -155,8 +155,8 @@ def _check_task_names(overrides: Sequence[Override]) -> None:
     if not chosen:
         chosen = set(BY_SET) if keys & {"experiment", "stage", "debug"} else {"builtin"}
     if chosen == {"mteb"} and "task.name" not in keys:
-        names = [name for each in overrides if each.key_or_group == "task.tasks" for name in _texts(each)]
-        if named := [name for name in names if "${" not in name]:
+        asked = [_texts(each) for each in overrides if each.key_or_group == "task.tasks"]
+        if asked and (named := [name for name in asked[-1] if "${" not in name]):  # the last one counts
             check_mteb_names(named)
     if chosen <= BY_SET.keys() and "task.name" not in keys:
         known = [name for option in sorted(chosen) for name in BY_SET[option]]
