@@ -83,7 +83,8 @@ def test_a_model_without_a_weight_to_train_is_refused(byte_level, monkeypatch):
 def test_encoder_decoders_are_refused_by_name_before_anything_is_loaded(tmp_path, model_type, source):
     config = AutoConfig.for_model(model_type)
     config.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").touch()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
     spec = (
         ModelSpec(path=str(tmp_path))
         if source == "folder"
@@ -107,6 +108,7 @@ def test_an_encoder_decoder_that_denies_it_is_refused_by_its_inputs(byte_level):
 
 def test_a_model_of_images_and_text_is_refused_by_name(tmp_path):
     AutoConfig.for_model("llava").save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").touch()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
     with pytest.raises(UserError, match=r"\(llava\) is no text model"):
         load_encoder(ModelSpec(path=str(tmp_path)))

@@ -14,7 +14,7 @@ from data_prep.options import build
 from data_prep.runner import load_step, run_step
 from tests.data_prep.test_runner import hashes
 from tests.support.killed import killed_at
-from tests.support.sources import make_source
+from tests.support.sources import make_source, restate
 
 THRESHOLD = 0.8
 
@@ -229,6 +229,7 @@ def test_short_texts_are_equal_or_not_and_a_corpus_without_queries_is_one_too(tm
     source = make_source(tmp_path / "s", {}, texts, task="lm")
     for name in ("queries", "qrels"):
         (source / f"{name}.parquet").unlink()
+    restate(source)
     found = rows(run("dedup", source, tmp_path / "out"), "corpus")
     assert {name for name, row in found.items() if row["dropped_by"]} == {"a"}
 
@@ -266,9 +267,11 @@ def test_damage_is_named_with_its_file(source, tmp_path):
         run("dedup", copy, tmp_path / "out")
     table = copy / "corpus.parquet"
     table.write_bytes(table.read_bytes()[:-20])
+    restate(copy)
     with pytest.raises(UserError, match=r"corpus\.parquet: no whole Parquet file"):
         run("dedup", copy, tmp_path / "out")
     table.write_bytes((copy / "queries.parquet").read_bytes())
+    restate(copy)
     for step, values in (("dedup", {}), ("decontaminate", {"against": [str(table)]})):
         with pytest.raises(
             UserError, match=r"corpus\.parquet: no column title, hash, cluster; it has id, text"

@@ -122,7 +122,7 @@ def test_tokens_of_an_epoch_are_those_of_the_trainers_batches(
     plan = Plan([PlannedSource("a", "ir", len(records), 4)], Proportional(), seed=0)
     tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(byte_level), PromptTemplate())
     batches = PlannedBatches(
-        sources, plan, Collator(tokenizer, {"ir": spec}, 0), num_steps=plan.steps_per_epoch
+        sources, plan, Collator(tokenizer, {"ir": spec}, 0), num_batches=plan.steps_per_epoch
     )
     total = 0
     for step in range(len(batches)):
