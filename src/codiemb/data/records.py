@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import repeat
 from typing import Any, NamedTuple
 
-from codiemb.raw_files.problems import Problem
+from codiemb.raw_files.problems import Problem, one_of_each
 
 GRADED_TASKS = frozenset({"sts"})  # every positive needs a score; instructions stand on both sides
 MIXED_TASKS = frozenset({"mixed"})  # IR and STS records in one batch: graded where a record has scores
@@ -130,7 +130,7 @@ def read_fields(raw: bytes) -> dict[str, Any]:
         Problem: why the line is no JSON object.
     """
     try:
-        fields = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unless_twice)
+        fields = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=one_of_each)
     except UnicodeDecodeError:
         raise Problem("not UTF-8 text") from None
     except json.JSONDecodeError as error:
@@ -141,15 +141,6 @@ def read_fields(raw: bytes) -> dict[str, Any]:
         raise Problem(f"not a record ({error})") from None
     if not isinstance(fields, dict):
         raise Problem(f"a record must be a JSON object, not {_kind(fields)}")
-    return fields
-
-
-def _unless_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Problem(f"the key {twice!r} stands twice in one object")
     return fields
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codiemb.errors import UserError
-from codiemb.raw_files.problems import Problem
+from codiemb.raw_files.problems import Problem, one_of_each
 
 Unpacked = io.BufferedReader | gzip.GzipFile  # both know `peek`
 Row = tuple[int, Mapping[str, Any] | Problem]  # its number from 1, and its fields or what is wrong
@@ -39,7 +39,7 @@ _SUFFIXES = {
 }
 _BATCH = 1024  # rows of a Parquet file that are Python objects at once
 _CHUNK = 1 << 20
-_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException, csv.Error)
+_BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)
 _BETWEEN = re.compile(r"[\s,]*")
 
 csv.field_size_limit(2**31 - 1)  # a passage may be longer than the module's 128 KiB
@@ -87,16 +87,18 @@ def read_rows(
         UserError: the file cannot be read to its end: cut off, damaged, another format; after which row.
     """
     kind = kind or kind_of(paths[0])
-    if kind == "parquet":
-        yield from _parquet(paths[0], columns, advance)
-        return
     number = 0
     try:
+        if kind == "parquet":
+            yield from _parquet(paths[0], columns, advance)
+            return
         with _open(paths, advance) as file:
             _refuse_pages(paths[0], file)
             for number, row in _READERS[kind](file, header):
                 yield number, row
-    except (UnicodeDecodeError, *_BROKEN, JSONDecodeError) as error:
+    except Problem as problem:
+        raise UserError(f"{paths[0]}: {problem}") from None
+    except (UnicodeDecodeError, *_BROKEN, JSONDecodeError, csv.Error) as error:
         raise UserError(f"{paths[0]}: {_told(error)} after row {number}; get the file again") from error
 
 
@@ -116,7 +118,7 @@ def table_head(path: Path) -> list[str]:
                 return next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
             first = next((line for _, line in _lines(file)), "")
             return first.split("\t") if isinstance(first, str) else []
-    except (UnicodeDecodeError, *_BROKEN) as error:
+    except (UnicodeDecodeError, *_BROKEN, csv.Error) as error:
         raise UserError(f"{path}: {_told(error)} in its first row; get the file again") from error
 
 
@@ -208,11 +210,10 @@ def _object(line: str) -> Mapping[str, Any] | Problem:
 
 def _unless_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any] | Problem:
     """An object; of one that is wrong, or holds one that is, why. Not raised: an array goes on behind it."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        return Problem(f"the key {twice!r} stands twice in one object")
+    try:
+        fields = one_of_each(pairs)
+    except Problem as problem:
+        return problem
     values = (each for value in fields.values() for each in (value if isinstance(value, list) else [value]))
     return next((value for value in values if isinstance(value, Problem)), fields)
 
@@ -284,11 +285,11 @@ def _names(names: list[str]) -> list[str]:
     """Of the columns; of two with one name only the last would be read.
 
     Raises:
-        csv.Error: there are two.
+        Problem: there are two.
     """
     for name in names:
         if names.count(name) > 1:
-            raise csv.Error(f"the column {name!r} stands {names.count(name)} times; write it once")
+            raise Problem(f"the column {name!r} stands {names.count(name)} times; write it once")
     return names
 
 
