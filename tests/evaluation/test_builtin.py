@@ -8,12 +8,14 @@ import mteb
 import numpy as np
 import pytest
 import torch
+from mteb.abstasks import AbsTask, AbsTaskClassification
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from codiemb.errors import UserError
 from codiemb.evaluation import Evaluation, builtin_tasks, evaluate
 from codiemb.evaluation.isolation import preserve_random_state
+from codiemb.evaluation.mteb_encoder import MtebEncoder
 from tests.support.evaluation_fakes import BagOfWords, Oracle, read_rows, write_builtin_data, write_rows
 
 NAMES = [
@@ -176,3 +178,29 @@ def test_embeddings_with_nan_are_an_error(builtin_data: Path):
 
     with pytest.raises(ValueError, match="DocsRetrieval: 4 of 4 embeddings contain NaN"):
         evaluate(Diverged(), builtin_tasks(builtin_data, "test")[:1], {})
+
+
+def test_classification_reads_its_labels_once_and_scores_what_mteb_scores(
+    builtin_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A lazy column is converted row by row, 150 times an experiment."""
+    given = []
+    score = AbsTaskClassification._calculate_scores
+
+    def recorded(task: AbsTaskClassification, labels: object, predicted: object) -> object:
+        given.append(type(labels))
+        return score(task, labels, predicted)
+
+    monkeypatch.setattr(AbsTaskClassification, "_calculate_scores", recorded)
+    ours = evaluate(BagOfWords(), [_classification(builtin_data)], {})
+    assert set(given) == {np.ndarray}
+    task = _classification(builtin_data)
+    with preserve_random_state():
+        alone = mteb.evaluate(MtebEncoder(BagOfWords(), {}), task, cache=None, co2_tracker=False)
+    theirs = alone.task_results[0].scores["test"][0]
+    expected = {name: theirs[name] for name in ours.results[0].metrics}
+    assert ours.results[0].metrics == pytest.approx(expected, abs=0, rel=0, nan_ok=True)
+
+
+def _classification(data: Path) -> AbsTask:
+    return builtin_tasks(data, "test")[NAMES.index("FramesClassification")]

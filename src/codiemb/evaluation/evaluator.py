@@ -22,6 +22,7 @@ from codiemb.evaluation.folder_tasks import LocalTask
 from codiemb.evaluation.instructions import Instructions, check_instructions
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.evaluation.kept import kept_results
+from codiemb.evaluation.labels import labels_read_once
 from codiemb.evaluation.mteb_encoder import MtebEncoder, as_mteb
 from codiemb.evaluation.progress import EvaluationBar
 from codiemb.evaluation.results import Evaluation, MissingDataset, Setup, TaskScore
@@ -216,7 +217,7 @@ def _score(encoder: MtebEncoder, task: AbsTask, *, with_bm25: bool, per_query: P
     task.rng_state, task.np_rng = random.Random(task.seed), np.random.default_rng(task.seed)
     name, start = task.metadata.name, time.perf_counter()
     options: Any = {"batch_size": 1024, "show_progress_bar": False}
-    with watch(task, wanted=per_query is not None) as watched:
+    with watch(task, wanted=per_query is not None) as watched, labels_read_once(task):
         outcome = mteb.evaluate(
             encoder,
             task,
