@@ -300,6 +300,8 @@ def test_a_run_that_trains_is_scored_on_the_dev_side_of_its_folder(own_data: Pat
     named = build_evaluations(task, replace(when, dev_tasks=["beir"])).dev
     assert named is not None
     assert [each.metadata.name for each in named.tasks] == ["beir"]
+    with pytest.raises(UserError, match=r"set evaluate\.every_n_steps"):
+        build_evaluations(task, EvaluateConfig(after=True, dev_tasks=["beir"]))
 
 
 def test_queries_that_no_model_can_answer_are_said(tmp_path: Path, own_data: Path):

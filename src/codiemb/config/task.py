@@ -63,10 +63,15 @@ def build_evaluations(task: EvaluationTaskConfig, when: EvaluateConfig) -> Evalu
     """Every evaluation that a training run will do.
 
     Raises:
-        UserError: as `build_evaluator`, or a name in `evaluate.dev_tasks` that is no builtin task.
+        UserError: as `build_evaluator`; a name in `evaluate.dev_tasks` that is no builtin task; or names
+            there, and no time to evaluate them.
     """
     final = build_evaluator(task) if when.before or when.after else None
     if when.every_n_steps is None:
+        if when.dev_tasks != EvaluateConfig().dev_tasks:
+            raise UserError(
+                "evaluate.dev_tasks is set, and nothing asks for them: set evaluate.every_n_steps"
+            )
         return Evaluations(final, None)
     try:
         dev = build_evaluator(dev_task(task, when.dev_tasks))
