@@ -43,6 +43,7 @@ LAYERS = [
     ["codiemb.encoder"],
     ["codiemb.lexical"],
     ["codiemb.data"],
+    ["codiemb.mining"],
     ["codiemb.task_files", "codiemb.evaluation", "codiemb.export", "codiemb.fusion", "codiemb.report"],
     ["codiemb.training"],
     ["codiemb.callbacks"],

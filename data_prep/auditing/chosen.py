@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codiemb.errors import UserError
+from codiemb.mining.choose import pair_key
 from data_prep.blocks import column
 from data_prep.layout import CANDIDATES
-from data_prep.mining.choose import pair_key
 from data_prep.relations import Ids, is_kept
 
 

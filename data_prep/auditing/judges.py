@@ -10,9 +10,9 @@ from jaxtyping import Bool, Int
 
 from codiemb.errors import UserError
 from codiemb.json_files import numbered_lines
+from codiemb.mining.choose import pair_key
 from data_prep.auditing.chosen import read_candidates
 from data_prep.blocks import open_table
-from data_prep.mining.choose import pair_key
 from data_prep.relations import Ids, positions
 
 _BEIR = ["query-id", "corpus-id", "score"]

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codiemb.mining.choose import pair_key
 from data_prep.auditing.chosen import Candidates
 from data_prep.auditing.judges import Verdicts
 from data_prep.blocks import blocks
 from data_prep.layout import CORPUS, QUERIES, document_text
-from data_prep.mining.choose import pair_key
 from data_prep.pages.page import Section, Table
 from data_prep.relations import Ids
 

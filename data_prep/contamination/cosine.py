@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from codiemb.encoder.fingerprint import Fingerprint
+from codiemb.mining.top_k import top_k_blocks
 from data_prep.contamination.sides import ScoredText
 from data_prep.mining.searchers import kept_embeddings
 from data_prep.search.encoders import Row, RowEncoder
-from data_prep.search.top_k import top_k_blocks
 
 
 class Nearest(NamedTuple):

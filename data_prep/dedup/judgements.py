@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.mining.choose import pair_key
+from codiemb.mining.choose import pair_key
 from data_prep.relations import Pairs
 
 STAYS, MERGED, SAME_PAIR = 0, 1, 2

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from codiemb.data.records import GRADED_TASKS
+from codiemb.mining.limits import KEPT
 from data_prep.blocks import kept
 from data_prep.layout import CANDIDATES, document_text
 from data_prep.mining.known import Known
-from data_prep.mining.limits import KEPT
 from data_prep.relations import Groups, Ids, Pairs
 from data_prep.texts import Texts
 

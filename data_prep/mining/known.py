@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from codiemb.data.collator import content_hash
+from codiemb.mining.choose import pair_key
+from codiemb.mining.limits import KEPT, REASONS
 from data_prep.blocks import blocks, column
 from data_prep.layout import CORPUS, QRELS, QUERIES, document_text
-from data_prep.mining.choose import pair_key
-from data_prep.mining.limits import KEPT, REASONS
 from data_prep.relations import Groups, Ids, Pairs, codes
 from data_prep.shingles import mix
 

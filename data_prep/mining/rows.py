@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from codiemb.mining.candidates import Candidates
+from codiemb.mining.choose import Choice, choose, pair_key
+from codiemb.mining.limits import KEPT, POSITIVE, REASONS, Limits
 from data_prep.layout import CANDIDATES, SCHEMAS
-from data_prep.mining.choose import Choice, choose, pair_key
 from data_prep.mining.known import Known
-from data_prep.mining.limits import KEPT, POSITIVE, REASONS, Limits
 from data_prep.relations import Ids, Pairs
-from data_prep.search.candidates import Candidates
 
 Reference = Literal["lowest", "highest"]
 # rows of the tables of queries and documents -> a score for each pair

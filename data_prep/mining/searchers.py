@@ -10,8 +10,10 @@ import numpy as np
 import xxhash
 
 from codiemb.encoder.fingerprint import Fingerprint
+from codiemb.mining.candidates import Candidates
+from codiemb.mining.scores import pair_scores
+from codiemb.mining.top_k import top_k_blocks
 from data_prep.search.bm25 import Bm25Index
-from data_prep.search.candidates import Candidates
 from data_prep.search.embeddings import embeddings, fingerprint
 from data_prep.search.encoders import (
     CodiembEncoder,
@@ -23,8 +25,6 @@ from data_prep.search.encoders import (
     with_prompts,
 )
 from data_prep.search.fusion import reciprocal_rank_fusion
-from data_prep.search.scores import pair_scores
-from data_prep.search.top_k import top_k_blocks
 
 QUERIES_PER_BLOCK = 1_024
 Library = Literal["codiemb", "sentence_transformers"]

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int64
 from codiemb.errors import UserError
 from codiemb.lexical.without_jax import bm25s
 from codiemb.lexical.words import bm25_tokens
-from data_prep.search.candidates import Candidates, best_first
+from codiemb.mining.candidates import Candidates, best_first
 
 K1, B = 1.5, 0.75  # as the baseline of codiemb.evaluation has them
 _FREQUENT = 1 / 8  # of the documents: from here on a whole column is added faster than its postings

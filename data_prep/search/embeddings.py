@@ -8,10 +8,10 @@ import numpy as np
 
 from codiemb.encoder.fingerprint import Fingerprint
 from codiemb.errors import UserError
+from codiemb.mining.scores import Embeddings, lengths
 from data_prep.search.encoders import Row, RowEncoder
 from data_prep.search.fingerprint import texts_hash
 from data_prep.search.kept_rows import Table, kept_rows
-from data_prep.search.scores import Embeddings, lengths
 
 _SHOWN = 20  # prompts that the record spells out
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from codiemb.errors import UserError
-from data_prep.search.candidates import Candidates, best_first
+from codiemb.mining.candidates import Candidates, best_first
 
 RANK_CONSTANT = 60  # of Cormack, Clarke and Buettcher, SIGIR 2009
 

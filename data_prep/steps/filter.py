@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from codiemb.errors import UserError
+from codiemb.mining.choose import pair_key
 from data_prep.blocks import blocks, column
 from data_prep.languages import is_wanted, unknown_languages
 from data_prep.layout import CANDIDATES, CORPUS, QRELS, QUERIES
-from data_prep.mining.choose import pair_key
 from data_prep.options import option
 from data_prep.relations import Ids, positions
 from data_prep.step import Step, Work

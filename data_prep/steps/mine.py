@@ -18,11 +18,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from codiemb.errors import UserError
+from codiemb.mining.choose import Choice
+from codiemb.mining.limits import Limits
 from data_prep.blocks import blocks, kept
 from data_prep.layout import CANDIDATES, CORPUS, SCHEMAS
-from data_prep.mining.choose import Choice
 from data_prep.mining.known import Known
-from data_prep.mining.limits import Limits
 from data_prep.mining.rows import Judge, Reference, ScorePairs, Taking
 from data_prep.mining.scored_by import CrossEncoderScores, DocumentRows, SearchScores, query_rows
 from data_prep.mining.searchers import (

@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codiemb.mining.limits import REASONS
 from data_prep.layout import QRELS
 from data_prep.mining.known import Known
-from data_prep.mining.limits import REASONS
 from data_prep.relations import Ids
 from tests.support.sources import make_source, write_table
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from codiemb.errors import UserError
-from data_prep.search.scores import Embeddings, lengths
+from codiemb.mining.scores import Embeddings, lengths
 
 _UNIT = 2.0**-24  # rounding of float32
 _LONGEST = 2.0**60  # a product of two is still a number in float32
@@ -31,8 +31,8 @@ _RESULT_PLACES = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}  # of a result, b
 class Extent:
     """Lengths of vectors, and of what rounding takes from them; of each, or the greatest of many."""
 
-    length: Float64[np.ndarray, " *b"]
-    rounding: Float64[np.ndarray, " *b"]
+    length: Float64[np.ndarray, " *b"] | np.float64
+    rounding: Float64[np.ndarray, " *b"] | np.float64
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Product:
 
     def scores(
         self, query_bD: Embeddings, document_ND: Embeddings, step: int, device: torch.device
-    ) -> Iterator[tuple[int, Float[Tensor, "b n"]]]:
+    ) -> Iterator[tuple[int, Float[Tensor, "b _"]]]:
         """Scores of a block of documents after the other; each overwrites the one before."""
         query = self.operand(query_bD, device)
         buffer = torch.empty(len(query) * min(step, len(document_ND)), dtype=self.dtype, device=device)

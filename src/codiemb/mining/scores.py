@@ -7,7 +7,8 @@ from jaxtyping import Float, Float32, Float64, Int64
 
 from codiemb.errors import UserError
 
-Embeddings = Float[np.ndarray, "N D"]  # float32 or float16, in memory or memory-mapped
+# rows of one width: float32 or float16, in memory or memory-mapped; queries and documents alike
+Embeddings = Float[np.ndarray, "_ _"]
 _LENGTH_TOLERANCE = 1e-2  # vectors of models in bf16 are off by 4e-3
 _NUMBERS = 2**20  # that are converted at a time: 8 MiB of float64
 

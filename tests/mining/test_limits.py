@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codiemb.errors import UserError
-from data_prep.mining.choose import choose, pair_key
-from data_prep.mining.limits import KEPT, REASONS, Limits
+from codiemb.mining.choose import choose, pair_key
+from codiemb.mining.limits import KEPT, REASONS, Limits
 
 scores = st.integers(-64, 64).map(lambda number: number / 64)
 maybe = st.none() | scores

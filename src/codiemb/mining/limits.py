@@ -39,10 +39,10 @@ class Limits:
 
     min_rank: int = 1
     max_rank: int = 50
-    margin: float | None = None
-    percent: float | None = None
-    lowest: float | None = None
-    highest: float | None = None
+    margin: float | int | None = None
+    percent: float | int | None = None
+    lowest: float | int | None = None
+    highest: float | int | None = None
 
     def check(self) -> None:
         """Refuse what no candidate can satisfy, or what does not mean what it says.

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import xxhash
 
-from data_prep.mining.limits import KEPT, REASONS
+from codiemb.mining.limits import KEPT, REASONS
 
 Choice = Literal["top", "random", "spread"]
 _NOT_CHOSEN = REASONS.index("not chosen")

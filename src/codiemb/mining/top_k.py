@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float32, Int64
 
 from codiemb.errors import UserError
-from data_prep.search.candidates import Candidates, best_first
-from data_prep.search.products import Extent, Product, finite, greatest, products
-from data_prep.search.scores import Embeddings, exact_scores
-from data_prep.search.shortlist import Shortlist
+from codiemb.mining.candidates import Candidates, best_first
+from codiemb.mining.products import Extent, Product, finite, greatest, products
+from codiemb.mining.scores import Embeddings, exact_scores
+from codiemb.mining.shortlist import Shortlist
 
 Best = tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]  # documents and scores of a query
 

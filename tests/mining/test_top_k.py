@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from codiemb.errors import UserError
+from codiemb.mining.products import Product, greatest
 from data_prep.search import Blocks, pair_scores, refuse_unfit, top_k, top_k_blocks
-from data_prep.search.products import Product, greatest
 
 
 def brute_force(query_QD, document_ND, k):
@@ -48,7 +48,7 @@ def numbers(product, monkeypatch):
 
 
 FLOAT32 = Product(torch.float32)
-module = importlib.import_module("data_prep.search.top_k")  # the package has a function of that name
+module = importlib.import_module("codiemb.mining.top_k")  # the package has a function of that name
 
 # few small whole numbers: many documents are equal, and many more have equal scores; every product is exact
 WHOLE = st.sampled_from([-1.0, 0.0, 1.0, 0.5])

@@ -36,7 +36,7 @@ class Candidates:
         starts_Q = np.cumsum(self.count_Q) - self.count_Q
         return np.arange(len(self.document_C)) - np.repeat(starts_Q, self.count_Q)
 
-    def rows(self) -> list[tuple[Int64[np.ndarray, " c"], Float32[np.ndarray, " c"]]]:
+    def rows(self) -> list[tuple[Int64[np.ndarray, " _"], Float32[np.ndarray, " _"]]]:
         """Documents and scores of each query."""
         ends = np.cumsum(self.count_Q)
         parts = map(slice, ends - self.count_Q, ends)
@@ -62,7 +62,7 @@ class Candidates:
 
     @classmethod
     def of(
-        cls, rows: Sequence[tuple[Int64[np.ndarray, " c"], Float32[np.ndarray, " c"]]], first_query: int = 0
+        cls, rows: Sequence[tuple[Int64[np.ndarray, " _"], Float32[np.ndarray, " _"]]], first_query: int = 0
     ) -> "Candidates":
         """From the documents and scores of each query."""
         return cls(
