@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codiemb.data.permutation import mixed
+
 MAX_CHARACTERS = 2**20  # of a text; what follows is not looked at: an array of 40 bytes for each is in memory
 _BLOCK = 2**18  # characters that are looked at together: their arrays fit a cache
 _ALONE = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF),
@@ -98,7 +100,7 @@ def _words(normal: Sequence[str]) -> tuple[Ragged, np.ndarray, np.ndarray]:
         return Ragged(np.zeros(0, np.uint64), np.zeros(len(normal) + 1, np.int64)), nothing, nothing
     lengths = np.diff(first, append=len(places))
     within = np.arange(len(places)) - np.repeat(first, lengths)
-    numbers = mix(
+    numbers = mixed(
         (codes[places] | (within.astype(np.uint64) << np.uint64(32))) + np.uint64(0x9E3779B97F4A7C15)
     )
     start = np.searchsorted(places[first], np.concatenate([[0], ends]))
@@ -113,21 +115,11 @@ def _grams(found: Ragged, size: int) -> Ragged:
         return Ragged(np.zeros(0, np.uint64), start)
     number = found.values[:length].copy()
     for place in range(1, size):
-        number = mix(number) + found.values[place : place + length]
+        number = mixed(number) + found.values[place : place + length]
     inside = np.zeros(length + 1, np.int64)  # +1 where a text's n-grams begin, -1 behind its last
     np.add.at(inside, found.start[:-1][counts > 0], 1)
     np.add.at(inside, (found.start[:-1] + counts)[counts > 0], -1)
-    return Ragged(mix(number[np.cumsum(inside[:-1]) > 0]), start)
-
-
-def mix(value: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64 (Steele et al. 2014): 64 bits in, 64 bits out, one to one."""
-    value = value ^ (value >> np.uint64(30))
-    value *= np.uint64(0xBF58476D1CE4E5B9)
-    value ^= value >> np.uint64(27)
-    value *= np.uint64(0x94D049BB133111EB)
-    value ^= value >> np.uint64(31)
-    return value
+    return Ragged(mixed(number[np.cumsum(inside[:-1]) > 0]), start)
 
 
 @cache

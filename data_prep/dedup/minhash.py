@@ -11,7 +11,8 @@ from itertools import chain
 import numpy as np
 from rensa import RMinHash
 
-from data_prep.shingles import Ragged, mix
+from codiemb.data.permutation import mixed
+from data_prep.shingles import Ragged
 
 BANDS, ROWS = 14, 8
 _SEED = 42
@@ -31,5 +32,5 @@ def band_keys(sets: Ragged) -> np.ndarray:
     pairs = flat.view(np.uint64).reshape(len(sets.counts), BANDS, ROWS // 2)
     key = pairs[:, :, 0]
     for place in range(1, ROWS // 2):
-        key = mix(key) + pairs[:, :, place]
-    return mix(key)
+        key = mixed(key) + pairs[:, :, place]
+    return mixed(key)

@@ -6,11 +6,11 @@ import numpy as np
 
 from codiemb.data.collator import content_hash
 from codiemb.mining.choose import pair_key
+from codiemb.mining.known import KnownPairs
 from codiemb.mining.limits import KEPT, REASONS
 from data_prep.blocks import blocks, column
 from data_prep.layout import CORPUS, QRELS, QUERIES, document_text
 from data_prep.relations import Groups, Ids, Pairs, codes
-from data_prep.shingles import mix
 
 
 class Known:
@@ -34,25 +34,26 @@ class Known:
         query, document = _judged_right(source, ids, qrels)
         query_content, self._text_of_query = np.unique(_query_content(source), return_inverse=True)
         query = self._text_of_query[query]
-        own = _key(np.arange(len(query_content)), query_content)
         in_cluster = self._cluster[document] >= 0
+        own = np.arange(len(query_content))  # a query's text is no answer to it
+        texts = np.concatenate([self._content[document], query_content])
         self._forbidden = [
-            ("same cluster", np.sort(_key(query, self._cluster[document])[in_cluster])),
-            ("same text", np.sort(np.concatenate([_key(query, self._content[document]), own]))),
-            ("positive", np.sort(pair_key(query, document))),
+            ("same cluster", KnownPairs(query[in_cluster], self._cluster[document][in_cluster])),
+            ("same text", KnownPairs(np.concatenate([query, own]), texts)),
+            ("positive", KnownPairs(query, document)),
         ]
 
     def verdicts(self, query_F: np.ndarray, document_F: np.ndarray) -> np.ndarray:
         """A code of REASONS for each candidate that is known to be no negative, KEPT for the others."""
         query_F = self._text_of_query[query_F]
-        keys = {
-            "same cluster": _key(query_F, self._cluster[document_F]),
-            "same text": _key(query_F, self._content[document_F]),
-            "positive": pair_key(query_F, document_F),
+        values = {
+            "same cluster": self._cluster[document_F],
+            "same text": self._content[document_F],
+            "positive": document_F,
         }
         verdict_F = np.full(len(query_F), KEPT, dtype=np.int8)
         for reason, forbidden in self._forbidden:  # the last that fits is the plainest
-            verdict_F[_is_in(forbidden, keys[reason])] = REASONS.index(reason)
+            verdict_F[forbidden.hold(query_F, values[reason])] = REASONS.index(reason)
         return verdict_F
 
     def positives_of(self, queries: np.ndarray) -> Pairs:
@@ -67,20 +68,6 @@ def _judged_right(source: Path, ids: Ids, kept: Pairs) -> tuple[np.ndarray, np.n
     is_wrong = np.isin(pair_key(right.query, right.document), pair_key(wrong.query, wrong.document))
     found = Pairs.joined([kept.where(kept.value > 0), right.where((right.value > 0) & ~is_wrong)])
     return found.query, found.document
-
-
-def _is_in(known: np.ndarray, key_F: np.ndarray) -> np.ndarray:
-    """Whether each key is among the known ones, which are sorted."""
-    place_F = np.searchsorted(known, key_F)
-    found_F = place_F < len(known)
-    found_F[found_F] = known[place_F[found_F]] == key_F[found_F]
-    return found_F
-
-
-def _key(query_F: np.ndarray, value_F: np.ndarray) -> np.ndarray:
-    """64 bits for a query and a value: two pairs share one with a chance of 2^-64."""
-    mixed = mix(query_F.astype(np.uint64)) + value_F.astype(np.int64).view(np.uint64)
-    return mix(mixed)
 
 
 def _document_content(source: Path) -> np.ndarray:

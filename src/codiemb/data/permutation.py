@@ -36,10 +36,17 @@ def mix(*parts: int) -> int:
 
 def random_bits(n: int, key: int) -> UInt64[np.ndarray, " n"]:
     """The first n outputs of splitmix64 from the state `key`: 10 microseconds for a few hundred."""
-    x = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(key)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mixed(np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN + np.uint64(key))
+
+
+def mixed(value: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
+    """The finaliser of splitmix64 (Steele et al. 2014): 64 bits in, 64 bits out, one to one."""
+    value = value ^ (value >> np.uint64(30))  # a copy, changed in place from here on
+    value *= np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(27)
+    value *= np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    return value
 
 
 class Permutation:
