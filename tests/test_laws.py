@@ -38,6 +38,7 @@ LAYERS = [
         "codiemb.text_encoder",
         "codiemb.result_folder",
         "codiemb.metrics",
+        "codiemb.progress",
     ],
     ["codiemb.losses"],
     ["codiemb.encoder"],

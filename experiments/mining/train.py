@@ -10,15 +10,11 @@ Runs go seed by seed, so that a stop leaves whole seeds; the README beside this 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from codiemb.config.result import RESULT_FILE
-from codiemb.tables import pipe_table, spread
-from experiments.laboratory.questions import less
-from experiments.laboratory.results import Run, by_arm, difference
+from experiments.mining import compare
 from experiments.steps import ROOT, Step, run_steps
 
 SEEDS = (1, 2, 3)
@@ -57,26 +53,7 @@ def _step(model: str, arm: str, seed: int) -> Step:
 
 def table(model: str, root: Path = ROOT) -> str:
     """nDCG@10 in percent of every seed, and each arm less `siblings`, paired; the runs that have finished."""
-    arms = by_arm(list(_finished(model, root)))
-    rows = [["negatives", *(f"seed {seed}" for seed in SEEDS), "mean ± sd", f"less {BASE} ± standard error"]]
-    for arm, runs in arms.items():
-        of_seed = {run.seed: run.scores[TASK] for run in runs}
-        cells = [f"{of_seed[seed]:.2f}" if seed in of_seed else "" for seed in SEEDS]
-        found = None if arm == BASE else difference(less(arm, BASE), arms, TASK)
-        paired = f"{found.mean:+.2f} ± {found.error:.2f}{' *' * found.beyond_noise}" if found else ""
-        rows.append([arm, *cells, spread(list(of_seed.values())), paired])
-    return pipe_table(rows)
-
-
-def _finished(model: str, root: Path) -> list[Run]:
-    runs = []
-    for seed in SEEDS:
-        for arm in ARMS:
-            file = root / RUNS / model / arm / str(seed) / RESULT_FILE
-            if file.is_file():
-                result = json.loads(file.read_text("utf-8"))
-                runs.append(Run(arm, seed, {TASK: 100 * result["scores"][TASK]}, result["seconds"]))
-    return runs
+    return compare.table(compare.finished(root / RUNS / model, list(ARMS), SEEDS, TASK), BASE, SEEDS, TASK)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

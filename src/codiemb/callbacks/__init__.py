@@ -6,6 +6,7 @@ from codiemb.callbacks.gradient_cosine import GradientCosine
 from codiemb.callbacks.looks import DevMetrics, ProbeSources
 from codiemb.callbacks.nonfinite import NonFiniteSteps
 from codiemb.callbacks.progress import ProgressBar
+from codiemb.callbacks.refresh import RefreshNegatives
 from codiemb.callbacks.speed import Speed
 from codiemb.callbacks.statistics import EmbeddingStatistics
 from codiemb.callbacks.stop_together import StopTogether
@@ -20,6 +21,7 @@ __all__ = [
     "NonFiniteSteps",
     "ProbeSources",
     "ProgressBar",
+    "RefreshNegatives",
     "Speed",
     "StopTogether",
 ]

@@ -151,7 +151,7 @@ class DevMetrics(AtSteps):
     def on_look(self, trainer: pl.Trainer, module: EmbeddingModule) -> None:
         scores = over_ranks(runnable(module.encoder), self.evaluate)
         if scores is not None:
-            _log(trainer, {f"val/{name}": value for name, value in scores.items()})
+            log_now(trainer, {f"val/{name}": value for name, value in scores.items()})
 
 
 def _probes(data: EmbeddingDataModule, encoder: Encoder, num_records: int) -> list[Probe]:
@@ -179,7 +179,7 @@ def _write(trainer: pl.Trainer, seen: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": trainer.global_step, **seen}, ensure_ascii=False) + "\n")
-    _log(trainer, {f"probe/{seen['source']}/{name}": value for name, value in seen["metrics"].items()})
+    log_now(trainer, {f"probe/{seen['source']}/{name}": value for name, value in seen["metrics"].items()})
     columns = ["step", "query", "rank", "document", "similarity", "is_positive"]
     rows = [
         [trainer.global_step, entry["query"], rank, found["text"], found["similarity"], found["is_positive"]]
@@ -191,7 +191,7 @@ def _write(trainer: pl.Trainer, seen: dict[str, Any]) -> None:
             logger.log_table(f"probe/{seen['source']}/neighbours", columns=columns, data=rows)
 
 
-def _log(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+def log_now(trainer: pl.Trainer, metrics: dict[str, float]) -> None:
     """To every logger, now; `self.log` is not allowed at the end of training."""
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     for logger in trainer.loggers:

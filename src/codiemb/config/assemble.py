@@ -10,12 +10,13 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
-from codiemb.callbacks import DevMetrics, StopTogether
+from codiemb.callbacks import DevMetrics, RefreshNegatives, StopTogether
 from codiemb.config.loggers import build_loggers
 from codiemb.config.losses import check_teachers, check_widths
 from codiemb.config.nodes import build_node, target_of
 from codiemb.config.preflight import Parts, preflight
 from codiemb.config.ranks import is_main_process
+from codiemb.config.refresh_checks import check_refreshed
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import build_strategy, check_devices, starts_ranks
 from codiemb.config.task import Evaluations
@@ -23,6 +24,7 @@ from codiemb.config.wandb_run import identity
 from codiemb.data.records import RAW_TASKS
 from codiemb.encoder import Encoder, ModelSpec, TextTokenizer, load_encoder, load_head, load_tokenizer
 from codiemb.errors import UserError
+from codiemb.mining.spec import RefreshSpec
 from codiemb.training import CheckpointFile, EmbeddingDataModule, EmbeddingModule
 from codiemb.training.strategies import Kind, kind_of
 
@@ -73,12 +75,13 @@ def assemble(
         epochs=cfg.epochs,
         max_steps=cfg.max_steps,
         batches_per_step=cfg.batches_per_step,
+        refresh=cfg.refresh,
     )
     # before the data: it says how many ranks share a batch, and whether this machine has them
     trainer = build_trainer(cfg, evaluations)
     if is_main_process():
         # minutes for a large file, but a bad line must not cost the load of a model
-        _read_data(data, trainer, parts)
+        _read_data(data, trainer, parts, cfg.refresh)
     # the costly part, once nothing else can fail
     encoder = load_encoder(model, tokenizer, max_tokens_per_chunk=cfg.encoder.max_tokens_per_chunk)
     if cfg.encoder.train_only is not None:
@@ -139,6 +142,8 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     if evaluations is not None and evaluations.dev is not None and cfg.evaluate.every_n_steps is not None:
         # first: `speed`, whose clock must not count it, comes after it
         callbacks.insert(0, DevMetrics(evaluations.dev.main_scores, cfg.evaluate.every_n_steps))
+    if cfg.refresh.every_n_steps is not None:
+        callbacks.insert(0, RefreshNegatives(cfg.refresh))  # before those that look at its negatives' effect
     try:
         trainer = pl.Trainer(
             **arguments,
@@ -159,13 +164,14 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     return trainer
 
 
-def _read_data(data: EmbeddingDataModule, trainer: pl.Trainer, parts: Parts) -> None:
+def _read_data(data: EmbeddingDataModule, trainer: pl.Trainer, parts: Parts, refresh: RefreshSpec) -> None:
     """Convert and try every source, on one process; the others wait in `fit`."""
     data.prepare_data()
     data.setup()
     num_ranks = trainer.num_devices * trainer.num_nodes
     log.info("%s", data.describe(num_ranks, trainer.accumulate_grad_batches))
     check_teachers(parts.losses, data.sources)
+    check_refreshed(refresh, data)
     data.try_every_source()
 
 

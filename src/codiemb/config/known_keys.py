@@ -65,6 +65,15 @@ FIELDS = {  # by place: those of a dataclass; * is any name
         "mask_share",
         "predict_from",
     ),
+    "refresh": (
+        "every_n_steps",
+        "rule",
+        "num_negatives",
+        "min_rank",
+        "max_rank",
+        "percent",
+        "factor",
+    ),
     "evaluate": ("before", "after", "every_n_steps", "dev_tasks"),
     "export": ("enabled", "verify", "query_instruction", "dtype", "push_to_hub", "onnx"),
     "fuse": (
@@ -99,6 +108,7 @@ ROOT_KEYS = {
         "encoder",
         "tasks",
         "losses",
+        "refresh",
         "sampler",
         "optimizer",
         "schedule",

@@ -16,6 +16,7 @@ from codiemb.config.export_checks import check_export
 from codiemb.config.fuse_checks import check_fuse, check_fuse_with_start
 from codiemb.config.losses import LOSS_HINT, build_losses, check_distillation
 from codiemb.config.nodes import build_node, check_keys, check_node
+from codiemb.config.refresh_checks import check_refresh
 from codiemb.config.schema import TrainConfig
 from codiemb.config.strategy import check_strategy
 from codiemb.config.typed import source_files
@@ -89,6 +90,7 @@ def preflight(cfg: TrainConfig) -> Parts:
     )
     _check_negatives(cfg, parts.losses)
     check_distillation(parts.losses, cfg.tasks)
+    check_refresh(cfg, parts.losses)
     check_strategy(cfg)
     for group in ("logger", "callbacks"):  # built with the trainer: some of them leave files
         for name, node in getattr(cfg, group).items():

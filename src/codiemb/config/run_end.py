@@ -7,7 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytorch_lightning as pl
+
 from codiemb.atomic import write_text
+from codiemb.callbacks import RefreshNegatives
 from codiemb.config import fuse_start, run_folder
 from codiemb.config.assemble import Assembled
 from codiemb.config.logged_results import attach_results, log_scores
@@ -158,7 +161,9 @@ def _write_down(
     for table in tables:
         console().print(table.rich())
     log_scores(run.trainer, cfg.task, before, final)
-    more = {} if fused is None else {"scale": fused.scale, "trained": {} if after is None else after.scores}
+    more: dict[str, object] = _spent_on_negatives(run.trainer)
+    if fused is not None:
+        more |= {"scale": fused.scale, "trained": {} if after is None else after.scores}
     seconds = time.perf_counter() - started
     write_result(run_dir, {} if final is None else final.scores, seconds, more)
     log.info("finished in %.0f s, report: %s", seconds, write_report(run_dir))
@@ -167,3 +172,13 @@ def _write_down(
     attach_results(run.trainer, cfg, before, final)
     if cfg.export.push_to_hub is not None:
         log.info("uploaded to %s", push(run_dir / "export", cfg.export.push_to_hub))
+
+
+def _spent_on_negatives(trainer: pl.Trainer) -> dict[str, object]:
+    """What negatives that were mined while training have cost."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for each in callbacks:
+        if isinstance(each, RefreshNegatives):
+            seconds, share = round(each.seconds, 1), round(each.share, 4)
+            return {"refresh": {"searches": each.count, "seconds": seconds, "share": share}}
+    return {}

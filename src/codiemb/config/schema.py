@@ -13,6 +13,7 @@ from codiemb.config.run_lock import new_folder
 from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder.spec import ModelSpec
 from codiemb.fusion.method import FusionSpec
+from codiemb.mining.spec import RefreshSpec
 
 
 @dataclass
@@ -200,6 +201,7 @@ class TrainConfig(RunConfig):
         encoder: how the encoder runs in training.
         tasks: batch sizes and token limits by task.
         losses: by task, then by term: `_target_`, its arguments, and `weight`.
+        refresh: hard negatives mined anew as training goes on.
         sampler, optimizer, schedule: `_target_` and its arguments.
         head_learning_rate: of a language-model head (stage=pretrain); None: the optimizer's.
         trainer: arguments of pytorch_lightning.Trainer.
@@ -220,6 +222,7 @@ class TrainConfig(RunConfig):
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
     losses: dict[str, Any] = field(default_factory=dict)
+    refresh: RefreshSpec = field(default_factory=RefreshSpec)
     sampler: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)

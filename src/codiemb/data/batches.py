@@ -6,6 +6,7 @@ from torch.utils.data import Dataset
 
 from codiemb.batch import AnyBatch, Batch, LanguageBatch
 from codiemb.data.collator import Collator
+from codiemb.data.mined import MinedNegatives
 from codiemb.data.plan import Plan, PlannedStep, micro_batch_size
 from codiemb.data.source import Source
 
@@ -15,6 +16,8 @@ class PlannedBatches(Dataset[AnyBatch]):
 
     Each global batch of the plan is shared out among `accumulation` micro-steps: rank r and micro-step a take
     the slice number (a * num_ranks + r).
+
+    With `mined` it is one of the searches, too: an item waits for the one that its step comes after.
 
     Raises:
         UserError: a global batch size does not divide by ranks x accumulation.
@@ -30,6 +33,7 @@ class PlannedBatches(Dataset[AnyBatch]):
         rank: int = 0,
         num_ranks: int = 1,
         accumulation: int = 1,
+        mined: MinedNegatives | None = None,
     ) -> None:
         self.sources = sources
         self.plan = plan
@@ -38,6 +42,7 @@ class PlannedBatches(Dataset[AnyBatch]):
         self.rank = rank
         self.num_ranks = num_ranks
         self.accumulation = accumulation
+        self.mined = mined
         self._sizes = [micro_batch_size(source, num_ranks, accumulation) for source in plan.sources]
 
     def __len__(self) -> int:
@@ -59,6 +64,9 @@ class PlannedBatches(Dataset[AnyBatch]):
         source = self.sources[shard.source]
         examples = shard.indices.tolist()
         records = [source[i] for i in examples]
+        if self.mined is not None:
+            number = micro_step // self.accumulation
+            records = self.mined.replaced(records, source=shard.source, indices=examples, batch=number)
         batch = self.collator(records, source=source.name, epoch=shard.epoch, indices=examples)
         if not isinstance(batch, Batch):
             return batch

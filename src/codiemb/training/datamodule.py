@@ -2,7 +2,7 @@
 
 import atexit
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from codiemb.batch import AnyBatch, LanguageBatch
 from codiemb.data.batches import PlannedBatches
 from codiemb.data.collator import Collator
 from codiemb.data.conversion import convert
+from codiemb.data.mined import MinedNegatives
 from codiemb.data.plan import Plan, PlannedSource, Schedule, micro_batch_size
 from codiemb.data.records import GRADED_TASKS, MIXED_TASKS
 from codiemb.data.source import Source, open_sources
@@ -25,6 +26,8 @@ from codiemb.data.task_spec import TaskSpec
 from codiemb.data.teaching import check_predictable, check_teaches
 from codiemb.encoder.tokenization import TextTokenizer
 from codiemb.errors import UserError
+from codiemb.mining.spec import RefreshSpec
+from codiemb.training.loader import FromStep, PlannedLoader, as_it_is
 from codiemb.training.signals import end_workers, serve_the_trainer
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         epochs: length of the run in passes over the sources.
         max_steps: length of the run in optimizer steps, instead of `epochs`.
         batches_per_step: single-task batches of one optimizer step: their losses are averaged.
+        refresh: negatives that are mined while training; None: those of the files.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         epochs: float = 1.0,
         max_steps: int | None = None,
         batches_per_step: int = 1,
+        refresh: RefreshSpec | None = None,
     ) -> None:
         super().__init__()
         self.files = files
@@ -83,6 +88,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.epochs = epochs
         self.max_steps = max_steps
         self.batches_per_step = batches_per_step
+        self.refresh = refresh
+        self.mined: MinedNegatives | None = None  # by `RefreshNegatives`, for the loader
         self.num_steps = 0  # optimizer steps of the run, known after `setup`
         self.sources: list[Source] = []
         self.plan: Plan | None = None
@@ -160,7 +167,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
         first = next(iter(retrieval or self.sources), None)
         return "" if first is None else first[0].query.instruction
 
-    def batches(self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1) -> PlannedBatches:
+    def refreshed_sources(self) -> dict[int, Source]:
+        """By number, those whose negatives are mined while training.
+
+        Not those of which another record's documents may be right as well (`in_batch: false`).
+        """
+        return {
+            number: source
+            for number, source in enumerate(self.sources)
+            if source.task == "ir" and source.in_batch
+        }
+
+    def batches(
+        self, *, rank: int = 0, num_ranks: int = 1, accumulation: int = 1, mined: MinedNegatives | None = None
+    ) -> PlannedBatches:
         """The run's batches as a rank sees them; checks that all sizes divide and that batches can teach."""
         assert self.plan is not None
         check_teaches(self.sources, self.plan, self.tasks, num_ranks, accumulation)
@@ -172,6 +192,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             rank=rank,
             num_ranks=num_ranks,
             accumulation=accumulation,
+            mined=mined,
         )
 
     def target_counts(self, vocabulary: int, num_steps: int = 50) -> Float[Tensor, " V"]:
@@ -205,17 +226,21 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """One item is one finished batch; the order is the plan's, from the trainer's step on."""
         trainer = self.trainer
         assert trainer is not None
+        if self.refresh is not None and self.refresh.every_n_steps is not None:
+            every_n_batches = self.refresh.every_n_steps * self.batches_per_step
+            self.mined = MinedNegatives(self.refreshed_sources(), self.refresh.num_negatives, every_n_batches)
         batches = self.batches(
             rank=trainer.global_rank,
             num_ranks=trainer.world_size,
             accumulation=trainer.accumulate_grad_batches // self.batches_per_step,
+            mined=self.mined,
         )
         atexit.register(end_workers)
         return PlannedLoader(
             batches,
             batch_size=None,
-            collate_fn=_as_it_is,
-            sampler=_From(trainer.global_step * trainer.accumulate_grad_batches, len(batches)),
+            collate_fn=as_it_is,
+            sampler=FromStep(trainer.global_step * trainer.accumulate_grad_batches, len(batches)),
             worker_init_fn=serve_the_trainer,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch if self.num_workers else None,
@@ -260,33 +285,3 @@ def _described(source: list[Any] | None) -> str:
         return "not there"
     task, count, *digests = source
     return f"{count:,} {task} examples" + "".join(f" ({digest[:8]})" for digest in digests)
-
-
-class PlannedLoader(DataLoader[AnyBatch]):
-    """Tells Lightning that it can start in mid-epoch. Its position is the trainer's step: it has no state."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the order is a function of the step."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The trainer's step says it all."""
-
-
-class _From(Sampler[int]):
-    """`start` up to the end of the run; counts as the whole run, as Lightning's progress does."""
-
-    def __init__(self, start: int, end: int) -> None:
-        self.start = start
-        self.end = end
-
-    def __iter__(self) -> Iterator[int]:
-        yield from range(self.start, self.end)
-
-    def __len__(self) -> int:
-        return self.end
-
-
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  the loader types it as a list
-    """Without a collate function the loader would turn the batch's tuples into lists."""
-    return batch

@@ -1,0 +1,78 @@
+"""Do negatives that are mined anew while training pay? `python -m experiments.mining.refresh`.
+
+Every arm trains all-MiniLM-L6-v2 on 750 records of builtin docs with the negatives that it mined itself before
+training (own below 0.95 of the positive); they stay, are replaced every 20 steps by those of the weights of that
+step, or by Conan's rule. Runs go seed by seed, so that a stop leaves whole seeds.
+
+    python -m data_prep minilm
+    python -m experiments.mining.planted
+    python -m data_prep run experiments/mining/pipeline.yaml
+    python -m experiments.mining.refresh
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+
+from codiemb.atomic import write_text
+from codiemb.config.result import RESULT_FILE
+from experiments.mining.compare import finished, table
+from experiments.mining.train import MODELS, SEEDS, SHARED, TASK
+from experiments.steps import ROOT, Step, run_steps
+
+RUNS = Path("multirun/refresh")
+MINED = Path("data/mining/dense/export/docs_ir.jsonl")  # of pipeline.yaml
+RECORDS = Path("data/mining/refresh/docs_ir.jsonl")
+NUM_RECORDS = 750
+BASE = "static"
+MINUTES = 4.0
+ARMS: Mapping[str, Sequence[str]] = {
+    BASE: (),
+    "replace": ("refresh.every_n_steps=20",),
+    "conan": ("refresh.every_n_steps=20", "refresh.rule=conan"),
+}
+
+
+def steps() -> list[Step]:
+    """All runs, seed by seed."""
+    shared = [*SHARED, *MODELS["minilm"], f"data.files=[{RECORDS}]", "max_steps=60"]
+    return [
+        Step(f"{arm} {seed}", RUNS / arm / str(seed), [*shared, *overrides, f"seed={seed}"], MINUTES)
+        for seed in SEEDS
+        for arm, overrides in ARMS.items()
+    ]
+
+
+def write_records(root: Path = ROOT) -> None:
+    """The first records of what the pipeline has mined."""
+    with (root / MINED).open(encoding="utf-8") as lines:
+        write_text(root / RECORDS, "".join(islice(lines, NUM_RECORDS)))
+
+
+def costs(root: Path = ROOT) -> str:
+    """Of each arm that mines: searches of a run, and the share of training time that they took."""
+    said = []
+    for arm in ARMS:
+        files = sorted((root / RUNS / arm).glob(f"*/{RESULT_FILE}"))
+        spent = [json.loads(file.read_text("utf-8")).get("refresh") for file in files]
+        if found := [each for each in spent if each is not None]:
+            seconds, share = (fmean(each[key] for each in found) for key in ("seconds", "share"))
+            said.append(
+                f"{arm}: {found[0]['searches']} searches a run, {seconds:.0f} s, {100 * share:.0f} % of training"
+            )
+    return "\n".join(said)
+
+
+def main() -> None:
+    """Run what has not finished, and print the table."""
+    write_records()
+    run_steps(steps())
+    runs = finished(ROOT / RUNS, list(ARMS), SEEDS, TASK)
+    sys.stdout.write(f"\n{table(runs, BASE, SEEDS, TASK, smallest=True)}\n\n{costs()}\n")
+
+
+if __name__ == "__main__":
+    main()
