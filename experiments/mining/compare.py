@@ -23,7 +23,7 @@ def finished(folder: Path, arms: Sequence[str], seeds: Sequence[int], task: str)
 
 
 def table(runs: Sequence[Run], base: str, seeds: Sequence[int], task: str, *, smallest: bool = False) -> str:
-    """A row an arm; with `smallest` also the true difference that four of five such experiments would find."""
+    """A row an arm; `smallest`: also the true difference that four of five such experiments would find."""
     arms = by_arm(list(runs))
     rows = [["negatives", *(f"seed {seed}" for seed in seeds), "mean ± sd", f"less {base} ± standard error"]]
     if smallest:

@@ -1,8 +1,8 @@
 """Do negatives that are mined anew while training pay? `python -m experiments.mining.refresh`.
 
-Every arm trains all-MiniLM-L6-v2 on 750 records of builtin docs with the negatives that it mined itself before
-training (own below 0.95 of the positive); they stay, are replaced every 20 steps by those of the weights of that
-step, or by Conan's rule. Runs go seed by seed, so that a stop leaves whole seeds.
+Every arm trains all-MiniLM-L6-v2 on 750 records of builtin docs, first with the negatives that it mined
+itself before training (below 0.95 of the positive). They stay, or are replaced every 20 steps by those of the
+weights of that step, or by Conan's rule. Runs go seed by seed, so that a stop leaves whole seeds.
 
     python -m data_prep minilm
     python -m experiments.mining.planted
@@ -60,9 +60,8 @@ def costs(root: Path = ROOT) -> str:
         spent = [json.loads(file.read_text("utf-8")).get("refresh") for file in files]
         if found := [each for each in spent if each is not None]:
             seconds, share = (fmean(each[key] for each in found) for key in ("seconds", "share"))
-            said.append(
-                f"{arm}: {found[0]['searches']} searches a run, {seconds:.0f} s, {100 * share:.0f} % of training"
-            )
+            searches = found[0]["searches"]
+            said.append(f"{arm}: {searches} searches a run, {seconds:.0f} s, {100 * share:.0f} % of training")
     return "\n".join(said)
 
 
