@@ -50,12 +50,13 @@ def _step(name: str, arguments: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if step.inputs != "none":
-        several = step.inputs == "many"  # or none: such a step may name files
+        several = step.inputs == "many"
+        needed = step.inputs == "one"  # a step may also name files, or make what it needs
         parser.add_argument(
             "--in",
             dest="folders",
             type=Path,
-            required=not several,
+            required=needed,
             default=[],
             metavar="DIR",
             nargs="+" if several else 1,

@@ -62,7 +62,7 @@ def plan(path: Path) -> Iterator[Planned]:
         ends += [step.out for step in planned[-1:]]
     for where, name, values in _steps(path, "together", file.get("together") or []):
         step = load_step(name)
-        if step.inputs == "one" and len(ends) > 1:
+        if step.inputs in ("one", "optional") and len(ends) > 1:
             raise UserError(
                 f"{where}: {name} reads one source; put dedup before it, which makes one of several"
             )
@@ -77,8 +77,8 @@ def _chain(root: Path, steps: Iterator[tuple[str, str, Mapping[str, Any]]]) -> I
     names = Counter[str]()
     for where, name, values in steps:
         step = load_step(name)
-        if not read and step.inputs != "none":
-            raise UserError(f"{where}: the first step of a source must be fetch")
+        if not read and step.inputs not in ("none", "optional"):
+            raise UserError(f"{where}: the first step of a source must be fetch, or synthesise from nothing")
         names[name] += 1  # a second step of one name is NAME-2
         out = root / (name if names[name] == 1 else f"{name}-{names[name]}")
         yield Planned(name, () if step.inputs == "none" else read, out, build(step.parameters, values, where))

@@ -73,7 +73,8 @@ def run_step(name: str, sources: Sequence[Path], out: Path, options: Any) -> boo
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
         parts.mkdir(exist_ok=True)
-        work = Work(name, [Path(source) for source in sources], result, parts, options, about["depends_on"])
+        read = [Path(source) for source in sources]
+        work = Work(name, read, result, parts, options, about["depends_on"], out)
         added = dict(step.run(work) or {})
         if checked := checked_tasks(sources, added.pop("checked_against", ())):
             added["checked_against"] = checked
@@ -177,7 +178,7 @@ def shared_work(name: str, sources: Sequence[Path], out: Path, options: Any, *, 
             "same packages on all machines, and begin again"
         )
     return Work(name, [Path(source) for source in sources], folder / "out", folder / "parts", options,
-                about["depends_on"])  # fmt: skip
+                about["depends_on"], out)  # fmt: skip
 
 
 @contextmanager

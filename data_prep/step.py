@@ -26,7 +26,7 @@ class Step(Generic[Options]):
         run: writes the result to `Work.out`; tables that it does not write are taken over as they are.
         version: raised when the same input and parameters give another result.
         depends_on: what else the result follows from: hashes of raw files, an encoder's fingerprint.
-        inputs: how many folders it reads: none, one, or as many as there are.
+        inputs: how many folders it reads: none, one, optional (none or one), or many: as many as there are.
         makes_source: whether the result is a source again, for the next step.
     """
 
@@ -49,6 +49,7 @@ class Work(Generic[Options]):
         parts: finished pieces of an interrupted run; it vanishes when the step is done.
         options: the step's parameters.
         about: what `depends_on` returned.
+        destination: what `out` becomes when the step is done.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Work(Generic[Options]):
     parts: Path
     options: Options
     about: Mapping[str, Any]
+    destination: Path
 
     @property
     def source(self) -> Path:
