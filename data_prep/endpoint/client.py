@@ -59,7 +59,7 @@ class Client:
     async def _first(self, key: str, body: dict[str, Any], request: Request) -> Answer:
         """Ask, and let those that ask the same meanwhile have the answer, or the error."""
         if self._stop is not None:
-            raise self._stop
+            raise Stop(str(self._stop), at_once=self._stop.at_once)
         shared = self._under_way[key] = asyncio.get_running_loop().create_future()
         try:
             answer = await self._paid(key, body, request)
