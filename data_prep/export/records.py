@@ -70,7 +70,7 @@ class RecordMaker:
         self._negatives = Grouped.of(_negatives(source, ids, wrong, negatives), count)
         nothing = right.where(np.zeros(0, dtype=np.int64))
         scored = ids.pairs(source / CANDIDATES / f"{teacher}.parquet", "score") if teacher else nothing
-        self._scores = Grouped.of(scored, count)
+        self._scores = Grouped.of(scored.where(~np.isnan(scored.value)), count)  # synthesise gives none
 
     def of_block(self, first: int, block: pa.Table) -> Iterator[Record]:
         """The records of a block of queries, the first of which has row number `first`."""
