@@ -78,7 +78,7 @@ def _chain(root: Path, steps: Iterator[tuple[str, str, Mapping[str, Any]]]) -> I
     for where, name, values in steps:
         step = load_step(name)
         if not read and step.inputs not in ("none", "optional"):
-            raise UserError(f"{where}: the first step of a source must be fetch, or synthesise from nothing")
+            raise UserError(f"{where}: the first step of a source must be fetch, or synthesise without --in")
         names[name] += 1  # a second step of one name is NAME-2
         out = root / (name if names[name] == 1 else f"{name}-{names[name]}")
         yield Planned(name, () if step.inputs == "none" else read, out, build(step.parameters, values, where))

@@ -20,7 +20,18 @@ from data_prep.one_writer import only_writer
 from data_prep.options import as_values
 from data_prep.step import Step, Work
 
-STEPS = ("fetch", "clean", "dedup", "decontaminate", "mine", "filter", "export", "stats", "audit")
+STEPS = (
+    "fetch",
+    "clean",
+    "dedup",
+    "decontaminate",
+    "synthesise",
+    "mine",
+    "filter",
+    "export",
+    "stats",
+    "audit",
+)
 PARTIAL = ".partial"
 _IDENTITY = "identity.json"
 _DISK = {

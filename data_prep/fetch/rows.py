@@ -32,12 +32,12 @@ class Judgement(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a teacher said of a pair; `rank` from 1, None where nobody searched."""
+    """What a teacher said of a pair; `rank` from 1, None: nobody searched; `score`, None: nobody scored."""
 
     query: str
     document: str
     rank: int | None
-    score: float
+    score: float | None
     scorer: str
 
 
