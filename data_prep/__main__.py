@@ -14,8 +14,11 @@ from pathlib import Path
 from codiemb.errors import UserError
 from codiemb.raw_files.mapping import read_yaml
 from data_prep import builtin, minilm, pipeline
+from data_prep.lineage import way
 from data_prep.options import add_options, build, given
 from data_prep.runner import STEPS, load_step, run_step
+
+_OTHERS = {"run": pipeline, "lineage": way, "minilm": minilm}
 
 
 def main(arguments: list[str]) -> None:
@@ -26,16 +29,20 @@ def main(arguments: list[str]) -> None:
         minilm.main(arguments[1:])
     elif arguments[0] == "run":
         _run(arguments[1:])
+    elif arguments[0] == "lineage":
+        _lineage(arguments[1:])
     elif arguments[0] in STEPS:
         _step(arguments[0], arguments[1:])
     else:
-        raise UserError(f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, run and minilm")
+        raise UserError(
+            f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, run, lineage and minilm"
+        )
 
 
 def _overview() -> str:
     """A line for each step, read and not imported: with torch behind them that would take seconds."""
     files = {name: Path(__file__).parent / "steps" / f"{name}.py" for name in STEPS}
-    files |= {"run": Path(pipeline.__file__), "minilm": Path(minilm.__file__)}
+    files |= {name: Path(str(module.__file__)) for name, module in _OTHERS.items()}
     docs = {name: ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for name, path in files.items()}
     lines = [f"  {name:<15}{doc.partition(chr(10))[0]}" for name, doc in docs.items()]
     return "\n".join(["steps (`python -m data_prep STEP --help`; docs/data_prep.md):", *lines])
@@ -81,6 +88,18 @@ def _run(arguments: list[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
     parsed = parser.parse_args(arguments)
     pipeline.run_pipeline(parsed.pipeline, dry_run=parsed.dry_run)
+
+
+def _lineage(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep lineage", description=way.print_lineage.__doc__
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="that export wrote, or a table of a step's folder"
+    )
+    parser.add_argument("line", type=int, metavar="LINE", help="a line, or a row of Parquet, from 1")
+    parsed = parser.parse_args(arguments)
+    way.print_lineage(parsed.file, parsed.line)
 
 
 if __name__ == "__main__":

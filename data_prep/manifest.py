@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -42,6 +43,31 @@ def checked_tasks(sources: Sequence[Path], own: Sequence[Mapping[str, Any]] = ()
         [each for each in of_inputs[0] if all(each in other for other in of_inputs)] if of_inputs else []
     )
     return [*(each for each in everywhere if each not in own), *own]
+
+
+class Input(NamedTuple):
+    """A folder that a step read.
+
+    Attributes:
+        folder: where it lay; perhaps not any more.
+        manifest: sha256 of its manifest, as it was read.
+    """
+
+    folder: Path
+    manifest: str
+
+    @property
+    def problem(self) -> str:
+        """Why this is not what was read; "" if it is."""
+        if not (self.folder / MANIFEST).is_file():
+            return "is gone"
+        return "" if hash_file(self.folder / MANIFEST) == self.manifest else "has changed since"
+
+
+def inputs_of(folder: Path) -> list[Input]:
+    """The folders that a step read, as its manifest says."""
+    found = read_manifest(folder).get("inputs", [])
+    return [Input(Path(os.path.normpath(folder / each["folder"])), each["manifest"]) for each in found]
 
 
 def hash_file(path: Path) -> str:

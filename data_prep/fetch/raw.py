@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from codiemb.errors import UserError
 from codiemb.raw_files.fields import Fields, matcher
@@ -75,6 +75,7 @@ def read_items(
     converts: Converts,
     bad: BadRows,
     advance: Callable[[int], object] = int,
+    only: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> Iterator[Located]:
     """The items of a file with their places.
 
@@ -84,6 +85,7 @@ def read_items(
         converts: role -> how a row of it becomes items, and the usual names of its columns.
         bad: what is wrong is added here.
         advance: told how many bytes have been read.
+        only: rows that it refuses are passed over.
 
     Raises:
         UserError: the file cannot be read, or a column that the recipe names is in no row of it.
@@ -101,6 +103,8 @@ def read_items(
         unseen.look(row.keys())
         fields = Fields(row, columns, file.origin)
         labels.look(fields)
+        if only is not None and not only(row):
+            continue
         try:
             items = list(convert(fields, recipe))
         except Problem as problem:

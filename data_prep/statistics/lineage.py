@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_prep.manifest import MANIFEST, hash_file, read_manifest
+from data_prep.manifest import inputs_of, read_manifest
 
 
 def lineage(folder: Path) -> str:
@@ -11,13 +11,9 @@ def lineage(folder: Path) -> str:
 
 
 def _steps(folder: Path) -> list[str]:
-    manifest = read_manifest(folder)
-    inputs = manifest.get("inputs", [])
     before = []
-    for entry in inputs:
-        source = folder / entry["folder"]
-        if (source / MANIFEST).is_file() and hash_file(source / MANIFEST) == entry["manifest"]:
-            before += _steps(source)
-        else:
-            before.append("(a folder that has changed since, or is gone)")
-    return [*before, str(manifest["step"])]
+    for source in inputs_of(folder):
+        before += (
+            ["(a folder that has changed since, or is gone)"] if source.problem else _steps(source.folder)
+        )
+    return [*before, str(read_manifest(folder)["step"])]
