@@ -22,7 +22,7 @@ class Candidates(NamedTuple):
         rank_F: NaN where a pair was scored and not searched for.
         score_F: of the scorer.
         scorer_F: a number, of `names`.
-        kept_F: no step has dropped the row, its query or its document.
+        kept_F: a search has found it, and no step has dropped row, query or document.
         names: of the scorers.
     """
 
@@ -81,5 +81,6 @@ def read_candidates(source: Path, ids: Ids, scorers: Sequence[str]) -> Candidate
 def _read(path: Path, ids: Ids, number: int) -> tuple[np.ndarray, ...]:
     pairs = ids.pairs(path, "score")
     rank_F = column(path, "rank").to_numpy().astype(np.float64)
-    kept_F = is_kept(path) & ids.query_kept[pairs.query] & ids.document_kept[pairs.document]
+    live = ids.query_kept[pairs.query] & ids.document_kept[pairs.document]
+    kept_F = ~np.isnan(rank_F) & is_kept(path) & live
     return pairs.query, pairs.document, rank_F, pairs.value, np.full(len(rank_F), number), kept_F

@@ -27,6 +27,7 @@ DENSE = [
     row for i in range(6) for row in ((f"q{i}", f"d{4 * i + 2}", 1, 0.9), (f"q{i}", f"d{4 * i + 5}", 12, 0.2))
 ]
 DENSE.append(("q0", "gone", 2, 0.8))
+DENSE.append(("q0", "d20", None, 0.7))  # scored, and not searched for: no negative
 
 
 @pytest.fixture
