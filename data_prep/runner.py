@@ -27,6 +27,7 @@ STEPS = (
     "decontaminate",
     "synthesise",
     "mine",
+    "relabel",
     "filter",
     "export",
     "stats",

@@ -85,8 +85,11 @@ class Work(Generic[Options]):
 
         return self.part(name, write)
 
-    def rewrite(self, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
-        """Write a table anew, block by block; `change` sees one block and must depend on it alone."""
+    def rewrite(self, name: str, change: Callable[[pa.Table], pa.Table], added: Sequence[Path] = ()) -> None:
+        """Write a table anew, block by block; `change` sees one block and must depend on it alone.
+
+        Rows of the files `added` come behind those that were there.
+        """
         source, schema = self.source / name, schema_of(name)
         count = num_blocks(source)
         progress = Progress(f"{self.name} {name}", count, "blocks")
@@ -96,7 +99,7 @@ class Work(Generic[Options]):
             make = partial(_changed, change, source, index)
             parts.append(self.table_part(f"{stem}-{index:06d}.parquet", schema, make))
             progress.advance(1)
-        join(parts, self.out / name, schema)
+        join([*parts, *added], self.out / name, schema)
 
 
 def _changed(change: Callable[[pa.Table], pa.Table], source: Path, index: int) -> pa.Table:
