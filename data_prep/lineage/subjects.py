@@ -39,8 +39,9 @@ def described(subject: Subject, row: Mapping[str, Any]) -> str:
         return shown(f"{title} {row['text']}" if title else row["text"])
     if subject.table == QRELS:
         return f"judged {row['grade']:g}, origin {row['origin']}"
-    rank = "scored" if row["rank"] is None else f"rank {row['rank']:,}"
-    return f"candidate of {row['scorer']}, {rank}, score {row['score']:.4g}"
+    rank = "" if row["rank"] is None else f", rank {row['rank']:,}"
+    score = "" if row["score"] is None else f", score {row['score']:.4g}"
+    return f"{'candidate of' if rank else 'scored by'} {row['scorer']}{rank}{score}"
 
 
 def shown(text: str | None, characters: int = 90) -> str:

@@ -15,18 +15,8 @@ from data_prep.lineage.tables import Row, Rows, Tables
 from data_prep.manifest import inputs_of, read_manifest
 
 # what of a step's options says how it made something new
-_SAID = (
-    "importer",
-    "recipe",
-    "from",
-    "search",
-    "encoder",
-    "cross_encoder",
-    "judge",
-    "strong",
-    "model",
-    "prompts",
-)
+_SAID = ("recipe", "importer", "from", "search", "encoder", "cross_encoder", "judge", "judge_scores")
+_ASKED = ("strong", "model")
 
 _STANDS = {QRELS: "judged at ", GIVEN: "scored at "}
 
@@ -51,7 +41,7 @@ def way(folder: Path, subjects: Subjects, tables: Tables | None = None) -> Itera
     tables = tables or Tables()
     manifest = read_manifest(folder)
     step, options = str(manifest["step"]), manifest["parameters"]
-    said = "".join(f" {name}={options[name]}" for name in _SAID if options.get(name))
+    said = "".join(f" {name}={options[name]}" for name in (*_SAID, *_ASKED) if options.get(name))
     yield f"\n{step}  {folder}{said}"
     if changed := tables.changed(folder, subjects):
         yield _stop(f"{folder / changed[0]} was changed since the step wrote it")
@@ -61,7 +51,9 @@ def way(folder: Path, subjects: Subjects, tables: Tables | None = None) -> Itera
         subjects = with_merged(folder, subjects, rows)
         rows = tables.rows(folder, subjects)
     inputs = inputs_of(folder)
-    if not inputs:
+    if not inputs and step != "fetch":  # made from nothing
+        yield from _what_became(subjects, rows, {}, "")
+    elif not inputs:
         yield from _from_raw(folder, subjects, rows)
     for each in inputs:
         if each.problem:
