@@ -8,6 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from codiemb.config.local_copy import folder_or
+from codiemb.config.precision import fast_precision
 from codiemb.config.resume import new_or_unfinished_run
 from codiemb.config.run_lock import new_folder
 from codiemb.data.task_spec import TaskSpec
@@ -260,6 +261,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("folder_or", folder_or, replace=True)
     OmegaConf.register_new_resolver("run_folder", new_or_unfinished_run, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("fast_precision", fast_precision, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
