@@ -9,6 +9,7 @@ from experiments.steps import Step
 
 SWEEPS = Path("multirun/laboratory")
 SEEDS = (1, 2, 3)
+MORE_SEEDS = (4, 5, 6, 7)  # one after the other, where three have not decided (sequential.py)
 MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
 MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
@@ -55,9 +56,19 @@ class Question(NamedTuple):
 
     def step(self, arm: str) -> Step:
         """The sweep of one of its arms."""
+        return _sweep(f"{self.name}/{arm}", self._overrides(arm, _SEED_SWEEP), len(SEEDS))
+
+    def more(self, arm: str, seed: int) -> Step:
+        """A further seed of one of its arms."""
+        return _sweep(f"{self.name}/{arm}_seed_{seed}", self._overrides(arm, f"seed={seed}"), 1)
+
+    def _overrides(self, arm: str, seeds: str) -> list[str]:
         split = [f"task.split={self.split}"] if self.split != "test" else []
-        overrides = [EXPERIMENT, *ARMS[arm], _SEED_SWEEP, *self.overrides, *split]
-        return _sweep(f"{self.name}/{arm}", overrides, len(SEEDS))
+        return [EXPERIMENT, *ARMS[arm], seeds, *self.overrides, *split]
+
+    def owner(self, arm: str) -> "Question":
+        """The question that runs an arm of this one: itself, or that which it is borrowed from."""
+        return next((by_name(name) for name, borrowed in self.borrowed if borrowed == arm), self)
 
 
 def less(arm: str, other: str) -> Contrast:

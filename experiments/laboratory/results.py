@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
 from codiemb.json_files import read_jsonl
-from experiments.laboratory.questions import FUSED, Contrast, Question, by_name
+from experiments.laboratory.questions import FUSED, MORE_SEEDS, SEEDS, Contrast, Question
 from experiments.steps import ROOT
 
 GROUPS = {"IR": ("FramesRetrieval", "FramesReranking"), "STS": ("FramesSTS", "FramesPairClassification")}
@@ -37,21 +37,30 @@ class Run(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A contrast's mean over seeds and the standard error of that mean."""
+    """A contrast's mean over seeds and the standard error of that mean.
+
+    Attributes:
+        mean: over the seeds.
+        error: its standard error.
+        num_seeds: how many.
+        looks: how often it may be looked at before it is decided; each look has its share of the level
+            (Bonferroni), so that all of them together find an effect where there is none in 5 % of cases.
+    """
 
     mean: float
     error: float
     num_seeds: int
+    looks: int = 1
 
     @property
     def beyond_noise(self) -> bool:
         """Whether 0 lies outside of the 95 % interval (Student's t: 4.3 standard errors at three seeds)."""
-        return abs(self.mean) > self._quantile(1 - LEVEL / 2) * self.error
+        return abs(self.mean) > self._quantile(1 - LEVEL / self.looks / 2) * self.error
 
     @property
     def smallest(self) -> float:
         """The true difference that four of five such experiments would find, at the spread seen here."""
-        return (self._quantile(1 - LEVEL / 2) + self._quantile(POWER)) * self.error
+        return (self._quantile(1 - LEVEL / self.looks / 2) + self._quantile(POWER)) * self.error
 
     def _quantile(self, probability: float) -> float:
         return float(student.ppf(probability, self.num_seeds - 1))
@@ -62,8 +71,12 @@ def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
     if question.name == "fusion":
         fused = [run for step in question.steps() for run in sweep_runs(root / step.folder)]
         return chosen_on_dev(fused)
-    arms = [*question.borrowed, *((question.name, arm) for arm in question.arms)]
-    return [run for name, arm in arms for run in sweep_runs(root / by_name(name).step(arm).folder, arm)]
+    found = []
+    for arm in [*(borrowed for _, borrowed in question.borrowed), *question.arms]:
+        owner = question.owner(arm)
+        for step in (owner.step(arm), *(owner.more(arm, seed) for seed in MORE_SEEDS)):
+            found += sweep_runs(root / step.folder, arm)
+    return found
 
 
 def sweep_runs(folder: Path, arm: str | None = None) -> list[Run]:
@@ -124,13 +137,18 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def difference(contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: str) -> Difference | None:
-    """The contrast over the seeds that all its arms have; None for fewer than three."""
+    """The contrast over the seeds that all its arms have; None for fewer than three.
+
+    Where any arm has been given further seeds, it may have been looked at after each of them.
+    """
+    is_sequential = any(run.seed not in SEEDS for runs in arms.values() for run in runs)
     scores = {arm: {run.seed: run.scores[column] for run in arms.get(arm, ())} for arm in contrast.weights}
     seeds = set.intersection(*(set(of_arm) for of_arm in scores.values()))
     if len(seeds) < MIN_SEEDS:
         return None
     values = [sum(w * scores[arm][seed] for arm, w in contrast.weights.items()) for seed in sorted(seeds)]
-    return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values))
+    looks = 1 + len(MORE_SEEDS) if is_sequential else 1
+    return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values), looks)
 
 
 def _fusion(chosen: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ import sys
 from experiments.laboratory.data import prepare
 from experiments.laboratory.pages import write_page
 from experiments.laboratory.questions import FUSED, QUESTIONS, Question, by_name
+from experiments.laboratory.sequential import go_on
 from experiments.steps import ROOT, run_steps
 
 
@@ -18,6 +19,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [question.name for question in QUESTIONS]
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(names)}")
+    parser.add_argument(
+        "--more-minutes",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="then further seeds, up to seven, of comparisons that are not decided: N minutes a question",
+    )
     parser.add_argument("--pages", action="store_true", help="write the pages again, run nothing")
     options = parser.parse_args(arguments)
     unknown = set(options.questions) - set(names)
@@ -30,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     for question in asked:
         if not options.pages:
             run(question)
+            go_on(question, options.more_minutes)
         if not write_page(question):
             sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
 

@@ -7,9 +7,17 @@ import shlex
 import pytest
 
 from codiemb.data import read_records
-from experiments.laboratory import data, pages, results, run
+from experiments.laboratory import data, pages, results, run, sequential
 from experiments.laboratory.arms import ARMS, EXPERIMENT
-from experiments.laboratory.questions import FUSED, QUESTIONS, SEEDS, Contrast, by_name, run_folder
+from experiments.laboratory.questions import (
+    FUSED,
+    MORE_SEEDS,
+    QUESTIONS,
+    SEEDS,
+    Contrast,
+    by_name,
+    run_folder,
+)
 from tests.support.paths import CONF
 
 
@@ -114,7 +122,10 @@ def test_contrasts_and_borrowed_arms_exist():
 
 def fake_run(root, question, arm, seed, score):
     """What a job of a sweep leaves, as far as a page reads it."""
-    job = root / run_folder(question, arm, seed)
+    if seed in SEEDS:
+        job = root / run_folder(question, arm, seed)
+    else:
+        job = root / by_name(question).more(arm, seed).folder / "0"
     (job / ".hydra").mkdir(parents=True)
     overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}"]
     (job / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), "utf-8")
@@ -180,8 +191,8 @@ def run_of(arm, seed, score, split="test"):
 
 def test_a_difference_is_beyond_noise_only_if_student_says_so():
     def found(*values):
-        arms = {"a": [run_of("a", seed, value) for seed, value in enumerate(values)]}
-        arms["b"] = [run_of("b", seed, 0.0) for seed in range(len(values))]
+        arms = {"a": [run_of("a", seed, value) for seed, value in enumerate(values, 1)]}
+        arms["b"] = [run_of("b", seed, 0.0) for seed in range(1, len(values) + 1)]
         return results.difference(Contrast("", {"a": 1, "b": -1}), arms, "IR")
 
     near = found(0.01, 0.02, 0.03)
@@ -214,3 +225,52 @@ def test_a_question_whose_model_is_not_there_is_left_out_unless_it_is_asked_by_n
         run.can_be_asked(question, named=True)
     (tmp_path / "data/minilm").mkdir(parents=True)
     assert run.can_be_asked(question, named=True)
+
+
+# More seeds
+
+
+@pytest.fixture
+def close(tmp_path):
+    """`instructions`: joint and joint_bare differ by less than their noise, all others clearly."""
+    for seed in SEEDS:
+        fake_run(tmp_path, "transfer", "joint", seed, 0.50 + 0.03 * (seed % 2))
+        fake_run(tmp_path, "instructions", "joint_bare", seed, 0.52)
+        fake_run(tmp_path, "transfer", "mixed", seed, 0.30 + 0.0001 * seed)
+        fake_run(tmp_path, "instructions", "mixed_bare", seed, 0.10)
+    return tmp_path
+
+
+def test_only_what_is_not_decided_gets_the_next_seed_and_borrowed_arms_get_it_where_they_are_run(close):
+    question = by_name("instructions")
+    labels = {contrast.label for contrast in sequential.undecided(question, close)}
+    assert labels == {"joint - joint_bare"}
+    names = [step.name for step in sequential.next_steps(question, close)]
+    assert names == ["transfer/joint_seed_4", "instructions/joint_bare_seed_4"]
+    fake_run(close, "transfer", "joint", 4, 0.5)  # cut off in between
+    assert [step.name for step in sequential.next_steps(question, close)] == names[1:]
+    command = question.more("joint_bare", 4).command()
+    assert "seed=4" in command
+    assert set(command) - set(question.step("joint_bare").command()) == {
+        "seed=4",
+        "hydra.sweep.dir=multirun/laboratory/instructions/joint_bare_seed_4",
+    }
+
+
+def test_seven_seeds_are_the_end_and_every_look_has_a_fifth_of_the_level(close):
+    question = by_name("instructions")
+    for seed in MORE_SEEDS:
+        for name, arm in (*question.borrowed, *(("instructions", arm) for arm in question.arms)):
+            fake_run(close, name, arm, seed, 0.5 + 0.03 * (seed % 2) if arm == "joint" else 0.52)
+    assert sequential.next_steps(question, close) == []
+    arms = results.by_arm(results.question_runs(question, close))
+    found = results.difference(question.contrasts[0], arms, "IR")
+    assert (found.num_seeds, found.looks) == (7, 5)
+    at_the_edge = results.Difference(
+        3.70, 1.0, 7, looks=5
+    )  # t, 6 degrees of freedom: 3.707 at 1 %, 2.447 at 5 %
+    assert not at_the_edge.beyond_noise
+    assert at_the_edge._replace(mean=3.71).beyond_noise
+    assert at_the_edge._replace(mean=2.45, looks=1).beyond_noise
+    assert pages.write_page(question, close, close)
+    assert "99 % interval" in (close / "instructions.md").read_text("utf-8")

@@ -1,5 +1,8 @@
 """`${fast_precision:ACCELERATOR}` in a config: bf16 where this machine has instructions for it, else fp32."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 _BF16 = ("amx_bf16", "avx512_bf16")  # a CPU without them computes bf16 by way of fp32, and slower
@@ -13,5 +16,5 @@ def fast_precision(accelerator: str) -> str:
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     # of torch 2.12; without it a run is slower, and not wrong
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16-mixed" if any(capabilities.get(name) for name in _BF16) else "32-true"

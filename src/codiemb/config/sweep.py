@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -91,7 +91,8 @@ def read_jobs(folder: Path) -> list[dict[str, Any]]:
     jobs = []
     for overrides in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda p: _job_number(p.parts[-3])):
         job = overrides.parents[1]
-        row = {"job": job.name, "overrides": list(OmegaConf.load(overrides)), "finished": has_result(job)}
+        typed = cast(list[str], OmegaConf.to_container(OmegaConf.load(overrides)))  # with their ${...}
+        row = {"job": job.name, "overrides": typed, "finished": has_result(job)}
         jobs.append(row | {"scores": read_scores(job)})
     return jobs
 

@@ -1,0 +1,51 @@
+"""More seeds where three have not decided a question, one after the other, until a budget is spent."""
+
+import time
+from pathlib import Path
+
+from experiments.laboratory.pages import contrasts
+from experiments.laboratory.questions import MORE_SEEDS, Contrast, Question
+from experiments.laboratory.results import GROUPS, Difference, by_arm, difference, question_runs
+from experiments.steps import ROOT, Step, run_steps
+
+SMALL = 1.0  # points: whoever could have seen less than that has looked closely enough
+
+
+def is_decided(found: Difference) -> bool:
+    """Whether there is a difference, or a difference of a point would have been seen."""
+    return found.beyond_noise or found.smallest <= SMALL
+
+
+def undecided(question: Question, root: Path = ROOT) -> list[Contrast]:
+    """Its comparisons that are not decided, for IR or for STS; not those that cannot be made yet.
+
+    Judged as a sequential experiment from the first look on, at a fifth of the level each.
+    """
+    arms = by_arm(question_runs(question, root))
+    looks = 1 + len(MORE_SEEDS)
+    found = []
+    for contrast in contrasts(question, arms):
+        parts = [difference(contrast, arms, kind) for kind in GROUPS]
+        if any(part is not None and not is_decided(part._replace(looks=looks)) for part in parts):
+            found.append(contrast)
+    return found
+
+
+def next_steps(question: Question, root: Path = ROOT) -> list[Step]:
+    """The next seed of every arm of an undecided comparison: the same for all of them. None: it is over."""
+    arms = by_arm(question_runs(question, root))
+    named = dict.fromkeys(arm for contrast in undecided(question, root) for arm in contrast.weights)
+    for seed in MORE_SEEDS:
+        lacking = [arm for arm in named if seed not in {run.seed for run in arms[arm]}]
+        if lacking:
+            return [question.owner(arm).more(arm, seed) for arm in lacking]
+    return []
+
+
+def go_on(question: Question, minutes: float) -> None:
+    """Give undecided comparisons a further seed, look again, and so on, while the next fit the budget."""
+    ends = time.monotonic() + 60 * minutes
+    while steps := next_steps(question):
+        if time.monotonic() + 60 * sum(step.minutes for step in steps) > ends:
+            return
+        run_steps(steps)
