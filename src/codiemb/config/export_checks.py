@@ -4,6 +4,7 @@ from importlib import metadata
 
 from codiemb.config.schema import TrainConfig
 from codiemb.encoder import ModelSpec
+from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.model_files import settings_folder
 from codiemb.encoder.spec import CHOICES
 from codiemb.errors import UserError
@@ -29,8 +30,18 @@ def check_export(cfg: TrainConfig) -> None:
         check_name(export.push_to_hub)
         if not export.enabled:
             raise UserError("export.push_to_hub needs what export.enabled=false does not write")
+    _check_instruction(export.query_instruction, cfg.model)
     if export.onnx:
         raise UserError(f"export.onnx=true: {_why_no_onnx(_model_type(cfg.model))}")
+
+
+def _check_instruction(instruction: str | None, model: ModelSpec) -> None:
+    prompt = with_folder_settings(model)[0].prompt.query
+    if instruction and "{instruction}" not in prompt:
+        raise UserError(
+            f"export.query_instruction={instruction!r} would go nowhere: the prompt of this model's queries is "
+            f"{prompt!r}, without {{instruction}}; set model.prompt.query"
+        )
 
 
 def check_destination(cfg: TrainConfig) -> None:
