@@ -36,6 +36,7 @@ class Sender:
             api_key=self._key or "none",
             max_retries=0,
             timeout=options.timeout_seconds,
+            http_client=self._openai.DefaultAioHttpClient(),  # half the CPU time of the client's own
         )
         first, longest = options.first_wait_seconds, options.longest_wait_seconds
         self._backoff = tenacity.wait_exponential(first, longest) + tenacity.wait_random(0, first / 2)

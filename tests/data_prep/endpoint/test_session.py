@@ -150,11 +150,12 @@ def test_what_a_server_will_never_answer_is_an_answer_of_its_own(server, tmp_pat
 
 
 def test_tokens_are_capped_and_a_higher_cap_goes_on(server, tmp_path):
-    cap = {"max_answer_tokens": 5, "max_total_tokens": 15 * 4 + 10}  # four answers, and not a fifth
-    with pytest.raises(Stop, match=r"max_total_tokens=70 is reached.*60 tokens.*4 answers"):
-        ask_all(server, tmp_path, TEXTS, **cap)
+    texts = [f"{text}, and some more words" for text in TEXTS]  # 14 tokens or less by the estimate
+    cap = {"max_answer_tokens": 5, "max_total_tokens": 15 * 4 + 14}  # four answers, and not a fifth
+    with pytest.raises(Stop, match=r"max_total_tokens=74 is reached.*60 tokens.*4 answers"):
+        ask_all(server, tmp_path, texts, **cap)
     assert len(server.bodies) == 4
-    assert len(ask_all(server, tmp_path, TEXTS, max_answer_tokens=5, max_total_tokens=1000)) == len(TEXTS)
+    assert len(ask_all(server, tmp_path, texts, max_answer_tokens=5, max_total_tokens=1000)) == len(TEXTS)
     assert len(server.bodies) == len(TEXTS)
 
 
