@@ -97,6 +97,6 @@ class Client:
             if self._options.on_failure == "reject" and self._num_answered > before:
                 return Answer("", f"no answer: {error}")
             raise Stop(
-                f"{self._options.endpoint}: a request failed {self._options.max_attempts} times, at last: "
-                f"{error}. The same command goes on from here; --on-failure reject leaves such requests out"
+                f"{self._options.endpoint}: a request failed again and again, at last: {error}. "
+                "The same command goes on from here; --on-failure reject leaves such requests out"
             ) from error

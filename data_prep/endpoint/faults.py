@@ -32,11 +32,16 @@ class Stop(UserError):
 
 
 class Transient(Exception):
-    """It may work the next time; `wait` in seconds, where the server has said how long."""
+    """It may work the next time.
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    Attributes:
+        wait: seconds, where the server has said how long.
+        no_answer: nobody has answered at all.
+    """
+
+    def __init__(self, message: str, wait: float | None = None, *, no_answer: bool = False) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.no_answer = wait, no_answer
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from data_prep.endpoint.request import BYTES_PER_TOKEN, Answer
 _PACKAGES = ("openai", "tenacity", "aiolimiter")
 _PIECE = 10  # a minute's tokens are let through in so many pieces: no burst at the start
 _PATIENCE = 10
+_TRIES_TO_REACH = 2
 
 
 class Sender:
@@ -50,6 +51,7 @@ class Sender:
         self._requests = aiolimiter.AsyncLimiter(1, 60 / requests) if requests else None
         self._tokens = aiolimiter.AsyncLimiter(tokens / _PIECE, 60 / _PIECE) if tokens else None
         self._not_before = 0.0
+        self._has_answered = False
 
     async def send(self, body: dict[str, Any], asked: int) -> Answer:
         """The answer.
@@ -78,8 +80,9 @@ class Sender:
         except self._openai.APIStatusError as error:
             fault = self._fault(error)
         except self._openai.APIConnectionError as error:
-            fault = Transient(self._clean(f"{error} ({error.__cause__ or 'no reason given'})"))
+            fault = Transient(self._clean(str(error.__cause__ or error)), no_answer=True)
         else:
+            self._has_answered = True
             return _answer(self._clean(text), asked)
         raise fault from None  # a chain of exceptions would hold the headers, and the key
 
@@ -106,9 +109,14 @@ class Sender:
         return float(self._backoff(state))
 
     def _is_enough(self, state: Any) -> bool:  # noqa: ANN401
-        """A server that says when to come back is up: many at a time may lose the race more often."""
-        patience = _PATIENCE if state.outcome.exception().wait else 1
-        return bool(state.attempt_number >= patience * self._options.max_attempts)
+        """A server that says when to come back is up: many at a time may lose the race more often.
+
+        One that has never answered may have another address: that is told soon.
+        """
+        fault, limit = state.outcome.exception(), self._options.max_attempts
+        if fault.no_answer and not self._has_answered:
+            limit = min(limit, _TRIES_TO_REACH)
+        return bool(state.attempt_number >= (_PATIENCE * limit if fault.wait else limit))
 
     def _fault(self, error: Any) -> Exception:  # noqa: ANN401  openai.APIStatusError
         where = f"{self._options.endpoint} (key: {self._options.key_variable})"

@@ -121,7 +121,7 @@ def test_what_is_under_way_when_the_quota_ends_is_kept(server, tmp_path):
 
 def test_a_request_that_always_fails_stops_the_run_or_is_rejected(server, tmp_path):
     server.fault = lambda body: "500" if "text 3" in body["messages"][0]["content"] else ""
-    with pytest.raises(Stop, match=r"failed 3 times.*HTTP 500.*--on-failure reject"):
+    with pytest.raises(Stop, match=r"failed again and again.*HTTP 500.*--on-failure reject"):
         ask_all(server, tmp_path, TEXTS)
     server.delay = 0.002
     answers = ask_all(server, tmp_path, TEXTS, on_failure="reject")
@@ -252,3 +252,9 @@ def test_a_package_that_is_missing_is_told(server, tmp_path, monkeypatch, packag
     with pytest.raises(UserError, match=rf"package {package}: pip install 'codiemb\[synthesise\]'"):
         ask_all(server, tmp_path, TEXTS)
     assert not server.bodies
+
+
+def test_an_address_where_nobody_answers_is_told_soon(server, tmp_path):
+    nobody = {"endpoint": "http://127.0.0.1:9/v1", "max_attempts": 1000}
+    with pytest.raises(Stop, match=r"127.0.0.1:9/v1: a request failed.*Cannot connect"):
+        ask_all(server, tmp_path, TEXTS, **nobody)
