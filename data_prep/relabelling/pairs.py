@@ -14,7 +14,8 @@ from data_prep.layout import QRELS
 from data_prep.mining.choose import pair_key
 from data_prep.relations import Ids, is_kept
 
-RELABELLED = "relabel: "  # how the origin of a judgement begins that no person has made
+RELABELLED = "relabel: "  # how the origin of what a judge finds right begins
+_MADE = (RELABELLED, "synthesise ")  # judgements that no person has made
 
 
 class Asked(NamedTuple):
@@ -47,11 +48,10 @@ def unjudged(source: Path, ids: Ids, scorers: Sequence[str]) -> Asked:
 
 
 def known_pairs(source: Path, ids: Ids, count: int, seed: int) -> list[Asked]:
-    """Judged pairs, half of them right and half wrong as far as there are: none that a judge has made."""
+    """Judged pairs, half of them right and half wrong as far as there are: none that a model has made."""
     qrels, path = ids.pairs(source / QRELS, "grade"), source / QRELS
-    made = np.asarray(
-        pc.starts_with(pc.fill_null(column(path, "origin"), ""), RELABELLED).to_numpy(), dtype=bool
-    )
+    origins = pc.fill_null(column(path, "origin"), "")
+    made = np.logical_or.reduce([pc.starts_with(origins, begins).to_numpy() for begins in _MADE])
     usable = is_kept(path) & ids.query_kept[qrels.query] & ids.document_kept[qrels.document] & ~made
     found = []
     for people, is_it in (("right", qrels.value > 0), ("wrong", qrels.value <= 0)):

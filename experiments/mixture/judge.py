@@ -1,4 +1,4 @@
-"""The strong judge of the mixture: a cross-encoder of MiniLM's weights, trained on other records of builtin docs."""
+"""The mixture's strong judge: a cross-encoder of MiniLM's weights, trained on other records of docs."""
 
 import random
 from collections.abc import Sequence
@@ -54,4 +54,8 @@ def train_judge(start: Path, pairs: Sequence[Pair], out: Path) -> None:
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+        if first % (10 * _BATCH) == 0:
+            print(
+                f"judge: {first + len(right):,} of {len(pairs):,} pairs, loss {loss.item():.3f}", flush=True
+            )
     judge.save_pretrained(str(out))

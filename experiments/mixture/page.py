@@ -35,7 +35,7 @@ _TABLES = ("queries.parquet", "corpus.parquet", QRELS, "candidates/bm25.parquet"
 
 
 def false_negatives(before: Path, after: Path, hidden: int) -> str:
-    """How many of the hidden right answers are among the negatives, before and after they were judged again."""
+    """How many hidden right answers are among the negatives, before and after these were judged again."""
     rows = []
     for name, folder in (("as mined", before), ("judged again", after)):
         about = _read(folder / "audit.json")

@@ -12,7 +12,7 @@ from data_prep.records import write_jsonl
 DOCS = Path("data/builtin/train/docs_ir.jsonl")
 FOLDER = Path("data/mixture/raw")
 RAW, HIDDEN = FOLDER / "docs_ir.jsonl", FOLDER / "hidden.tsv"
-NUM_RECORDS, NUM_FOR_JUDGE = 2_000, 600
+NUM_RECORDS, NUM_FOR_JUDGE = 2_000, 400
 
 
 def read_records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -25,7 +25,8 @@ def read_records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def write_raw(records: list[dict[str, Any]]) -> int:
     """Take the second positive out of every record that has one, and give it to the next as a wrong answer.
 
-    So a miner may find it, and takes a right answer for a negative. A line has the number that it has in builtin docs.
+    So a miner may find it, and takes a right answer for a negative. Lines have the numbers that they have in
+    builtin docs.
 
     Returns:
         how many are hidden; HIDDEN lists them as a BEIR table.

@@ -3,8 +3,8 @@
     python -m data_prep minilm
     python -m experiments.mixture.run
 
-Right answers are hidden first (raw.py), so that it can be counted how many of them mining takes for negatives, and how
-many of those the judges find. What is there already is not done again; --page only writes the page.
+Right answers are hidden first (raw.py), so that it can be counted how many of them mining takes for negatives,
+and how many of those the judges find. What is there already is not done again; --page only writes the page.
 """
 
 import argparse
@@ -15,12 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from codiemb.atomic import write_text
 from codiemb.tables import pipe_table
+from experiments.mixture import page
 from experiments.mixture.judge import pairs_of, train_judge
-from experiments.mixture.raw import HIDDEN, RAW, read_records, write_raw
+from experiments.mixture.raw import HIDDEN, read_records, write_raw
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = Path("experiments/mixture/pipeline.yaml")
@@ -32,9 +31,10 @@ TIMES = OUT / "seconds.json"
 PAGE = Path("experiments/mixture/README.md")
 COMMANDS = {
     "prepare": f"-m data_prep run {PIPELINE}",
-    "train": f"run_train.py data=files data.files=[{EXPORT}] data.num_workers=0 trainer.accelerator=cpu max_steps=60 "
-    "tasks.ir.global_batch_size=32 tasks.ir.num_negatives=1 tasks.ir.max_document_tokens=128 evaluate.before=false "
-    f"evaluate.after=false logger=local callbacks.probe=null hydra.run.dir={RUN}",
+    "train": f"run_train.py data=files data.files=[{EXPORT}] data.num_workers=0 trainer.accelerator=cpu "
+    "max_steps=60 tasks.ir.global_batch_size=32 tasks.ir.num_negatives=1 tasks.ir.max_document_tokens=128 "
+    "evaluate.before=false evaluate.after=false logger=local callbacks.probe=null "
+    f"hydra.run.dir={RUN}",
     "evaluate": "run_eval.py task=builtin task.tasks=[DocsRetrieval] task.split=dev trainer.accelerator=cpu "
     f"model.path={RUN}/export hydra.run.dir={EVALUATED}",
     "table": f"run_eval.py table=[{EVALUATED}] manifest={EXPORT.parent} hydra.run.dir={TABLE}",
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--page", action="store_true", help="only write the page")
     if not parser.parse_args(arguments).page:
         _run()
-    write_text(ROOT / PAGE, page())
+    write_text(ROOT / PAGE, _page())
     print(f"written: {PAGE}")
 
 
@@ -60,13 +60,12 @@ def _run() -> None:
     if not HIDDEN.is_file():
         write_raw(records)
     if not (JUDGE / "config.json").is_file():
-        torch.set_num_threads(2)
         _timed("judge", lambda: train_judge(Path("data/minilm"), pairs_of(for_judge), JUDGE))
     for name, command in COMMANDS.items():
         _timed(name, lambda command=command: _python(command))
 
 
-def _python(command: str) -> str:
+def _python(command: str) -> None:
     print(f"python {command}", flush=True)
     done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=False)
     if done.returncode:
@@ -82,3 +81,35 @@ def _timed(name: str, work: Any) -> None:  # noqa: ANN401
 
 def _read(path: Path) -> Any:  # noqa: ANN401  JSON
     return json.loads((ROOT / path).read_text("utf-8"))
+
+
+def _page() -> str:
+    """README.md beside this file."""
+    hidden = len(HIDDEN.read_text("utf-8").split("\n")) - 2
+    found, right = page.found_right(DOCS / "relabel", HIDDEN)
+    commands = "".join(f"    python {command}\n" for command in COMMANDS.values())
+    seconds = pipe_table([["", "seconds"], *([name, f"{each:,}"] for name, each in _read(TIMES).items())])
+    parts = [
+        _HEAD,
+        "## The road\n",
+        f"[pipeline.yaml](pipeline.yaml): rows that are kept behind each step.\n\n{page.road(PIPELINE)}",
+        "## Right answers among the negatives\n",
+        _HIDDEN,
+        page.false_negatives(DOCS / "audit", DOCS / "audit-2", hidden),
+        f"The judges find {found:,} candidates right. {right:,} of them were hidden; of the others nobody has "
+        "said whether they are.\n",
+        "## How far the judges agree\n",
+        page.agreement(DOCS / "relabel"),
+        _AGREEMENT,
+        "## Trained and evaluated\n",
+        page.scores(EVALUATED),
+        _TRAINED,
+        (TABLE / "checked.md").read_text("utf-8"),
+        "## The way of a record\n",
+        "The first with a positive that a judge has found:\n",
+        page.lineage_of_a_new_positive(EXPORT, DOCS / "relabel"),
+        "## Again\n",
+        f"    python -m data_prep minilm\n    python -m experiments.mixture.run\n\nwhich runs\n\n{commands}",
+        seconds,
+    ]
+    return "\n".join(parts)

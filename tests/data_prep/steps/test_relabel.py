@@ -18,7 +18,7 @@ from data_prep.search.pair_scorer import load_cross_encoder
 from tests.support import tiny
 from tests.support.chat_server import KEY, ChatServer, serving
 from tests.support.killed import killed_at
-from tests.support.sources import make_source
+from tests.support.sources import make_source, restate
 
 QUERIES = {f"q{n}": f"query number {n}" for n in range(3)}
 DOCUMENTS = {f"d{n}": f"document {'abcdefghij'[n]}" for n in range(10)}
@@ -108,6 +108,17 @@ def test_what_is_right_is_exported_as_a_positive_and_what_is_dropped_as_nothing(
         "q1": (["d1", "d6"], ["d9", "d3"]),
         "q2": (["d2"], ["d7"]),
     }
+
+
+def test_judgements_of_a_model_are_no_word_of_people(source):
+    table = pq.read_table(source / "qrels.parquet")
+    rows = table.to_pylist()
+    for row, origin in zip(rows[:2], ("relabel: x", "synthesise query"), strict=True):
+        row["origin"] = origin
+    pq.write_table(table.from_pylist(rows, schema=table.schema), source / "qrels.parquet")
+    restate(source)
+    people = about(relabel(source, judge_scores="cross", **BOUNDS))["people"]
+    assert people["right"]["cheap"] == {"negative": 1}  # q2 d2
 
 
 def test_only_named_scorers_are_judged(source):
