@@ -36,7 +36,7 @@ def state(folder: Path) -> dict:
 
 def lines(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-    return [{key: value for key, value in row.items() if key != "time"} for row in rows]
+    return [{k: v for k, v in row.items() if k != "time" and not k.startswith("perf/")} for row in rows]
 
 
 def assert_same_run(folder: Path, other: Path) -> None:

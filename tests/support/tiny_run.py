@@ -12,9 +12,11 @@ import pytorch_lightning as pl
 import torch
 
 from codiemb.callbacks.checkpoints import Checkpoints
-from codiemb.data import Proportional, SourceFile, TaskSpec
+from codiemb.callbacks.refresh import RefreshNegatives
+from codiemb.data import Alternate, Proportional, SourceFile, TaskSpec
 from codiemb.encoder import load_encoder
 from codiemb.losses import CoSENT, InfoNCE
+from codiemb.mining.spec import RefreshSpec
 from codiemb.training.checkpoint_plugin import CheckpointFile
 from codiemb.training.datamodule import EmbeddingDataModule
 from codiemb.training.metrics_file import JsonlLogger
@@ -40,25 +42,29 @@ class TinyRun:
         batch: int = 8,
         every_n_steps: int = 4,
         log_every_n_steps: int = 1,
+        dropout: float = 0.1,
+        refresh: RefreshSpec | None = None,
         **trainer: Any,
     ) -> None:
         spec = tiny.tiny_spec("bert", GOLDEN / "tokenizer", max_tokens=32)
-        spec.architecture |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+        spec.architecture |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
         torch.manual_seed(0)
         encoder = load_encoder(spec)
         torch.manual_seed(
             int.from_bytes(folder.name.encode()) % 2**32
         )  # no run may depend on the state it meets
         self.data = EmbeddingDataModule(
-            [SourceFile(task, GOLDEN / f"{task}.jsonl") for task in ("ir", "sts")],
+            [SourceFile(task, _records(task, folder, refresh)) for task in ("ir", "sts")],
             {task: TaskSpec(batch, 32, 32, 1, 1) for task in ("ir", "sts")},
-            Proportional(),
+            Proportional() if refresh is None else Alternate(),  # every search has steps that see it
             encoder.tokenizer,
             seed=3,
             cache=folder.parent / "cache",
             num_workers=num_workers,
             max_steps=steps,
+            refresh=refresh,
         )
+        mining = () if refresh is None else (RefreshNegatives(refresh),)
         self.module = EmbeddingModule(
             encoder,
             {"ir": InfoNCE(0.1), "sts": CoSENT(0.1)},
@@ -72,7 +78,7 @@ class TinyRun:
             gradient_clip_val=1.0,
             logger=[JsonlLogger(str(folder))],
             log_every_n_steps=log_every_n_steps,
-            callbacks=[Checkpoints(every_n_steps), *callbacks],
+            callbacks=[*mining, Checkpoints(every_n_steps), *callbacks],
             plugins=[CheckpointFile()],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -83,6 +89,18 @@ class TinyRun:
 
     def fit(self, checkpoint: Path | None = None) -> None:
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+
+
+def _records(task: str, folder: Path, refresh: RefreshSpec | None) -> Path:
+    """All golden records; 40 where their texts are embedded at every search."""
+    file = GOLDEN / f"{task}.jsonl"
+    if refresh is None:
+        return file
+    few = folder.parent / file.name
+    few.parent.mkdir(parents=True, exist_ok=True)
+    if not few.is_file():
+        few.write_text("\n".join(file.read_text("utf-8").splitlines()[:40]) + "\n", "utf-8")
+    return few
 
 
 def two_ranks(job: Callable[[], None], folder: Path) -> list[str]:
