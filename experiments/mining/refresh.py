@@ -1,8 +1,8 @@
 """Do negatives that are mined anew while training pay? `python -m experiments.mining.refresh`.
 
 Every arm trains all-MiniLM-L6-v2 on 320 records of builtin docs for 40 steps of 16 queries, first with the
-negatives that it mined itself before training (below 0.95 of the positive). They stay, or are replaced every 10
-steps by those of the weights of that step, or by Conan's rule. It is judged on the 80 queries of
+negatives that it mined itself before training (below 0.95 of the positive). They stay, or are replaced every
+10 steps by those of the weights of that step, or by Conan's rule. It is judged on the 80 queries of
 NanoDocsRetrieval, dev side. Runs go seed by seed, so that a stop leaves whole seeds.
 
     python -m data_prep minilm

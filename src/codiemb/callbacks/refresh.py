@@ -1,7 +1,6 @@
 """Mines hard negatives anew with the current weights, every so many optimizer steps."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from codiemb.training.module import EmbeddingModule
 from codiemb.training.sharded_encoder import runnable
 
 log = logging.getLogger(__name__)
+_MANY = 0.5  # of the records without a negative, which is worth a warning
 
 
 class RefreshNegatives(AtSteps):
@@ -150,7 +150,19 @@ class RefreshNegatives(AtSteps):
                 "negatives mined anew after step %d in %.0f s; searches so far took %.0f %% of the time",
                 *(trainer.global_step, seconds, 100 * self.share),
             )
-            log_now(trainer, {name: value for name, value in metrics.items() if math.isfinite(value)})
+            log_now(trainer, metrics)
+            self._warn_of_none(metrics)
+
+    def _warn_of_none(self, metrics: dict[str, float]) -> None:
+        """Nothing is filled up: limits that no text keeps to leave records without negatives."""
+        for name, value in metrics.items():
+            if name.endswith("/without") and value > _MANY:
+                log.warning(
+                    "%s: %.0f %% of the records have no hard negative: few texts of ranks %d to %d score at most "
+                    "refresh.percent=%s of the lowest positive",
+                    *(name.removesuffix("/without"), 100 * value),
+                    *(self.spec.min_rank, self.spec.max_rank, self.spec.percent),
+                )
 
     def _seconds_of_training(self) -> float:
         return self._trained + time.monotonic() - self._started

@@ -14,7 +14,7 @@ class RefreshSpec:
     Attributes:
         every_n_steps: optimizer steps between two searches; null never.
         rule: `replace` takes the nearest texts of each search instead of what there was; `conan` replaces a
-            negative once its score times `factor` is below its first score.
+            negative once its score times `factor` is below its first score (arXiv 2408.15710).
         num_negatives: that a record has after a search, at most; each step draws `tasks.ir.num_negatives`.
         min_rank: the first rank of a negative among a query's nearest texts, its positives counted, from 1.
         max_rank: the last one.
