@@ -20,6 +20,7 @@ from codiemb.config.schema import (
 )
 from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder.spec import ModelSpec
+from codiemb.mining.spec import RefreshSpec
 from codiemb.training.schedule import learning_rate_schedule
 from docs.generator.files import CONF, ROOT, ConfigFile, files_of, groups, read
 from docs.generator.keys import Key, of_callable, of_dataclass, show
@@ -70,6 +71,7 @@ def sections() -> Iterator[Section]:
         ("trainer",),
     )
     yield Section("encoder", [("", of_dataclass(EncoderConfig, "encoder."))])
+    yield Section("refresh", [("", of_dataclass(RefreshSpec, "refresh."))])
     yield Section("evaluate", [("", of_dataclass(EvaluateConfig, "evaluate."))])
     yield Section("task", [("", of_dataclass(EvaluationTaskConfig, "task."))], ("task",))
     yield Section("export", [("", of_dataclass(ExportConfig, "export."))])

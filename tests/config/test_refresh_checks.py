@@ -1,4 +1,4 @@
-"""Negatives that would be mined for nothing are refused before anything is built, or once the data is known."""
+"""Negatives that would be mined for nothing are refused: by the config alone, or once the data is known."""
 
 from typing import Any, cast
 
@@ -21,8 +21,8 @@ ON = "refresh.every_n_steps=10"
     ("overrides", "message"),
     [
         (("refresh.every_n_steps=0",), "refresh.every_n_steps=0 must be at least 1"),
-        (("refresh.every_n_steps=9", "max_steps=9"), "refresh.every_n_steps=9: the run has 9 steps and would"),
-        (("refresh.rule=conan",), "refresh.rule=conan says how negatives are mined anew: set refresh.every_n_"),
+        (("refresh.every_n_steps=9", "max_steps=9"), "refresh.every_n_steps=9: the run has 9 steps and"),
+        (("refresh.rule=conan",), "refresh.rule=conan says how negatives are mined anew: set refresh"),
         ((ON, "refresh.rule=canon"), "refresh.rule='canon' must be replace or conan"),
         ((ON, "refresh.num_negatives=0"), "refresh.num_negatives=0 must be at least 1"),
         ((ON, "tasks.ir.num_negatives=9"), "refresh.num_negatives=8 keeps so many of a record, and tasks"),

@@ -158,8 +158,8 @@ class RefreshNegatives(AtSteps):
         for name, value in metrics.items():
             if name.endswith("/without") and value > _MANY:
                 log.warning(
-                    "%s: %.0f %% of the records have no hard negative: few texts of ranks %d to %d score at most "
-                    "refresh.percent=%s of the lowest positive",
+                    "%s: %.0f %% of the records have no hard negative: few texts of ranks %d to %d score at "
+                    "most refresh.percent=%s of the lowest positive",
                     *(name.removesuffix("/without"), 100 * value),
                     *(self.spec.min_rank, self.spec.max_rank, self.spec.percent),
                 )
