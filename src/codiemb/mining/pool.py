@@ -22,8 +22,8 @@ class Pairs(NamedTuple):
 class Pool:
     """A source's distinct texts, by content hash, in the order in which they first stand in it.
 
-    It reads all records once: 40 bytes for each of their texts while it does, 24 for each distinct one and 16
-    for each positive and negative after that. The texts stay in their Arrow files.
+    It reads all records once: about 100 bytes for each of their texts while it does, 16 for each distinct one
+    and for each positive and negative after that. The texts stay in their Arrow files.
 
     Args:
         source: of IR records.
