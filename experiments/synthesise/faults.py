@@ -2,9 +2,10 @@
 
     python -m experiments.synthesise.faults --model data/tiny_writer --in data/own/clean --count 60
 
-Three runs: straight to `transformers serve`; through the proxy, where every third request meets a fault (429 with
-Retry-After, 500, silence, a cut connection, half JSON) and the step is killed (SIGKILL) twice; and once more with
-the server gone, from the ledger alone.
+Three runs: straight to `transformers serve`; through the proxy, where every third request meets a fault (429
+with Retry-After, 500, silence, a cut connection, half JSON) and the step is killed (SIGKILL) twice; and once
+more with the server gone, from the ledger alone. At temperature 0, for a server that samples for several at a
+time gives other answers each time.
 """
 
 import argparse
@@ -150,7 +151,16 @@ def main() -> None:
 
 def _start(given: argparse.Namespace, out: Path, url: str, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "data_prep", "synthesise", "--in", given.source, "--out", out]
-    command += ["--recipe", PROMPT, "--max-characters", str(MAX_CHARACTERS), "--max-answer-tokens", "80"]
+    command += [
+        "--recipe",
+        PROMPT,
+        "--max-characters",
+        str(MAX_CHARACTERS),
+        "--max-answer-tokens",
+        "80",
+        "--temperature",
+        "0",
+    ]
     command += ["--count", str(given.count), "--endpoint", url, "--model", given.model.name, "--tries", "2"]
     command += ["--concurrency", "4", "--timeout-seconds", "2.5", "--first-wait-seconds", "0.1"]
     return subprocess.Popen([*map(str, command), "--max-attempts", "12", *more], env=os.environ)

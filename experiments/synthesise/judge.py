@@ -2,9 +2,9 @@
 
     python -m experiments.synthesise.judge data/road/docs/synthesise
 
-For the queries of each origin: how many are distinct, how many of their words stand in their passage, and how often
-BM25 finds that among all passages in the first 10. Queries of a recipe are told apart by whether the model was
-trained on the passage (experiments/synthesise/writer.py).
+For the queries of each origin: how many are distinct, how many of their words stand in their passage, and how
+often BM25 finds that among all passages in the first 10. Queries of a recipe are told apart by whether the
+model was trained on the passage (experiments/synthesise/writer.py).
 """
 
 import argparse

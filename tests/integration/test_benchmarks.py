@@ -19,6 +19,7 @@ SCRIPTS = {
     "encode_speed": (["--threads", "1"], "| Encoder.encode, bf16 |"),
     "train_speed": (["--threads", "1"], "| quick | codiemb, bf16, chunked |"),
     "dedup": ([], "| codiemb |"),
+    "synthesise": ([], "| openai alone |"),
     "mine": ([], "| its search alone |"),
     "evaluate_speed": (["--data", "{world}/data/builtin"], "| DocsRetrieval |"),
 }

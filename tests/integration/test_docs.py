@@ -4,6 +4,7 @@
 on several pages runs once, where it stands first. ```python blocks run by page, after all commands.
 """
 
+import contextlib
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.__main__ import main as prepare
+from tests.support import chat_server
 from tests.support.harness import TWO_RANKS, UNEVALUATED, Run
 from tests.support.pages import blocks, commands, modules
 from tests.support.paths import ROOT
@@ -74,6 +76,17 @@ def test_the_command_on_two_ranks_is_the_one_of_test_train() -> None:
     assert ON_TWO_RANKS in BASH
 
 
+@contextlib.contextmanager
+def model_served(command: str) -> Iterator[str]:
+    """The command with the address of a server that is there, if it asks a model."""
+    if "--endpoint" not in command:
+        yield command
+        return
+    with chat_server.serving() as server:
+        server.answer = chat_server.asks_and_queries
+        yield re.sub(r"--endpoint \S+", f"--endpoint {server.url}", command)
+
+
 PREPARE = {c: page for c, page in BASH.items() if c.startswith("python -m data_prep ")}
 
 
@@ -85,7 +98,8 @@ def test_the_step_runs(
     if not (world / "data_prep/pipelines").exists():
         (world / "data_prep/pipelines").symlink_to(ROOT / "data_prep/pipelines")
     monkeypatch.chdir(world)
-    prepare(shlex.split(command)[3:])
+    with model_served(command) as command:
+        prepare(shlex.split(command)[3:])
     assert "data/own" in capsys.readouterr().out or "--dry-run" in command
 
 

@@ -89,6 +89,13 @@ FAULTS: dict[str, tuple[int, str | None, str, dict[str, str]]] = {
 }
 
 
+def asks_and_queries(body: dict[str, Any]) -> str:
+    """What the recipe `query` wants: who asks, and then a query, another one for each seed."""
+    if '"question_type"' in body["messages"][-1]["content"]:
+        return json.dumps({"persona": "a sailor", "question_type": "keywords", "difficulty": "student"})
+    return json.dumps({"query": f"what of number {body['seed']}"})
+
+
 def completion(text: str, finish: str = "stop") -> dict[str, Any]:
     """A chat completion that has asked 10 tokens and answered 5."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
