@@ -88,7 +88,7 @@ class Prompt:
         language: code of what is written; "" where it is drawn or that of what was read.
         languages: code of each name of a language among the choices.
         choices: what is drawn, by name.
-        system: the system message, "" for none.
+        system_message: "" for none.
         instruction: of the queries that are made; placeholders may stand in it.
         relevant_from: graded_list: the least grade of a right document.
     """
@@ -100,7 +100,7 @@ class Prompt:
     language: str = ""
     languages: dict[str, str] = field(default_factory=dict)
     choices: dict[str, list[str] | Choice] = field(default_factory=dict)
-    system: str = ""
+    system_message: str = ""
     instruction: str = ""
     relevant_from: float = 4
 
@@ -174,7 +174,7 @@ def _problems(prompt: Prompt) -> Iterator[str]:
             yield from _shared(prompt, question)
             known.append(f"{question.name}.{ITEM}")
         known += [f"{question.name}.{name}" for name in question.answer]
-    yield from _places("system", prompt.system, [])
+    yield from _places("system_message", prompt.system_message, [])
     yield from _places("instruction", prompt.instruction, known)
     yield from _missing(prompt)
     yield from _languages(prompt)

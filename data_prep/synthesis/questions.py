@@ -93,8 +93,8 @@ class Interview:
 
     def _request(self, question: Question, key: str, values: Mapping[str, str], attempt: int) -> Request:
         messages = [{"role": "user", "content": filled(question.prompt, values)}]
-        if self._prompt.system:
-            messages.insert(0, {"role": "system", "content": self._prompt.system.strip()})
+        if self._prompt.system_message:
+            messages.insert(0, {"role": "system", "content": self._prompt.system_message.strip()})
         seed = number(self._seed, key, question.name, str(attempt)) % _SEEDS
         about = f"{self._name} {question.name} {key}"
         return Request(messages, seed, about, self._forms[question.name].schema())
