@@ -21,9 +21,9 @@ def agreement(evidence: Path) -> dict[str, Any]:
 
     Returns:
         `cheap_by_strong`: of the candidates. `people`: by what qrels say of a pair, what the cheap judge says
-        of it, and what would become of it; and quantiles of the cheap judge's scores.
+        of it, and what would become of it; and quantiles of both judges' scores.
     """
-    count, scores = Counter[tuple[str, ...]](), dict[str, list[float]]()
+    count, scores = Counter[tuple[str, ...]](), dict[tuple[str, str], list[float]]()
     for block in blocks(evidence):
         for row in block.to_pylist():
             people = row["people"] or ""
@@ -33,8 +33,9 @@ def agreement(evidence: Path) -> dict[str, Any]:
                 row["strong"] or NOT_ASKED,
                 row["verdict"],
             ] += 1
-            if people and row["score"] is not None:
-                scores.setdefault(people, []).append(row["score"])
+            for judge in ("score", "strong_score") if people else ():
+                if row[judge] is not None:
+                    scores.setdefault((people, judge), []).append(row[judge])
     return {
         "cheap_by_strong": _crossed(
             ((cheap, strong), n) for (of, cheap, strong, _), n in count.items() if of == "cheap_by_strong"
@@ -46,7 +47,8 @@ def agreement(evidence: Path) -> dict[str, Any]:
             people: {
                 "cheap": _summed((cheap, n) for (of, cheap, _, _), n in count.items() if of == people),
                 "verdict": _summed((verdict, n) for (of, _, _, verdict), n in count.items() if of == people),
-                "scores": _quantiles(scores.get(people, [])),
+                "scores": _quantiles(scores.get((people, "score"), [])),
+                "strong_scores": _quantiles(scores.get((people, "strong_score"), [])),
             }
             for people in ("right", "wrong")
         },
@@ -97,9 +99,14 @@ def as_tables(found: Mapping[str, Any]) -> list[Table]:
                 ("Judged before", *(f"cheap: {n}" for n in cheap), *(f"at last: {n}" for n in verdict)), rows
             )
         )
-    if scored := {name: each["scores"] for name, each in people.items() if each["scores"]}:
-        quantiles = [(name, *(f"{value:.4g}" for value in each.values())) for name, each in scored.items()]
-        tables.append(Table(("Cheap score of", *(f"{100 * q:g} %" for q in _QUANTILES)), quantiles))
+    quantiles = [
+        (f"{judge} score of {name}", *(f"{value:.4g}" for value in each[key].values()))
+        for judge, key in (("cheap", "scores"), ("strong", "strong_scores"))
+        for name, each in people.items()
+        if each[key]
+    ]
+    if quantiles:
+        tables.append(Table(("Quantile", *(f"{100 * q:g} %" for q in _QUANTILES)), quantiles))
     return tables
 
 

@@ -24,7 +24,8 @@ class Parameters(EndpointOptions):
     negative_below: float | None = option(None, "the cheap judge says negative below this score")
     positive_from: float | None = option(None, "and positive from this one on; what is between is unsure")
     strong: str = option("", "the strong judge: a cross-encoder (or a language model: --endpoint, --model)")
-    strong_negative_below: float | None = option(None, "likewise, of --strong")
+    strong_scores: str = option("", "or a scorer whose scores are there already")
+    strong_negative_below: float | None = option(None, "likewise, of these")
     strong_positive_from: float | None = option(None, "likewise; what is between is dropped")
     prompt: str = option("en", "what the language model is asked: en, zh, or FILE.yaml with prompt: TEXT")
     check_share: float = option(0.0, "share of the sure pairs that the strong judge is asked about, too")
@@ -80,16 +81,20 @@ def depends_on(options: Parameters) -> Mapping[str, Any]:
     """
     if options.judge and options.judge_scores:
         raise UserError("relabel: --judge and --judge-scores are two cheap judges; give one")
-    if options.strong and options.asks_a_model:
-        raise UserError("relabel: --strong and --endpoint with --model are two strong judges; give one")
-    if not (options.judge or options.judge_scores or options.strong or options.asks_a_model):
+    strong = [options.strong, options.strong_scores, options.asks_a_model]
+    if sum(map(bool, strong)) > 1:
+        raise UserError(
+            "relabel: --strong, --strong-scores, and --endpoint with --model are several strong judges; "
+            "give one"
+        )
+    if not (options.judge or options.judge_scores or any(strong)):
         raise UserError(
             "relabel: nobody judges; give --judge FOLDER (a cross-encoder) or --judge-scores NAME, and for "
             "the unsure --strong FOLDER, or --endpoint ADDRESS with --model NAME"
         )
     if options.judge or options.judge_scores:
         options.cheap_bounds()
-    if options.strong:
+    if options.strong or options.strong_scores:
         options.strong_bounds()
     if not 0 <= options.check_share <= 1 or options.num_known < 0:
         raise UserError(

@@ -33,20 +33,24 @@ class Panel:
     seed: int
 
     def judge(self, query_P: np.ndarray, document_P: np.ndarray) -> dict[str, Any]:
-        """Columns for P pairs: the cheap judge's score and verdict, the strong one's, and what counts."""
+        """Columns for P pairs: score and verdict of the cheap judge and the strong one, and what counts."""
         nothing = Said([UNSURE] * len(query_P), np.full(len(query_P), np.nan))
         cheap = self.cheap(query_P, document_P) if self.cheap else nothing
         strong: list[str | None] = [None] * len(query_P)
+        strong_score_P = np.full(len(query_P), np.nan)
         if self.strong is not None:
             checked_P = self._drawn(pair_key(query_P, document_P))
             asked = [row for row, said in enumerate(cheap.verdicts) if said == UNSURE or checked_P[row]]
-            for row, said in zip(asked, self.strong(query_P[asked], document_P[asked]).verdicts, strict=True):
+            theirs = self.strong(query_P[asked], document_P[asked])
+            strong_score_P[asked] = theirs.score_P
+            for row, said in zip(asked, theirs.verdicts, strict=True):
                 strong[row] = said
         return {
-            "score": [None if np.isnan(score) else float(score) for score in cheap.score_P],
+            "score": _or_null(cheap.score_P),
             "cheap": cheap.verdicts,
+            "strong_score": _or_null(strong_score_P),
             "strong": strong,
-            "verdict": [theirs or ours for ours, theirs in zip(cheap.verdicts, strong, strict=True)],
+            "verdict": [said or ours for ours, said in zip(cheap.verdicts, strong, strict=True)],
         }
 
     def _drawn(self, key_P: np.ndarray) -> list[bool]:
@@ -54,6 +58,10 @@ class Panel:
         below = self.check_share * 2**64
         keys = (int(key).to_bytes(8, "little", signed=True) for key in key_P)
         return [xxhash.xxh3_64_intdigest(key, self.seed) < below for key in keys]
+
+
+def _or_null(score_P: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(score) else float(score) for score in score_P]
 
 
 @contextmanager
@@ -84,14 +92,21 @@ def opened_panel(
         cheap = ByScore(scores(options.judge, "judge"), options.cheap_bounds())
     elif options.judge_scores:
         cheap = ByScore(GivenScores(work.source, ids, options.judge_scores), options.cheap_bounds())
-    names = _name(options.judge or options.judge_scores), _name(options.strong or options.model)
+    names = (
+        _name(options.judge or options.judge_scores),
+        _name(options.strong or options.strong_scores or options.model),
+    )
     if options.asks_a_model:
         with Session.opened(options, ledger_path(options, work.destination)) as session:
             asked = Asked(session, read_prompt(options.prompt), queries, texts)
             yield Panel(cheap, asked, names, options.check_share, options.seed)
             about["taken"] = session.taken()
         return
-    strong = ByScore(scores(options.strong, "strong"), options.strong_bounds()) if options.strong else None
+    strong: Judge | None = None
+    if options.strong:
+        strong = ByScore(scores(options.strong, "strong"), options.strong_bounds())
+    elif options.strong_scores:
+        strong = ByScore(GivenScores(work.source, ids, options.strong_scores), options.strong_bounds())
     yield Panel(cheap, strong, names, options.check_share, options.seed)
 
 

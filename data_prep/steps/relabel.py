@@ -2,9 +2,9 @@
 
 A cheap judge first: a cross-encoder (--judge), or scores that are there (--judge-scores NAME). A candidate
 is negative below --negative-below, positive from --positive-from on, and unsure between them. The unsure go
-to the strong judge: a second cross-encoder (--strong), or a language model behind an OpenAI-compatible
-endpoint (--endpoint, --model), which says negative, positive or drop; its word counts. Without one they are
-dropped.
+to the strong judge: a second cross-encoder (--strong), other scores (--strong-scores NAME), or a language
+model behind an OpenAI-compatible endpoint (--endpoint, --model), which says negative, positive or drop; its
+word counts. Without one they are dropped.
 
 A positive becomes a judgement, whose origin names the judge, and is no negative any more; what is dropped is
 marked with its reason, and nothing is deleted. Pairs that qrels judge keep their judgement: a sample of them
@@ -50,6 +50,7 @@ _SCHEMA = pa.schema(
         ("people", pa.string()),  # right or wrong, as qrels say; null: a candidate
         ("score", pa.float64()),  # the cheap judge's
         ("cheap", pa.string()),
+        ("strong_score", pa.float64()),
         ("strong", pa.string()),  # null: not asked
         ("verdict", pa.string()),  # what counts
     ]

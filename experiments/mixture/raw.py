@@ -12,14 +12,13 @@ from data_prep.records import write_jsonl
 DOCS = Path("data/builtin/train/docs_ir.jsonl")
 FOLDER = Path("data/mixture/raw")
 RAW, HIDDEN = FOLDER / "docs_ir.jsonl", FOLDER / "hidden.tsv"
-NUM_RECORDS, NUM_FOR_JUDGE = 2_000, 400
+NUM_RECORDS = 2_000
 
 
-def read_records() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The first records, for the road, and those behind them, for the judge."""
+def read_records() -> list[dict[str, Any]]:
+    """The first records of builtin docs."""
     with DOCS.open(encoding="utf-8") as lines:
-        records = [json.loads(line) for line in islice(lines, NUM_RECORDS + NUM_FOR_JUDGE)]
-    return records[:NUM_RECORDS], records[NUM_RECORDS:]
+        return [json.loads(line) for line in islice(lines, NUM_RECORDS)]
 
 
 def write_raw(records: list[dict[str, Any]]) -> int:

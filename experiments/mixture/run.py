@@ -18,13 +18,12 @@ from typing import Any
 from codiemb.atomic import write_text
 from codiemb.tables import pipe_table
 from experiments.mixture import page
-from experiments.mixture.judge import pairs_of, train_judge
 from experiments.mixture.raw import HIDDEN, read_records, write_raw
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = Path("experiments/mixture/pipeline.yaml")
 OUT = Path("data/mixture")
-DOCS, JUDGE = OUT / "docs", OUT / "judge"
+DOCS = OUT / "docs"
 EXPORT = DOCS / "export/docs_ir.jsonl"
 RUN, EVALUATED, TABLE = Path("outputs/mixture"), Path("outputs/mixture_eval"), Path("outputs/mixture_table")
 TIMES = OUT / "seconds.json"
@@ -56,11 +55,8 @@ def main(arguments: list[str]) -> None:
 def _run() -> None:
     if not (ROOT / "data/minilm").is_dir():
         sys.exit("run first: make data; python -m data_prep minilm")
-    records, for_judge = read_records()
     if not HIDDEN.is_file():
-        write_raw(records)
-    if not (JUDGE / "config.json").is_file():
-        _timed("judge", lambda: train_judge(Path("data/minilm"), pairs_of(for_judge), JUDGE))
+        write_raw(read_records())
     for name, command in COMMANDS.items():
         _timed(name, lambda command=command: _python(command))
 

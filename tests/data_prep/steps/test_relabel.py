@@ -88,11 +88,13 @@ def test_scores_that_are_there_judge_by_two_bounds_and_the_unsure_are_left_out(s
                 "cheap": {"negative": 1, "unsure": 1, "positive": 1},
                 "verdict": {"negative": 1, "unsure": 1, "positive": 1},
                 "scores": {"0.05": 0.14, "0.25": 0.3, "0.5": 0.5, "0.75": 0.65, "0.95": 0.77},
+                "strong_scores": {},
             },
             "wrong": {
                 "cheap": {"unsure": 1, "positive": 1},
                 "verdict": {"unsure": 1, "positive": 1},
                 "scores": {"0.05": 0.3325, "0.25": 0.4625, "0.5": 0.625, "0.75": 0.7875, "0.95": 0.9175},
+                "strong_scores": {},
             },
         },
     }
@@ -125,7 +127,7 @@ def test_only_named_scorers_are_judged(source):
     out = relabel(source, judge_scores="cross", negatives=["dense"], num_known=0, **BOUNDS)
     assert judged(out) == [("q0", "d3", 1.0, "relabel: cross")]
     assert verdicts(out, "candidates/bm25.parquet") == {("q0", "d3"): "positive"}  # nor may this one offer it
-    assert about(out)["people"]["right"] == {"cheap": {}, "verdict": {}, "scores": {}}
+    assert about(out)["people"]["right"] == {"cheap": {}, "verdict": {}, "scores": {}, "strong_scores": {}}
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +243,22 @@ def test_the_model_is_asked_about_the_unsure_and_a_share_of_the_others_and_its_w
     assert verdicts(out, "candidates/bm25.parquet")["q1", "d6"] == "drop"
 
 
+def test_a_pair_that_the_strong_scores_lack_stays_unsure(source):
+    out = relabel(
+        source, judge_scores="bm25", negative_below=6.5, positive_from=99, strong_scores="cross",
+        strong_negative_below=0.2, strong_positive_from=0.9,
+    )  # fmt: skip
+    # bm25 lacks q2 d8, and so does cross; of the others q1 d6 and q2 d7 are below 6.5
+    assert judged(out) == [("q0", "d3", 1.0, "relabel: cross")]
+    table = pq.read_table(out / "relabel.parquet").to_pylist()
+    found = {(row["query"], row["document"]): row for row in table if not row["people"]}
+    assert {pair: row["verdict"] for pair, row in found.items()} == dict(
+        zip(CHOSEN, ("positive", "unsure", "negative", "negative", "negative", "unsure"), strict=True)
+    )
+    assert [found[pair]["strong_score"] for pair in CHOSEN] == [0.9, 0.5, 0.1, None, None, None]
+    assert about(out)["people"]["right"]["strong_scores"]["0.5"] == 0.5
+
+
 def test_texts_with_braces_are_put_in_as_they_are_and_a_prompt_of_ones_own_is_asked(tmp_path, server):
     source = make_source(
         tmp_path / "in",
@@ -293,7 +311,8 @@ def test_the_page_and_the_terminal_show_the_tables_and_lineage_who_said_so(sourc
         ({"judge_scores": "cross", "negative_below": 0.7, "positive_from": 0.3}, "=0.7 must not"),
         ({"judge_scores": "nobody", **BOUNDS}, "no scorer 'nobody'; there are bm25, cross, dense"),
         ({"judge_scores": "cross", "judge": "x", **BOUNDS}, "two cheap judges"),
-        ({"strong": "x", "model": "y"}, "two strong judges"),
+        ({"strong": "x", "model": "y"}, "several strong judges"),
+        ({"strong_scores": "x", "strong": "y"}, "several strong judges"),
         ({"strong": "x"}, "--strong-negative-below X is missing"),
         ({"model": "y"}, "endpoint: give the address"),
         ({"endpoint": "http://localhost:1/v1"}, "model: give the name"),
