@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from codiemb.data import Source, SourceFile, content_hash, convert, open_sources
 from codiemb.data.mined import NONE, texts_at
@@ -115,6 +116,16 @@ def test_the_best_allowed_texts_replace_what_there_was(source, records, spec):
     for number, row in enumerate(expected):
         scores = oracle.scores(toy, number)
         np.testing.assert_array_equal(first[number][: len(row)], np.float32([scores[t] for t in row]))
+
+
+def test_the_precision_that_texts_are_encoded_in_is_not_that_of_the_search(source):
+    """A run in bf16 searches within its autocast."""
+    spec = RefreshSpec(5, num_negatives=3, percent=None)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = mined(source, spec, Toy(3))
+    without = mined(source, spec, Toy(3))
+    for ours, theirs in zip(within, without, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_right_answer_is_a_negative_whichever_record_of_the_query_has_it_in_whatever_case(source, records):
