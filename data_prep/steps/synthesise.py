@@ -17,6 +17,7 @@ whatever other options say. Answers are checked; those that are of no use stand 
 reason. The key comes from an environment variable and is written nowhere.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +142,8 @@ def _depends_on(options: Parameters) -> Mapping[str, Any]:
     for key in ("count", "per_row", "tries", "max_characters"):
         if (value := getattr(options, key)) is not None and value < 1:
             raise UserError(f"synthesise: {key}={value} must be at least 1")
+    if options.name and not re.fullmatch(r"\w[\w.+-]*", options.name):
+        raise UserError(f"name={options.name!r}: only letters, digits and _ . + - (it becomes a file's name)")
     path = prompt_file(options.recipe, options.prompt_language)
     load_prompt(path)
     return {"prompt": hash_of(path)}

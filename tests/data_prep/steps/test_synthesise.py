@@ -308,8 +308,9 @@ def test_other_options_ask_for_nothing_that_was_answered(server, source, tmp_pat
     assert len(server.bodies) == 2 * len(PASSAGES)
 
 
-def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(server, source, tmp_path):
-    """SIGKILL in the middle, among faults of every kind; then half a line, as a lost power leaves it."""
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(server, source, tmp_path, end):
+    """In the middle, among faults of every kind; then half a line, as a lost power leaves it."""
     faults = ["429", "", "500", "", "cut", "", "half JSON", "", "wrong schema", ""]
     more = ["--per-row", "4", "--max-attempts", "9"]
     whole = synthesise(server, source, tmp_path / "whole", "query", *more)
@@ -319,7 +320,7 @@ def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(se
     server.plan, server.delay = faults * 3, 0.02
     process = fork(run_per_row_4, server.url, source, out, output=tmp_path / "output")
     wait_until(lambda: ledger.is_file() and ledger.read_bytes().count(b"\n") > 12)
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, end)
     process.join()
     assert not out.exists()
     kept = ledger.read_bytes()
@@ -422,6 +423,7 @@ def test_a_wrong_prompt_file_is_told_before_any_request(server, source, tmp_path
         ("querry", [], "no recipe 'querry'; did you mean query"),
         ("query", ["--endpoint", "localhost:8000"], "no address with http"),
         ("query", ["--max-cost", "1"], "needs prices"),
+        ("query", ["--name", "a/b"], "only letters, digits"),
         ("query", ["--count", "0"], "count=0 must be at least 1"),
         ("query", ["--key-variable", "NOT_SET"], "NOT_SET: this environment variable is not set"),
         ("tasks", ["--count", "2"], "reads nothing: leave --in out"),
@@ -460,3 +462,31 @@ def test_every_recipe_is_there_in_english_and_chinese_and_says_where_it_is_from(
         assert english.choices.keys() == chinese.choices.keys()
         for code in ("en", "zh"):
             assert "# - " in (PROMPTS / f"{name}.{code}.yaml").read_text("utf-8").partition("about:")[0]
+
+
+PIPELINE = """out: {out}
+sources:
+  made:
+    - synthesise: {{recipe: tasks, count: 4, endpoint: '{url}', model: m}}
+    - mine: {{search: bm25, max_rank: 3}}
+    - export
+"""
+
+
+def test_a_pipeline_may_begin_with_synthesise_and_does_nothing_twice(server, tmp_path, capsys):
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(PIPELINE.format(out=tmp_path / "road", url=server.url))
+    main(["run", str(file)])
+    asked = len(server.bodies)
+    assert asked == 5
+    assert (tmp_path / "road/made/export/tasks.en.jsonl").is_file()
+    server.answer = lambda body: "no"
+    main(["run", str(file)])
+    assert "made from has not changed" in capsys.readouterr().out
+    file.write_text(
+        PIPELINE.format(out=tmp_path / "road", url="http://127.0.0.1:9/v1").replace(
+            "m}", "m, concurrency: 2}"
+        )
+    )
+    main(["run", str(file)])  # other options, no server: the ledger has it all
+    assert len(server.bodies) == asked
