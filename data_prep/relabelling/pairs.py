@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from codiemb.errors import UserError
+from codiemb.mining.choose import pair_key
 from data_prep.auditing.chosen import read_candidates
 from data_prep.blocks import column
 from data_prep.layout import QRELS
-from data_prep.mining.choose import pair_key
 from data_prep.relations import Ids, is_kept
 
 RELABELLED = "relabel: "  # how the origin of what a judge finds right begins

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xxhash
 
+from codiemb.mining.choose import pair_key
 from data_prep.endpoint.session import Session, ledger_path
 from data_prep.layout import CORPUS
-from data_prep.mining.choose import pair_key
 from data_prep.mining.scored_by import CrossEncoderScores
 from data_prep.relabelling.asking import Asked, read_prompt
 from data_prep.relabelling.options import Parameters

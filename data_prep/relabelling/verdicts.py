@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codiemb.errors import UserError
+from codiemb.mining.choose import pair_key
 from data_prep.auditing.chosen import read_candidates
-from data_prep.mining.choose import pair_key
 from data_prep.relations import Ids
 
 # of a cheap judge the first three; of the strong one all; what is not negative is no negative any more

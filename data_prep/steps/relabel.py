@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 
 from codiemb.data.records import GRADED_TASKS
 from codiemb.errors import UserError
+from codiemb.mining.choose import pair_key
 from data_prep.blocks import blocks
 from data_prep.layout import CANDIDATES, QRELS, read_source, schema_of, tables_of
-from data_prep.mining.choose import pair_key
 from data_prep.mining.scored_by import query_rows
 from data_prep.pages.page import write_page
 from data_prep.progress import Progress

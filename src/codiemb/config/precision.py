@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 _BF16 = ("amx_bf16", "avx512_bf16")  # a CPU without them computes bf16 by way of fp32, and slower
 
 
@@ -13,6 +11,8 @@ def fast_precision(accelerator: str) -> str:
 
     With AMX a training step of MiniLM takes 0.43 of its CPU time in fp32 (experiments/LOG.md).
     """
+    import torch  # seconds, before the command line is checked
+
     if accelerator != "cpu" and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     # of torch 2.12; without it a run is slower, and not wrong
