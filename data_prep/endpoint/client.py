@@ -6,7 +6,7 @@ from typing import Any
 from data_prep.endpoint.faults import Refused, Stop, Transient
 from data_prep.endpoint.ledger import Ledger
 from data_prep.endpoint.options import EndpointOptions
-from data_prep.endpoint.request import Answer, Request, key_of
+from data_prep.endpoint.request import NO_ANSWER, Answer, Request, key_of
 from data_prep.endpoint.sender import Sender
 from data_prep.endpoint.spending import Spending
 from data_prep.endpoint.writing import Writer
@@ -43,12 +43,17 @@ class Client:
         body = request.body(self._options.model, self._sampling, self._options.response_format)
         key = key_of(body)
         answer = self._ledger.get(key)
-        if answer is None:
+        if answer is None or self._is_to_mend(answer):
             if (other := self._under_way.get(key)) is not None:  # the same request, of another row
                 return await asyncio.shield(other)
             answer = await self._first(key, body, request)
         self.used[bytes.fromhex(key)] = (answer.asked, answer.answered)
         return answer
+
+    def _is_to_mend(self, answer: Answer) -> bool:
+        """What was given up in a run with on_failure=reject is asked again in one without."""
+        given_up = answer.problem is not None and answer.problem.startswith(NO_ANSWER)
+        return given_up and self._options.on_failure == "stop"
 
     async def close(self) -> None:
         """When nothing is asked any more."""
@@ -95,7 +100,7 @@ class Client:
             return Answer("", f"refused: {error}")
         except Transient as error:
             if self._options.on_failure == "reject" and self._num_answered > before:
-                return Answer("", f"no answer: {error}")
+                return Answer("", f"{NO_ANSWER}: {error}")
             raise Stop(
                 f"{self._options.endpoint}: a request failed again and again, at last: {error}. "
                 "The same command goes on from here; --on-failure reject leaves such requests out"

@@ -69,7 +69,8 @@ def of_status(status: int, headers: Mapping[str, str], body: Any, where: str) ->
         return Transient(said, _retry_after(headers))
     if status in (400, 413, 422) and _is_its_own(codes, told):
         return Refused(said)
-    return Stop(f"{where} does not take the request: {said}", at_once=True)
+    hint = "; is the address right, with its /v1, and the name of the model?" if status == 404 else ""
+    return Stop(f"{where} does not take the request: {said}{hint}", at_once=True)
 
 
 def _is_its_own(codes: Set[str], told: str) -> bool:

@@ -84,11 +84,9 @@ class Ledger:
             raise
 
     def _note(self, key: str, tokens: Sequence[int], place: int, size: int) -> None:
-        name = bytes.fromhex(key)
-        if name not in self._place:
-            self._place[name] = (place, size)
-            self.asked += tokens[0]
-            self.answered += tokens[1]
+        self._place[bytes.fromhex(key)] = (place, size)  # the last line of a key counts
+        self.asked += tokens[0]
+        self.answered += tokens[1]
 
     def _read(self, model: str) -> None:
         bad: int | None = None

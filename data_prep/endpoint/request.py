@@ -48,8 +48,11 @@ def key_of(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+NO_ANSWER = "no answer"  # how a problem begins that another run may mend
+
+
 class Answer(NamedTuple):
-    """What came of a request, for good.
+    """What came of a request.
 
     Attributes:
         text: of the model; "" where there is none.

@@ -153,6 +153,7 @@ def _answer(text: str, asked: int) -> Answer:
         usage = reply.get("usage") or {}
         if not isinstance(content, str):
             raise TypeError("content is no text")
+        content = content.encode("utf-8", "replace").decode()  # as the ledger will give it back
         tokens = (
             int(usage.get("prompt_tokens") or asked),
             int(usage.get("completion_tokens") or -(-len(content.encode()) // BYTES_PER_TOKEN)),

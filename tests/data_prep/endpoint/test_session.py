@@ -127,8 +127,12 @@ def test_a_request_that_always_fails_stops_the_run_or_is_rejected(server, tmp_pa
     answers = ask_all(server, tmp_path, TEXTS, on_failure="reject")
     assert [a.problem for a in answers if a.problem] == ["no answer: HTTP 500: oh"]
     asked = len(server.bodies)
-    assert ask_all(server, tmp_path, TEXTS) == answers
+    assert ask_all(server, tmp_path, TEXTS, on_failure="reject") == answers
     assert len(server.bodies) == asked
+    server.fault = lambda body: ""  # and a run that does not reject asks for it again
+    assert [a.text for a in ask_all(server, tmp_path, TEXTS)] == ECHO
+    assert [a.text for a in ask_all(server, tmp_path, TEXTS, on_failure="reject")] == ECHO
+    assert len(server.bodies) == asked + 1
 
 
 def test_nothing_is_rejected_by_an_endpoint_that_answers_nobody(server, tmp_path):
