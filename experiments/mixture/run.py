@@ -12,6 +12,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from codiemb.atomic import write_text
 from codiemb.tables import pipe_table
 from experiments.mixture import page
 from experiments.mixture.raw import HIDDEN, read_records, write_raw
+from experiments.synthesise.writer import served
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = Path("experiments/mixture/pipeline.yaml")
@@ -26,10 +29,10 @@ OUT = Path("data/mixture")
 DOCS = OUT / "docs"
 EXPORT = DOCS / "export/docs_ir.jsonl"
 RUN, EVALUATED, TABLE = Path("outputs/mixture"), Path("outputs/mixture_eval"), Path("outputs/mixture_table")
+WRITER, PORT = Path("data/tiny_writer"), 8140
 TIMES = OUT / "seconds.json"
 PAGE = Path("experiments/mixture/README.md")
 COMMANDS = {
-    "prepare": f"-m data_prep run {PIPELINE}",
     "train": f"run_train.py data=files data.files=[{EXPORT}] data.num_workers=0 trainer.accelerator=cpu "
     "max_steps=60 tasks.ir.global_batch_size=32 tasks.ir.num_negatives=1 tasks.ir.max_document_tokens=128 "
     "evaluate.before=false evaluate.after=false logger=local callbacks.probe=null "
@@ -57,8 +60,12 @@ def _run() -> None:
         sys.exit("run first: make data; python -m data_prep minilm")
     if not HIDDEN.is_file():
         write_raw(read_records())
+    if not (WRITER / "config.json").is_file():
+        _timed("writer", lambda: _python(f"-m experiments.synthesise.writer train --out {WRITER}"))
+    with served(WRITER, PORT, OUT / "serve.log"):
+        _timed("prepare", lambda: _python(f"-m data_prep run {PIPELINE}"))
     for name, command in COMMANDS.items():
-        _timed(name, lambda command=command: _python(command))
+        _timed(name, partial(_python, command))
 
 
 def _python(command: str) -> None:
@@ -68,7 +75,7 @@ def _python(command: str) -> None:
         sys.exit(f"failed: python {command}")
 
 
-def _timed(name: str, work: Any) -> None:  # noqa: ANN401
+def _timed(name: str, work: Callable[[], None]) -> None:
     started = time.monotonic()
     work()
     seconds = _read(TIMES) if TIMES.is_file() else {}

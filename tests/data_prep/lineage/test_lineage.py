@@ -11,6 +11,7 @@ from codiemb.errors import UserError
 from data_prep.__main__ import main
 from data_prep.options import build
 from data_prep.runner import load_step, run_step
+from tests.support.chat_server import serving
 from tests.support.fetching import fetch, write_raw
 from tests.support.sources import make_source
 
@@ -306,3 +307,29 @@ def test_rows_are_found_over_the_ends_of_blocks(tmp_path, capsys):
     documents = {f"d{n}": f"text {n}" for n in range(20)}
     source = make_source(tmp_path / "in", {"q": "asked"}, documents, [("q", "d13")], block_rows=3)
     assert 'document    d13  "text 13"' in lineage(capsys, source / "corpus.parquet", 14)
+
+
+def test_a_query_that_a_model_wrote_leads_to_the_step_that_asked_and_its_passage_to_the_raw_line(
+    tmp_path, capsys
+):
+    options, places = codiemb(tmp_path)
+    fetch(tmp_path / "fetch", **options)
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "about: x\nreads: document\nmakes: query\nask:\n"
+        "  - {name: query, prompt: 'Of: {passage}', answer: {query: {at_least: 1}}}\n"
+    )
+    with serving() as server:
+        server.answer = lambda body: json.dumps(
+            {"query": "asked of " + body["messages"][-1]["content"].split()[1]}
+        )
+        asked = {"endpoint": server.url, "model": "small", "recipe": str(recipe), "key_variable": "none"}
+        step("synthesise", [tmp_path / "fetch"], tmp_path / "synthesise", **asked)
+    file = step("export", [tmp_path / "synthesise"], tmp_path / "export") / "own.jsonl"
+    line = next(n for n, each in enumerate(records(file), 1) if each["query"][2] == "asked of three")
+    said = sections(lineage(capsys, file, line))
+    assert list(said) == ["", "export", "synthesise", "fetch"]
+    assert 'query: added: "asked of three"' in said["synthesise"]
+    assert "positive 1: added: judged 1, origin synthesise own" in said["synthesise"]
+    assert said["fetch"].strip() == f"positive 1: {places[2]}"
+    assert f"{tmp_path}/synthesise recipe={recipe} model=small" in lineage(capsys, file, line)
