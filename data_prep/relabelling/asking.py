@@ -12,6 +12,7 @@ from codiemb.errors import UserError
 from codiemb.raw_files.mapping import read_yaml
 from data_prep.endpoint.request import Answer, Request
 from data_prep.endpoint.session import Ask, Session
+from data_prep.progress import Progress
 from data_prep.relabelling.verdicts import DROP, NEGATIVE, NO_VERDICT, POSITIVE, Said
 from data_prep.texts import Texts
 
@@ -42,7 +43,8 @@ class Asked:
     def __call__(self, query_P: np.ndarray, document_P: np.ndarray) -> Said:
         """See `Judge`; an answer that is none of the three verdicts is no verdict."""
         pairs = list(zip(query_P.tolist(), document_P.tolist(), strict=True))
-        answers = self._session.map(pairs, self._ask)
+        progress = Progress("relabel: asking", len(pairs), "pairs", note=self._session.note)
+        answers = self._session.map(pairs, self._ask, progress.advance)
         return Said([verdict_of(answer) for answer in answers], np.full(len(pairs), np.nan))
 
     async def _ask(self, ask: Ask, pair: tuple[int, int]) -> Answer:

@@ -151,3 +151,7 @@ def _page() -> str:
         seconds,
     ]
     return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
