@@ -118,7 +118,7 @@ def test_the_command_runs(command: str, run: Run, world: Path, users_files: None
         extra += [f"tasks.{task}.global_batch_size=16" for task in tasks]
         extra += [] if "debug=default" in overrides else ["max_steps=2"]
         if any(each.startswith("refresh.") for each in overrides):  # of two steps
-            extra.append("refresh.every_n_steps=1")
+            extra += ["refresh.every_n_steps=1", "~data.sources.docs_ir"]  # a copy of frames_ir here
         if "hydra/sweeper=search" in overrides:  # for the best score on something
             extra = [e for e in extra if e != "evaluate.after=false"]
             extra += ["task.tasks=[FramesSTS]", "task.baseline=false", "hydra.sweeper.n_trials=2"]
