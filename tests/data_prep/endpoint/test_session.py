@@ -174,10 +174,9 @@ def test_cost_is_counted_from_the_ledger_and_capped(server, tmp_path):
 
 
 def test_the_rate_of_requests_is_kept(server, tmp_path):
-    times: list[float] = []
-    server.answer = lambda body: times.append(asyncio.get_running_loop().time()) or "fine"
-    ask_all(server, tmp_path, TEXTS[:6], requests_per_minute=60 / 0.03, concurrency=6)
-    assert times[-1] - times[0] > 0.9 * 5 * 0.03
+    started = time.monotonic()
+    ask_all(server, tmp_path, TEXTS[:6], requests_per_minute=60 / 0.1, concurrency=6)
+    assert time.monotonic() - started >= 5 * 0.1  # without a rate it takes a tenth of that
 
 
 def test_the_key_is_in_no_file_and_no_message(server, tmp_path, capsys):
