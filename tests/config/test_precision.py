@@ -1,4 +1,4 @@
-"""experiment=first computes in bf16 where the machine has instructions for it, and its record says in what."""
+"""experiment=first computes in bf16 where the machine has instructions for it, and its record says so."""
 
 import pytest
 import torch

@@ -39,8 +39,8 @@ def _check_instruction(instruction: str | None, model: ModelSpec) -> None:
     prompt = with_folder_settings(model)[0].prompt.query
     if instruction and "{instruction}" not in prompt:
         raise UserError(
-            f"export.query_instruction={instruction!r} would go nowhere: the prompt of this model's queries is "
-            f"{prompt!r}, without {{instruction}}; set model.prompt.query"
+            f"export.query_instruction={instruction!r} would go nowhere: the prompt of this model's queries "
+            f"is {prompt!r}, without {{instruction}}; set model.prompt.query"
         )
 
 
