@@ -1,6 +1,5 @@
 """Each request is answered once, through every fault of a server and every kind of end of the run."""
 
-import asyncio
 import errno
 import json
 import os

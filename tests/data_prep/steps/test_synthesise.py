@@ -490,3 +490,16 @@ def test_a_pipeline_may_begin_with_synthesise_and_does_nothing_twice(server, tmp
     )
     main(["run", str(file)])  # other options, no server: the ledger has it all
     assert len(server.bodies) == asked
+
+
+def test_the_prompts_of_a_recipe_are_there_in_chinese_and_want_chinese_answers(server, source, tmp_path):
+    def chinese(body: dict[str, Any]) -> str:
+        if '"question_type"' in prompt_of(body):
+            return answer(body)
+        return '{"query": "鲸鱼有多长"}' if "whales" in prompt_of(body) else answer(body)
+
+    server.answer = chinese
+    out = synthesise(server, source, tmp_path / "out", "query", "--prompt-language", "zh")
+    assert all("只输出一个 JSON 对象" in prompt_of(body) for body in server.bodies)
+    assert [(row["text"], row["lang"]) for row in rows(out / QUERIES)[2:]] == [("鲸鱼有多长", "zh")]
+    assert read_manifest(out)["rejected"] == {"language": len(PASSAGES) - 1}
