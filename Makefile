@@ -14,11 +14,11 @@ train: data            ## install, prepare data, fine-tune a pretrained encoder,
 	  echo "$(BIN)/python run_train.py experiment=first" && $(BIN)/python run_train.py experiment=first; \
 	else \
 	  echo "make train: without a pretrained encoder it trains youtu_tiny from random weights, as make train-tiny" && \
-	  $(BIN)/python run_train.py; \
+	  $(BIN)/python run_train.py experiment=first_tiny; \
 	fi
 
-train-tiny: data       ## the same with youtu_tiny from random weights, on builtin data
-	$(BIN)/python run_train.py
+train-tiny: data       ## the same with youtu_tiny from random weights
+	$(BIN)/python run_train.py experiment=first_tiny
 
 test: $(VENV)/installed  ## install, run the whole test suite
 	$(BIN)/python -m pytest
