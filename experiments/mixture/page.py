@@ -63,6 +63,13 @@ def found_right(relabelled: Path, hidden: Path) -> tuple[int, int]:
     return len(pairs), len(pairs & known)
 
 
+def written_and_kept(filtered: Path) -> tuple[int, int]:
+    """Judgements of queries that a model wrote, and how many of them are trained on."""
+    qrels = pq.read_table(filtered / QRELS)
+    written = qrels.filter(pc.starts_with(qrels["origin"], "synthesise"))
+    return len(written), written["dropped_by"].null_count
+
+
 def agreement(relabelled: Path) -> str:
     """The tables of `relabel`."""
     return as_text(_read(relabelled / "manifest.json")["agreement"])
