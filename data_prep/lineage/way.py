@@ -16,7 +16,7 @@ from data_prep.manifest import inputs_of, read_manifest
 
 # what of a step's options says how it made something new
 _SAID = ("recipe", "importer", "from", "search", "encoder", "cross_encoder", "judge", "judge_scores")
-_ASKED = ("strong", "model")
+_ASKED = ("strong", "strong_scores", "model")
 
 _STANDS = {QRELS: "judged at ", GIVEN: "scored at "}
 

@@ -25,7 +25,13 @@ def road(pipeline: Path) -> str:
         manifest = _read(step.out / "manifest.json")
         tables = manifest["rows"]
         kept = [f"{tables[name]['kept']:,}" if name in tables else "" for name in _TABLES]
-        dropped = [f"{reason} {n:,}" for each in tables.values() for reason, n in each["dropped"].items()]
+        before = [_read(source / "manifest.json")["files"] for source in step.sources]
+        dropped = [
+            f"{Path(name).stem}: {reason} {n:,}"
+            for name, each in tables.items()
+            if not any(files.get(name) == manifest["files"][name] for files in before)
+            for reason, n in each["dropped"].items()
+        ]
         rows.append([step.name, *kept, ", ".join(dropped) or ""])
     header = ["step", "queries", "documents", "judgements", "candidates", "dropped"]
     return pipe_table([header, *([row[0], *row[1:5], row[5]] for row in rows)])
@@ -73,6 +79,16 @@ def written_and_kept(filtered: Path) -> tuple[int, int]:
 def agreement(relabelled: Path) -> str:
     """The tables of `relabel`."""
     return as_text(_read(relabelled / "manifest.json")["agreement"])
+
+
+def missed(relabelled: Path) -> str:
+    """What the judges say of pairs that are right, in a sentence."""
+    right = _read(relabelled / "manifest.json")["agreement"]["people"]["right"]["verdict"]
+    found, negative = right.get("positive", 0), right.get("negative", 0)
+    return (
+        f"Of {sum(right.values()):,} pairs that are right the judges find {found:,} and call {negative:,} "
+        "negative: right answers are left among the negatives, more than the audit can count.\n"
+    )
 
 
 def lineage_of_a_new_positive(export: Path, relabelled: Path) -> str:

@@ -144,6 +144,7 @@ def _page() -> str:
         "## How far the judges agree\n",
         page.agreement(DOCS / "relabel"),
         _AGREEMENT,
+        page.missed(DOCS / "relabel"),
         "## Trained and evaluated\n",
         page.scores(EVALUATED),
         _TRAINED,
@@ -153,6 +154,7 @@ def _page() -> str:
         page.lineage_of_a_new_positive(EXPORT, DOCS / "relabel"),
         "## Again\n",
         f"    python -m data_prep minilm\n    python -m experiments.mixture.run\n\nwhich runs\n\n{commands}",
+        "On two cores that others used, too, the writer trained before (188 CPU s):\n",
         seconds,
     ]
     return "\n".join(parts)
