@@ -16,9 +16,10 @@ from codiemb.raw_files.mapping import read_yaml
 from data_prep import builtin, minilm, pipeline
 from data_prep.lineage import way
 from data_prep.options import add_options, build, given
+from data_prep.real import build as real
 from data_prep.runner import STEPS, load_step, run_step
 
-_OTHERS = {"run": pipeline, "lineage": way, "minilm": minilm}
+_OTHERS = {"run": pipeline, "lineage": way, "minilm": minilm, "real": real}
 
 
 def main(arguments: list[str]) -> None:
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> None:
         builtin.main(arguments, epilog=_overview())
     elif arguments[0] == "minilm":
         minilm.main(arguments[1:])
+    elif arguments[0] == "real":
+        real.main(arguments[1:])
     elif arguments[0] == "run":
         _run(arguments[1:])
     elif arguments[0] == "lineage":
@@ -35,7 +38,7 @@ def main(arguments: list[str]) -> None:
         _step(arguments[0], arguments[1:])
     else:
         raise UserError(
-            f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, run, lineage and minilm"
+            f"data_prep: no step {arguments[0]!r}; there are {', '.join(STEPS)}, {', '.join(_OTHERS)}"
         )
 
 

