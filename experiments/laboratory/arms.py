@@ -12,6 +12,7 @@ _DUPLICATES = (  # IR alone, every positive under four queries
 _MIXED_TASK = "+tasks.mixed=${tasks.ir}"
 _MIXED = ("losses=mixed", "data.files=[data/laboratory/mixed.jsonl]", _MIXED_TASK)
 _BARE = "model.prompt.query=''"  # in training and evaluation
+_TOLD = "model.prompt.query='Instruction: {instruction} Query: '"  # of a model that has no instructions
 
 ARMS: Mapping[str, Sequence[str]] = {
     # As many examples of a task as the joint arms see, in half of the steps.
@@ -47,6 +48,8 @@ ARMS: Mapping[str, Sequence[str]] = {
     "sts_angle": ("losses=infonce_angle",),
     "joint_bare": (_BARE,),
     "mixed_bare": (*_MIXED, _BARE),
+    "joint_told": (_TOLD,),
+    "mixed_told": (*_MIXED, _TOLD),
     # One term of the published objective otherwise: how sharp InfoNCE is; PRO blind to a shift of all
     # similarities; RankKL without the 1/32 of the released code; middle-layer anchors from score 0.8 on.
     "ir_t05": ("losses.ir.info_nce.temperature=0.05",),

@@ -1,20 +1,19 @@
-"""The laboratory's training files: the builtin ones, converted between tasks, and one with duplicates."""
+"""The laboratory's training files: those of a material, converted between tasks, and one with duplicates."""
 
 import json
 import random
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from codiemb.atomic import sync
 from codiemb.json_files import read_jsonl
+from experiments.laboratory.material import FRAMES, Material
 
 Rows = list[dict[str, Any]]
 
-BUILTIN = Path("data/builtin/train")
-FOLDER = Path("data/laboratory")
 MIN_POSITIVE = 0.8  # score from which an STS pair counts as a positive pair where the loss is InfoNCE
 POOL = 10_000  # records of a kind
 NUM_SHARED = 320  # positives that several queries share, in duplicates.jsonl
@@ -22,7 +21,7 @@ QUERIES_PER_SHARED = 4
 _UNSCORED = {"positive_scores": [], "negative_scores": []}  # the builtin IR records say 1 and 0
 
 
-def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
+def prepare(material: Material = FRAMES) -> None:
     """Write the files unless they are there; whole or not at all, so that two terminals may both do it.
 
     | file | task | holds |
@@ -34,16 +33,20 @@ def prepare(builtin: Path = BUILTIN, folder: Path = FOLDER) -> None:
     | mixed | mixed | `ir` and `sts` in one file, half and half |
     | mixed_positives | mixed | `sts_positives` and as many IR records, half and half |
     | mixed_graded | sts | `ir_graded` and `sts`, half and half |
-    | duplicates | ir | 320 positives, each under four queries |
+    | duplicates | ir | 320 positives, each under four queries; only where IR records have four positives |
     """
+    folder = material.folder
     if folder.is_dir():
         return
-    if not (builtin / "frames_ir.jsonl").is_file():
-        sys.exit("no builtin data yet: run `make data` first")
-    written = files(_read(builtin / "frames_ir.jsonl"), _read(builtin / "frames_sts.jsonl"))
+    missing = [path for path in (*material.ir, *material.sts) if not path.is_file()]
+    if missing:
+        sys.exit(f"no {missing[0]} yet: run `{material.make}` first")
+    written = files(_together(material.ir), _together(material.sts))
     partial = folder.with_name(f"{folder.name}.partial-{random.SystemRandom().getrandbits(32):x}")
     partial.mkdir(parents=True)
     for name, rows in written.items():
+        if not rows:
+            continue
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (partial / f"{name}.jsonl").write_text("".join(lines), "utf-8")
     for path in [*partial.iterdir(), partial]:
@@ -95,8 +98,9 @@ def _as_mixed(rows: Iterable[dict[str, Any]]) -> Rows:
     return [row | {"task_type": "mixed"} for row in rows]
 
 
-def _read(path: Path) -> Rows:
-    return list(read_jsonl(path))
+def _together(paths: Sequence[Path]) -> Rows:
+    """The rows of several files in turns, as many of each as the smallest has."""
+    return [row for rows in zip(*map(read_jsonl, paths), strict=False) for row in rows]
 
 
 if __name__ == "__main__":

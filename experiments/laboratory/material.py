@@ -15,7 +15,6 @@ class Material(NamedTuple):
         ir, sts: the files that they are made of.
         make: the command that makes those.
         groups: the tasks that score IR, and those that score STS.
-        about: what it is, for the pages.
         evaluated: the folder of the tasks; None for the builtin ones.
     """
 
@@ -24,7 +23,6 @@ class Material(NamedTuple):
     sts: Sequence[Path]
     make: str
     groups: Mapping[str, Sequence[str]]
-    about: str
     evaluated: Path | None = None
 
     @property
@@ -51,7 +49,6 @@ FRAMES = Material(
         "IR": ("FramesRetrieval", "FramesReranking"),
         "STS": ("FramesSTS", "FramesPairClassification"),
     },
-    about="Frames data: IR and STS of one domain.",
 )
 _REAL = Path("data/real")
 REAL = Material(
@@ -60,12 +57,10 @@ REAL = Material(
     sts=(_REAL / "train/diagnoses_sts.jsonl",),
     make="python -m data_prep real",
     groups={"IR": ("GlossRetrieval", "IdiomRetrieval"), "STS": ("DiagnosisSTS", "DiagnosisPairs")},
-    about="Real text: English glosses and Chinese idioms for IR, English diagnoses for STS.",
     evaluated=_REAL / "eval",
 )
 ENGLISH = REAL._replace(
     folder=Path("data/laboratory_real_english"),
     ir=REAL.ir[:1],
     groups={"IR": ("GlossRetrieval",), "STS": REAL.groups["STS"]},
-    about="Real text, the English part: glosses for IR, diagnoses for STS.",
 )

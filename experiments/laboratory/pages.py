@@ -12,7 +12,6 @@ from experiments.laboratory.questions import SEEDS, SWEEPS, Contrast, Question, 
 from experiments.laboratory.results import (
     MEANS,
     MIN_SEEDS,
-    TASKS,
     Difference,
     Run,
     by_arm,
@@ -39,13 +38,14 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
         arms = dict(sorted(arms.items(), key=lambda arm: fmean(run.scores["IR"] for run in arm[1])))
     if not arms:
         return False
-    (plot_scatter if question.scatter else plot_rows)(arms, folder / f"{question.name}.png")
+    plot = plot_scatter if question.scatter else plot_rows
+    plot(arms, question.material.groups, folder / f"{question.name}.png")
     page = folder / f"{question.name}.md"
     sections = [
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),
         _clock(question, runs, arms),
-        f"{scores_table(arms)}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
+        f"{scores_table(arms, question.material.tasks)}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
         *geometry_table(arms),
@@ -75,11 +75,11 @@ def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[
     return " ".join(lines) + f" Run folders: `{SWEEPS}`."
 
 
-def scores_table(arms: Mapping[str, Sequence[Run]]) -> str:
+def scores_table(arms: Mapping[str, Sequence[Run]], tasks: Sequence[str]) -> str:
     """One row an arm: every task, the means of IR and STS, and their mean."""
-    rows = [["arm", "seeds", *TASKS, *MEANS]]
+    rows = [["arm", "seeds", *tasks, *MEANS]]
     for arm, runs in arms.items():
-        cells = [spread([run.scores[column] for run in runs]) for column in (*TASKS, *MEANS)]
+        cells = [spread([run.scores[column] for run in runs]) for column in (*tasks, *MEANS)]
         rows.append([f"`{arm}`", str(len(runs)), *cells])
     return pipe_table(rows)
 

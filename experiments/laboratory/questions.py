@@ -1,10 +1,11 @@
 """The laboratory's questions: which arms each compares, and the sweeps that answer it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from experiments.laboratory.arms import ARMS, EXPERIMENT, FUSION, START
+from experiments.laboratory.material import ENGLISH, FRAMES, REAL, Material
 from experiments.steps import Step
 
 SWEEPS = Path("multirun/laboratory")
@@ -35,7 +36,8 @@ class Question(NamedTuple):
         scatter: plot IR against STS instead of rows.
         overrides: of all its arms.
         split: that its arms are scored on: dev where something may be chosen by it.
-        needs: a folder without which it can't be asked.
+        needs: folders without which it can't be asked.
+        material: what its arms train on and are scored on.
     """
 
     name: str
@@ -46,7 +48,8 @@ class Question(NamedTuple):
     scatter: bool = False
     overrides: Sequence[str] = ()
     split: str = "test"
-    needs: Path | None = None
+    needs: Sequence[Path] = ()
+    material: Material = FRAMES
 
     def steps(self) -> list[Step]:
         """Its sweeps: for each arm one over the seeds, as Hydra can only multiply choices of one key each."""
@@ -64,7 +67,7 @@ class Question(NamedTuple):
 
     def _overrides(self, arm: str, seeds: str) -> list[str]:
         split = [f"task.split={self.split}"] if self.split != "test" else []
-        return [EXPERIMENT, *ARMS[arm], seeds, *self.overrides, *split]
+        return [EXPERIMENT, *self.material.overrides(ARMS[arm]), seeds, *self.overrides, *split]
 
     def owner(self, arm: str) -> "Question":
         """The question that runs an arm of this one: itself, or that which it is borrowed from."""
@@ -102,8 +105,9 @@ def _fusion_steps() -> list[Step]:
     return steps
 
 
+_MINILM = ("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5")
 _OBJECTIVES = ("ir_t05", "ir_t10", "pro_centred", "rank_kl_5", "anchors_80", "shared_step", "shared_step_16")
-QUESTIONS = (
+_FRAMES_QUESTIONS = (
     Question(
         "transfer",
         "Do IR and STS hurt each other when trained together, and do single-task batches or a loss for each "
@@ -187,8 +191,8 @@ QUESTIONS = (
         "characters), without instructions and at its usual learning rate.",
         ("ir_only", "sts_only", "joint", "mixed"),
         (less("joint", "ir_only"), less("joint", "sts_only"), less("joint", "mixed")),
-        overrides=("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5"),
-        needs=MINILM,
+        overrides=_MINILM,
+        needs=(MINILM,),
     ),
     Question(
         "objective",
@@ -232,6 +236,47 @@ QUESTIONS = (
         (),
     ),
 )
+
+
+_REAL_FOLDER = Path("data/real")
+_ON_MINILM = (
+    "On all-MiniLM-L6-v2, which has English alone, and real text, of which it gets the English part: "
+    "glosses of a dictionary for IR and diagnoses for STS. Dev side."
+)
+_ON_TINY = (
+    "On youtu_tiny from random weights and real text of three domains: English glosses of a dictionary and "
+    "Chinese idioms for IR, English diagnoses for STS. Dev side."
+)
+
+
+def _on_real(question: Question, model: str) -> Question:
+    """The same question of real text; scored on dev, as losses and shares may be chosen by it."""
+    prefix, pretrained = f"real_{model}", model == "minilm"
+    return question._replace(
+        name=f"{prefix}_{question.name}",
+        text=f"{question.text} {_ON_MINILM if pretrained else _ON_TINY}",
+        borrowed=tuple((f"{prefix}_{owner}", arm) for owner, arm in question.borrowed),
+        overrides=_MINILM if pretrained else (),
+        split="dev",
+        needs=(_REAL_FOLDER, MINILM) if pretrained else (_REAL_FOLDER,),
+        material=ENGLISH if pretrained else REAL,
+    )
+
+
+def _of_real_text() -> Iterator[Question]:
+    named = {question.name: question for question in _FRAMES_QUESTIONS}
+    told = named["instructions"]._replace(  # minilm has no place for them: it is given one
+        text="Does a model that was trained without instructions gain from them? `_told` has them before its "
+        "queries, in training and evaluation, in single-task batches (`joint`) and in mixed ones.",
+        arms=("joint_told", "mixed_told"),
+        contrasts=(less("joint_told", "joint"), less("mixed_told", "mixed")),
+    )
+    for name in ("transfer", "leave_one_out", "instructions", "pareto"):
+        yield _on_real(named[name], "tiny")
+        yield _on_real(told if name == "instructions" else named[name], "minilm")
+
+
+QUESTIONS = (*_FRAMES_QUESTIONS, *_of_real_text())
 
 
 def by_name(name: str) -> Question:

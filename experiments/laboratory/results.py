@@ -12,12 +12,12 @@ from scipy.stats import t as student
 from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
 from codiemb.json_files import read_jsonl
+from experiments.laboratory.material import FRAMES, Material
 from experiments.laboratory.questions import FUSED, MORE_SEEDS, SEEDS, Contrast, Question
 from experiments.steps import ROOT
 
-GROUPS = {"IR": ("FramesRetrieval", "FramesReranking"), "STS": ("FramesSTS", "FramesPairClassification")}
-TASKS = tuple(task for group in GROUPS.values() for task in group)
-MEANS = (*GROUPS, "mean")
+KINDS = ("IR", "STS")
+MEANS = (*KINDS, "mean")
 MIN_SEEDS = 3
 GEOMETRY = ("mean_cosine", "uniformity", "effective_rank")
 LEVEL, POWER = 0.05, 0.8
@@ -69,17 +69,18 @@ class Difference(NamedTuple):
 def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
     """All finished runs on the question's arms, its own and borrowed ones, in the order of its arms."""
     if question.name == "fusion":
-        fused = [run for step in question.steps() for run in sweep_runs(root / step.folder)]
+        folders = [root / step.folder for step in question.steps()]
+        fused = [run for folder in folders for run in sweep_runs(folder, question.material)]
         return chosen_on_dev(fused)
     found = []
     for arm in [*(borrowed for _, borrowed in question.borrowed), *question.arms]:
         owner = question.owner(arm)
         for step in (owner.step(arm), *(owner.more(arm, seed) for seed in MORE_SEEDS)):
-            found += sweep_runs(root / step.folder, arm)
+            found += sweep_runs(root / step.folder, question.material, arm)
     return found
 
 
-def sweep_runs(folder: Path, arm: str | None = None) -> list[Run]:
+def sweep_runs(folder: Path, material: Material, arm: str | None = None) -> list[Run]:
     """The jobs of a sweep that have scores; without a name for all of them, each a fusion."""
     runs = []
     for job in read_jobs(folder):
@@ -87,7 +88,8 @@ def sweep_runs(folder: Path, arm: str | None = None) -> list[Run]:
             continue
         chosen = dict(override.lstrip("+").split("=", 1) for override in job["overrides"])
         result = json.loads((folder / job["job"] / RESULT_FILE).read_text("utf-8"))
-        run = Run(arm or _fusion(chosen), int(chosen["seed"]), with_means(job["scores"]), result["seconds"])
+        scores = with_means(job["scores"], material)
+        run = Run(arm or _fusion(chosen), int(chosen["seed"]), scores, result["seconds"])
         split, numbers = chosen.get("task.split", "test"), geometry(folder / job["job"] / "metrics.jsonl")
         runs.append(run._replace(split=split, geometry=numbers))
     return runs
@@ -104,10 +106,10 @@ def geometry(metrics: Path) -> dict[str, float]:
     return found
 
 
-def with_means(scores: Mapping[str, float]) -> dict[str, float]:
+def with_means(scores: Mapping[str, float], material: Material = FRAMES) -> dict[str, float]:
     """In percent, with the mean of each kind of task and of the kinds."""
-    percent = {task: 100 * scores[task] for task in TASKS}
-    means = {kind: fmean(percent[task] for task in tasks) for kind, tasks in GROUPS.items()}
+    percent = {task: 100 * scores[task] for task in material.tasks}
+    means = {kind: fmean(percent[task] for task in tasks) for kind, tasks in material.groups.items()}
     return percent | means | {"mean": fmean(means.values())}
 
 

@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     asked = [question for question in QUESTIONS if question.name in (options.questions or names)]
     if not options.pages:
         asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
-        prepare()
+        for material in {question.material.folder: question.material for question in asked}.values():
+            prepare(material)
     for question in asked:
         if not options.pages:
             run(question)
@@ -44,16 +45,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def can_be_asked(question: Question, *, named: bool) -> bool:
-    """Whether the folder that it needs is there.
+    """Whether the folders that it needs are there.
 
     Raises:
         SystemExit: it is not, and the question was asked for by name.
     """
-    if question.needs is None or (ROOT / question.needs).is_dir():
+    missing = [folder for folder in question.needs if not (ROOT / folder).is_dir()]
+    if not missing:
         return True
     if named:
-        sys.exit(f"question {question.name} needs {question.needs}: a folder, or a link to one")
-    sys.stdout.write(f"{question.name}: left out, there is no {question.needs}\n")
+        sys.exit(f"question {question.name} needs {missing[0]}: a folder, or a link to one")
+    sys.stdout.write(f"{question.name}: left out, there is no {missing[0]}\n")
     return False
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.laboratory.pages import contrasts
 from experiments.laboratory.questions import MORE_SEEDS, Contrast, Question
-from experiments.laboratory.results import GROUPS, Difference, by_arm, difference, question_runs
+from experiments.laboratory.results import KINDS, Difference, by_arm, difference, question_runs
 from experiments.steps import ROOT, Step, run_steps
 
 SMALL = 1.0  # points: whoever could have seen less than that has looked closely enough
@@ -25,7 +25,7 @@ def undecided(question: Question, root: Path = ROOT) -> list[Contrast]:
     looks = 1 + len(MORE_SEEDS)
     found = []
     for contrast in contrasts(question, arms):
-        parts = [difference(contrast, arms, kind) for kind in GROUPS]
+        parts = [difference(contrast, arms, kind) for kind in KINDS]
         if any(part is not None and not is_decided(part._replace(looks=looks)) for part in parts):
             found.append(contrast)
     return found
