@@ -55,7 +55,7 @@ def graded_pairs(found: Sequence[Diagnosis], per_grade: int, seed: object) -> li
 
     1 is a diagnosis and another name of it; else each side is its text or a name. A grade says where
     doctors' coding puts two diagnoses, and not how people judge their wording. Fewer where there are not
-    as many.
+    as many; in the order of a hash, so that any part of them has all grades.
     """
     generator = random.Random(stable_hash("pairs", seed))
     near = _by_prefix(found)
@@ -74,7 +74,7 @@ def graded_pairs(found: Sequence[Diagnosis], per_grade: int, seed: object) -> li
                 first, second = texts
                 if first.lower() != second.lower() and (second, first) not in pairs:
                     pairs.setdefault((first, second), Pair(first, second, shared / len(LEVELS)))
-    return list(pairs.values())
+    return sorted(pairs.values(), key=lambda pair: stable_hash("order", *pair))
 
 
 def name_pairs(found: Sequence[Diagnosis], num: int, seed: object) -> list[tuple[str, str, int]]:

@@ -33,7 +33,7 @@ def prepare(material: Material = FRAMES) -> None:
     | mixed | mixed | `ir` and `sts` in one file, half and half |
     | mixed_positives | mixed | `sts_positives` and as many IR records, half and half |
     | mixed_graded | sts | `ir_graded` and `sts`, half and half |
-    | duplicates | ir | 320 positives, each under four queries; only where IR records have four positives |
+    | duplicates | ir | 320 positives, each under four queries |
     """
     folder = material.folder
     if folder.is_dir():
@@ -45,8 +45,6 @@ def prepare(material: Material = FRAMES) -> None:
     partial = folder.with_name(f"{folder.name}.partial-{random.SystemRandom().getrandbits(32):x}")
     partial.mkdir(parents=True)
     for name, rows in written.items():
-        if not rows:
-            continue
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (partial / f"{name}.jsonl").write_text("".join(lines), "utf-8")
     for path in [*partial.iterdir(), partial]:
@@ -64,14 +62,15 @@ def files(ir: Rows, sts: Rows) -> dict[str, Rows]:
     ir, sts = [row | _UNSCORED for row in ir[:POOL]], sts[:POOL]
     positives = [row for row in sts if row["positive_scores"][0] >= MIN_POSITIVE]
     graded = [_graded(row) for row in ir]
+    half = min(len(ir), len(sts))
     return {
         "ir": ir,
         "sts": sts,
         "sts_positives": positives,
         "ir_graded": graded,
-        "mixed": _as_mixed([*ir, *sts]),
-        "mixed_positives": _as_mixed([*ir[: len(positives)], *positives]),
-        "mixed_graded": [*graded, *sts],
+        "mixed": _as_mixed([*ir[:half], *sts[:half]]),
+        "mixed_positives": _as_mixed([*ir[: len(positives)], *positives[: len(ir)]]),
+        "mixed_graded": [*graded[:half], *sts[:half]],
         "duplicates": duplicates(ir),
     }
 
