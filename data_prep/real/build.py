@@ -99,7 +99,7 @@ def diagnosis_sides(found: Iterable[Diagnosis]) -> dict[Side, list[Diagnosis]]:
 
 
 def without_held_out(files: dict[str, list[Record]]) -> dict[str, list[Record]]:
-    """Without the training records that hold a text of dev or test, of any set: now and then sets share one."""
+    """Without the training records that hold a text of dev or test: now and then two sets share one."""
     held_out = {
         normalise(text)
         for name, rows in files.items()

@@ -62,15 +62,14 @@ def files(ir: Rows, sts: Rows) -> dict[str, Rows]:
     ir, sts = [row | _UNSCORED for row in ir[:POOL]], sts[:POOL]
     positives = [row for row in sts if row["positive_scores"][0] >= MIN_POSITIVE]
     graded = [_graded(row) for row in ir]
-    half = min(len(ir), len(sts))
     return {
         "ir": ir,
         "sts": sts,
         "sts_positives": positives,
         "ir_graded": graded,
-        "mixed": _as_mixed([*ir[:half], *sts[:half]]),
-        "mixed_positives": _as_mixed([*ir[: len(positives)], *positives[: len(ir)]]),
-        "mixed_graded": [*graded[:half], *sts[:half]],
+        "mixed": _as_mixed(_in_halves(ir, sts)),
+        "mixed_positives": _as_mixed(_in_halves(ir, positives)),
+        "mixed_graded": _in_halves(graded, sts),
         "duplicates": duplicates(ir),
     }
 
@@ -91,6 +90,12 @@ def duplicates(ir: Rows) -> Rows:
 def _graded(row: dict[str, Any]) -> dict[str, Any]:
     scores = {"positive_scores": [1.0] * len(row["positives"])}
     return row | scores | {"task_type": "sts", "negative_scores": [0.0] * len(row["negatives"])}
+
+
+def _in_halves(ir: Rows, sts: Rows) -> Rows:
+    """As many of each, so that a batch has about half of each."""
+    num = min(len(ir), len(sts))
+    return [*ir[:num], *sts[:num]]
 
 
 def _as_mixed(rows: Iterable[dict[str, Any]]) -> Rows:

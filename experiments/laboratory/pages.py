@@ -41,11 +41,12 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
     plot = plot_scatter if question.scatter else plot_rows
     plot(arms, question.material.groups, folder / f"{question.name}.png")
     page = folder / f"{question.name}.md"
+    table = scores_table(arms, question.material.tasks)
     sections = [
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),
         _clock(question, runs, arms),
-        f"{scores_table(arms, question.material.tasks)}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
+        f"{table}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
         *geometry_table(arms),

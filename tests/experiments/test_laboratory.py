@@ -9,6 +9,7 @@ import pytest
 from codiemb.data import read_records
 from experiments.laboratory import data, pages, results, run, sequential
 from experiments.laboratory.arms import ARMS, EXPERIMENT
+from experiments.laboratory.material import ENGLISH, FRAMES, REAL
 from experiments.laboratory.questions import (
     FUSED,
     MORE_SEEDS,
@@ -49,7 +50,8 @@ def lab_data(tmp_path):
     for name, rows in kinds.items():
         (builtin / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
     folder = tmp_path / "laboratory"
-    data.prepare(builtin, folder)
+    files = {"ir": (builtin / "frames_ir.jsonl",), "sts": (builtin / "frames_sts.jsonl",)}
+    data.prepare(FRAMES._replace(folder=folder, **files))
     return {path.stem: list(read_records(path)) for path in folder.glob("*.jsonl")}
 
 
@@ -65,11 +67,14 @@ def test_graded_ir_records_have_1_for_positives_and_0_for_hard_negatives(lab_dat
     assert record.positives == lab_data["ir"][1].positives
 
 
-def test_mixed_files_hold_graded_and_ungraded_records_with_the_texts_of_both(lab_data):
+def test_mixed_files_hold_graded_and_ungraded_records_as_many_of_each(lab_data):
+    """There are three IR records and two pairs: the mixed files take two of each."""
     assert {record.task for record in lab_data["mixed"]} == {"mixed"}
-    assert [record.positive_scores for record in lab_data["mixed"]] == [[], [], [], [0.2], [0.9]]
-    both = lab_data["ir"] + lab_data["sts"]
+    assert [record.positive_scores for record in lab_data["mixed"]] == [[], [], [0.2], [0.9]]
+    both = lab_data["ir"][:2] + lab_data["sts"]
     assert [record.positives for record in lab_data["mixed"]] == [record.positives for record in both]
+    graded = lab_data["ir_graded"][:2] + lab_data["sts"]
+    assert [r.positives for r in lab_data["mixed_graded"]] == [r.positives for r in graded]
 
 
 def test_positive_pairs_are_those_above_the_threshold_with_as_many_ir_records(lab_data):
@@ -87,7 +92,11 @@ def test_duplicates_share_one_positive_among_the_texts_that_say_the_same(lab_dat
 
 
 def test_every_arm_is_asked_for_and_once_on_a_model_and_a_side():
-    asked = [(arm, question.overrides, question.split) for question in QUESTIONS for arm in question.arms]
+    asked = [
+        (arm, question.overrides, question.split, question.material.folder)
+        for question in QUESTIONS
+        for arm in question.arms
+    ]
     assert {arm for arm, *_ in asked} == set(ARMS)
     assert len(asked) == len(set(asked))
 
@@ -117,6 +126,43 @@ def test_contrasts_and_borrowed_arms_exist():
             assert sum(contrast.weights.values()) == 0
 
 
+def test_an_arm_of_real_text_differs_from_that_of_frames_in_its_texts_alone():
+    for material in (REAL, ENGLISH):
+        for arm, overrides in ARMS.items():
+            there = material.overrides(overrides)
+            assert not any("data/laboratory/" in each for each in there)
+            back = [each.replace(str(material.folder), str(FRAMES.folder)) for each in there]
+            left = [
+                each for each in back if not each.startswith(("task=", "task.")) and each not in overrides
+            ]
+            default = "data.files=[data/laboratory/ir.jsonl,data/laboratory/sts.jsonl]"
+            assert left == ([] if any(each.startswith("data.files=") for each in overrides) else [default]), (
+                arm
+            )
+            assert set(overrides) <= set(back)
+
+
+def test_questions_of_real_text_are_asked_on_dev_and_borrow_from_each_other():
+    for question in QUESTIONS:
+        if question.material is not FRAMES:
+            command = question.step(question.arms[0]).command()
+            assert "task.split=dev" in command
+            owners = map(question.owner, question.contrasts[0].weights)
+            assert all(owner.material is question.material for owner in owners)
+
+
+def test_a_set_of_two_files_has_as_many_of_each_in_turns(tmp_path):
+    for name, num in (("a", 3), ("b", 2)):
+        lines = [json.dumps(ir(f"{name}{number}")) + "\n" for number in range(num)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    (tmp_path / "c.jsonl").write_text(json.dumps(sts(1, 0.9)) + "\n", "utf-8")
+    paths = {"ir": (tmp_path / "a.jsonl", tmp_path / "b.jsonl"), "sts": (tmp_path / "c.jsonl",)}
+    data.prepare(REAL._replace(folder=tmp_path / "out", **paths))
+    queries = [record.query.text for record in read_records(tmp_path / "out/ir.jsonl")]
+    assert queries == ["ir a0", "ir b0", "ir a1", "ir b1"]
+    assert [record.task for record in read_records(tmp_path / "out/mixed.jsonl")] == ["mixed"] * 2
+
+
 # Pages
 
 
@@ -129,7 +175,8 @@ def fake_run(root, question, arm, seed, score):
     (job / ".hydra").mkdir(parents=True)
     overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}"]
     (job / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), "utf-8")
-    scores = dict.fromkeys(results.TASKS, score) | {"FramesSTS": score / 2}
+    tasks = by_name(question).material.tasks
+    scores = dict.fromkeys(tasks, score) | {tasks[-2]: score / 2}
     (job / "result.json").write_text(json.dumps({"scores": scores, "seconds": 60.0}), "utf-8")
 
 
@@ -159,7 +206,19 @@ def test_a_page_has_the_command_the_scores_and_the_paired_difference(swept):
     assert (swept / "masking.png").stat().st_size > 5_000
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=[question.name for question in QUESTIONS])
+PUBLISHED = [question for question in QUESTIONS if (pages.FOLDER / f"{question.name}.md").is_file()]
+
+
+def test_every_question_has_a_page_or_the_readme_says_that_it_was_not_run():
+    (line,) = re.findall(
+        r"Not run yet: (.*?)\.\s", (pages.FOLDER / "README.md").read_text("utf-8"), re.DOTALL
+    )
+    assert set(re.findall(r"`(\w+)`", line)) == {question.name for question in QUESTIONS} - {
+        question.name for question in PUBLISHED
+    }
+
+
+@pytest.mark.parametrize("question", PUBLISHED, ids=[question.name for question in PUBLISHED])
 def test_the_published_page_names_the_commands_that_run_now(question):
     page = (pages.FOLDER / f"{question.name}.md").read_text("utf-8")
     told = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("    python run_train.py")]
@@ -186,7 +245,7 @@ def test_fewer_than_three_seeds_are_not_published(swept):
 
 
 def run_of(arm, seed, score, split="test"):
-    return results.Run(arm, seed, results.with_means(dict.fromkeys(results.TASKS, score)), 1.0, split)
+    return results.Run(arm, seed, results.with_means(dict.fromkeys(FRAMES.tasks, score)), 1.0, split)
 
 
 def test_a_difference_is_beyond_noise_only_if_student_says_so():
@@ -225,6 +284,21 @@ def test_a_question_whose_model_is_not_there_is_left_out_unless_it_is_asked_by_n
         run.can_be_asked(question, named=True)
     (tmp_path / "data/minilm").mkdir(parents=True)
     assert run.can_be_asked(question, named=True)
+    with pytest.raises(SystemExit, match="needs data/real"):
+        run.can_be_asked(by_name("real_minilm_pareto"), named=True)
+
+
+def test_a_page_of_real_text_has_its_own_tasks(tmp_path):
+    for seed in SEEDS:
+        for arm in ("ir_only", "joint"):
+            fake_run(tmp_path, "real_minilm_transfer", arm, seed, 0.5 + 0.01 * seed)
+    assert pages.write_page(by_name("real_minilm_transfer"), tmp_path, tmp_path)
+    page = (tmp_path / "real_minilm_transfer.md").read_text("utf-8")
+    assert "| arm | seeds | GlossRetrieval | DiagnosisSTS | DiagnosisPairs | IR | STS | mean |" in page
+    assert "all-MiniLM-L6-v2" in page
+    assert "dev side" in page
+    # IR is the one task of it; STS the mean of a task at half of the score and one at the score
+    assert "| `joint` | 3 | 52.00 ± 1.00 | 26.00 ± 0.50 | 52.00 ± 1.00 | 52.00 ± 1.00 | 39.00 ± 0.75" in page
 
 
 # More seeds
