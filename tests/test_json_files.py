@@ -10,7 +10,7 @@ from codiemb.report.read import read_run
 from codiemb.task_files.found import USUAL
 from codiemb.task_files.judged import read_texts
 from codiemb.training.metrics_file import keep_lines
-from experiments.laboratory.data import _read
+from experiments.laboratory.data import _together
 
 # all that str.splitlines takes for the end of a line; JSON wants the first six escaped
 SEPARATORS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("read", [read_jsonl, _read])
+@pytest.mark.parametrize("read", [read_jsonl, lambda path: _together([path])], ids=["lines", "laboratory"])
 def test_a_text_may_hold_what_other_readers_take_for_a_line_end(path: Path, read) -> None:
     assert list(read(path)) == ROWS
     assert read_texts([path], USUAL["queries"]).table.to_pylist() == ROWS

@@ -16,7 +16,13 @@ from tests.support.paths import CONF, ROOT
 from tests.support.recipes import RECIPES
 
 FILES = "data.files=[mine.jsonl]"  # of recipes that have none of their own
-ARE_NONE = {"first", "first_tiny", "laboratory", "cosent_baseline", "paper/released"}  # ours, and one without numbers
+ARE_NONE = {
+    "first",
+    "first_tiny",
+    "laboratory",
+    "cosent_baseline",
+    "paper/released",
+}  # ours, and one without numbers
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:

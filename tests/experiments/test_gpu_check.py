@@ -47,7 +47,7 @@ def test_the_parts_exist_and_end_within_nine_minutes(small):
     assert sum(part.limit for part in found) <= 9 * 60 - 5
     modules = [part.command[part.command.index("-m") + 1] for part in found]
     assert all(importlib.util.find_spec(module) for module in modules)
-    assert {"tests/encoder/test_cuda.py", "tests/data_prep/search/test_top_k.py"} <= set(gpu_tests())
+    assert {"tests/encoder/test_cuda.py", "tests/mining/test_top_k.py"} <= set(gpu_tests())
 
 
 def test_every_architecture_is_compared_and_a_difference_is_seen(monkeypatch):
