@@ -8,7 +8,7 @@ from statistics import fmean, median
 from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
 from experiments.laboratory.plots import plot_rows, plot_scatter
-from experiments.laboratory.questions import SEEDS, SWEEPS, Contrast, Question, less
+from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
 from experiments.laboratory.results import (
     MEANS,
     MIN_SEEDS,
@@ -16,6 +16,7 @@ from experiments.laboratory.results import (
     Run,
     by_arm,
     difference,
+    is_sequential,
     question_runs,
 )
 from experiments.steps import ROOT
@@ -92,10 +93,9 @@ def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
         found = [cell for cell in cells if cell is not None]
         if len(found) == len(cells):
             rows.append([contrast.label, *map(_cell, found)])
-    is_sequential = any(run.seed not in SEEDS for runs in arms.values() for run in runs)
     note = (
         "(Paired over seeds: mean ± standard error. * is beyond noise: 0 lies outside of the "
-        f"{_SEQUENTIAL if is_sequential else _AT_ONCE}. Of twenty comparisons without any "
+        f"{_SEQUENTIAL if is_sequential(arms) else _AT_ONCE}. Of twenty comparisons without any "
         "effect, one gets a *. In brackets: about the true difference that four of five such experiments "
         "would find, at the spread seen; a smaller one they would mostly miss.)"
     )

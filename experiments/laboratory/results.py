@@ -21,6 +21,7 @@ MEANS = (*KINDS, "mean")
 MIN_SEEDS = 3
 GEOMETRY = ("mean_cosine", "uniformity", "effective_rank")
 LEVEL, POWER = 0.05, 0.8
+LOOKS = 1 + len(MORE_SEEDS)  # at a sequential experiment
 
 
 class Run(NamedTuple):
@@ -139,18 +140,19 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def difference(contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: str) -> Difference | None:
-    """The contrast over the seeds that all its arms have; None for fewer than three.
-
-    Where any arm has been given further seeds, it may have been looked at after each of them.
-    """
-    is_sequential = any(run.seed not in SEEDS for runs in arms.values() for run in runs)
+    """The contrast over the seeds that all its arms have; None for fewer than three."""
     scores = {arm: {run.seed: run.scores[column] for run in arms.get(arm, ())} for arm in contrast.weights}
     seeds = set.intersection(*(set(of_arm) for of_arm in scores.values()))
     if len(seeds) < MIN_SEEDS:
         return None
     values = [sum(w * scores[arm][seed] for arm, w in contrast.weights.items()) for seed in sorted(seeds)]
-    looks = 1 + len(MORE_SEEDS) if is_sequential else 1
+    looks = LOOKS if is_sequential(arms) else 1
     return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values), looks)
+
+
+def is_sequential(arms: Mapping[str, Sequence[Run]]) -> bool:
+    """Whether any arm has been given further seeds: then all may have been looked at after each of them."""
+    return any(run.seed not in SEEDS for runs in arms.values() for run in runs)
 
 
 def _fusion(chosen: Mapping[str, str]) -> str:

@@ -1,11 +1,12 @@
 """More seeds where three have not decided a question, one after the other, until a budget is spent."""
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.laboratory.pages import contrasts
 from experiments.laboratory.questions import MORE_SEEDS, Contrast, Question
-from experiments.laboratory.results import KINDS, Difference, by_arm, difference, question_runs
+from experiments.laboratory.results import KINDS, LOOKS, Difference, Run, by_arm, difference, question_runs
 from experiments.steps import ROOT, Step, run_steps
 
 SMALL = 1.0  # points: whoever could have seen less than that has looked closely enough
@@ -16,17 +17,15 @@ def is_decided(found: Difference) -> bool:
     return found.beyond_noise or found.smallest <= SMALL
 
 
-def undecided(question: Question, root: Path = ROOT) -> list[Contrast]:
+def undecided(question: Question, arms: Mapping[str, Sequence[Run]]) -> list[Contrast]:
     """Its comparisons that are not decided, for IR or for STS; not those that cannot be made yet.
 
     Judged as a sequential experiment from the first look on, at a fifth of the level each.
     """
-    arms = by_arm(question_runs(question, root))
-    looks = 1 + len(MORE_SEEDS)
     found = []
     for contrast in contrasts(question, arms):
         parts = [difference(contrast, arms, kind) for kind in KINDS]
-        if any(part is not None and not is_decided(part._replace(looks=looks)) for part in parts):
+        if any(part is not None and not is_decided(part._replace(looks=LOOKS)) for part in parts):
             found.append(contrast)
     return found
 
@@ -34,7 +33,7 @@ def undecided(question: Question, root: Path = ROOT) -> list[Contrast]:
 def next_steps(question: Question, root: Path = ROOT) -> list[Step]:
     """The next seed of every arm of an undecided comparison: the same for all of them. None: it is over."""
     arms = by_arm(question_runs(question, root))
-    named = dict.fromkeys(arm for contrast in undecided(question, root) for arm in contrast.weights)
+    named = dict.fromkeys(arm for contrast in undecided(question, arms) for arm in contrast.weights)
     for seed in MORE_SEEDS:
         lacking = [arm for arm in named if seed not in {run.seed for run in arms[arm]}]
         if lacking:

@@ -317,7 +317,10 @@ def close(tmp_path):
 
 def test_only_what_is_not_decided_gets_the_next_seed_and_borrowed_arms_get_it_where_they_are_run(close):
     question = by_name("instructions")
-    labels = {contrast.label for contrast in sequential.undecided(question, close)}
+    labels = {
+        contrast.label
+        for contrast in sequential.undecided(question, results.by_arm(results.question_runs(question, close)))
+    }
     assert labels == {"joint - joint_bare"}
     names = [step.name for step in sequential.next_steps(question, close)]
     assert names == ["transfer/joint_seed_4", "instructions/joint_bare_seed_4"]
