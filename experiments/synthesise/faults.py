@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,9 +26,10 @@ from tempfile import TemporaryDirectory
 from aiohttp import ClientSession, web
 
 from data_prep.manifest import hash_file
+from experiments.synthesise.loopback import HALVES, half, in_a_thread
 from experiments.synthesise.writer import MAX_CHARACTERS, PROMPT, served
 
-_FAULTS = ("429", "500", "silence", "cut", "half JSON")
+_FAULTS = ("429", "500", "silence", *HALVES)
 _SILENCE = 3.0  # seconds; the step waits for less
 _NOT_COMPARED = ("manifest.json",)  # it names the address
 
@@ -66,14 +66,8 @@ class Proxy:
             ) as reply,
         ):
             whole = await reply.read()
-        if fault in ("cut", "half JSON"):
-            length = {"Content-Length": str(len(whole))} if fault == "cut" else {}
-            response = web.StreamResponse(headers={"Content-Type": "application/json", **length})
-            await response.prepare(request)
-            await response.write(whole[: len(whole) // 2])
-            if fault == "cut" and request.transport is not None:
-                request.transport.abort()
-            return response
+        if fault in HALVES:
+            return await half(request, whole, fault)
         self.answered[body] += fault == ""
         return web.Response(body=whole, status=reply.status, content_type="application/json")
 
@@ -81,31 +75,9 @@ class Proxy:
 @contextmanager
 def proxied(target: str, port: int) -> Iterator[Proxy]:
     """A proxy in a thread."""
-    proxy, loop, ready = Proxy(target), asyncio.new_event_loop(), threading.Event()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", proxy.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
+    proxy = Proxy(target)
+    with in_a_thread(proxy.handle, port):
         yield proxy
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
 
 
 def main() -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
+
+from experiments.synthesise.loopback import HALVES, half, in_a_thread
 
 KEY = "sk-secret-0123456789"
 
@@ -61,14 +62,8 @@ class ChatServer:
         whole = json.dumps(completion('{"query": "what"}')).encode()
         if fault == "hang":
             await asyncio.sleep(3600)
-        if fault in ("cut", "half JSON"):
-            length = {"Content-Length": str(len(whole))} if fault == "cut" else {}
-            response = web.StreamResponse(headers={"Content-Type": "application/json", **length})
-            await response.prepare(request)
-            await response.write(whole[: len(whole) // 2])
-            if fault == "cut" and request.transport is not None:
-                request.transport.abort()
-            return response
+        if fault in HALVES:
+            return await half(request, whole, fault)
         if fault in ("wrong schema", "a list"):
             return web.json_response({"choices": []} if fault == "wrong schema" else [1])
         if fault in ("length", "content_filter"):
@@ -106,31 +101,6 @@ def completion(text: str, finish: str = "stop") -> dict[str, Any]:
 @contextmanager
 def serving() -> Iterator[ChatServer]:
     """The server at a port of its own, in a thread, until the block ends."""
-    server, loop, ready = ChatServer(), asyncio.new_event_loop(), threading.Event()
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", server.handle)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        server.port = runner.addresses[0][1]
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    ready.wait()
-    try:
+    server = ChatServer()
+    with in_a_thread(server.handle, shutdown_timeout=0.01) as server.port:
         yield server
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
