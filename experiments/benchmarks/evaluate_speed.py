@@ -9,16 +9,12 @@ in turns in one process. Needs data/builtin (`make data`). Writes evaluate_speed
 """
 
 import argparse
-import gc
-import statistics
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import mteb
 import numpy as np
@@ -34,65 +30,15 @@ from codiemb.evaluation import Evaluator, builtin_tasks
 from codiemb.evaluation.isolation import preserve_random_state, quiet_mteb
 from codiemb.export import export_sentence_transformer
 from codiemb.tables import pipe_table
+from experiments.benchmarks.evaluate_clocks import OURS, PEER, Encoding, Times
 from experiments.benchmarks.evaluate_workload import LONGEST, MEDIAN, bert_spec, make_workload
 from experiments.benchmarks.machine import matmul_rate, page
 
-_PEER, _OURS = "mteb with SentenceTransformer", "run_eval.py"
 _BUILTIN = Path(__file__).parents[2] / "data" / "builtin"
 _BATCH = 32  # the peer's default
 _SAME_SCORE = 1e-4
 _SHORT = ("Retrieval", "Reranking", "STS", "PairClassification", "Classification", "Clustering")
 _TASKS = ["DocsRetrieval", *(f"Frames{kind}" for kind in _SHORT)]  # long texts; short ones
-
-
-@dataclass
-class Times:
-    """What one thing took on both sides: (CPU seconds, seconds) a round."""
-
-    taken: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-
-    def run(self, side: str, work: Callable[[], object]) -> object:
-        """On the clock; what earlier work has left to collect is not its cost."""
-        gc.collect()
-        started, cpu_started = time.perf_counter(), time.process_time()
-        result = work()
-        self.taken[side].append((time.process_time() - cpu_started, time.perf_counter() - started))
-        return result
-
-    def median(self, side: str) -> float:
-        """CPU seconds."""
-        return statistics.median(cpu for cpu, _ in self.taken[side])
-
-    def ratio(self, clock: int) -> float:
-        """How many times as long the peer takes: by CPU seconds (0) or seconds (1)."""
-        pairs = zip(self.taken[_PEER], self.taken[_OURS], strict=True)
-        return statistics.median(peer[clock] / ours[clock] for peer, ours in pairs)
-
-
-class Encoding:
-    """What a task's encoding took on a side, of the CPU seconds of its whole; and the texts, of one round."""
-
-    def __init__(self, encode: Callable[..., np.ndarray]) -> None:
-        self.encode = encode
-        self.seconds: list[float] = []
-        self.texts: list[str] = []
-
-    def begin(self) -> None:
-        """A round."""
-        self.seconds.append(0.0)
-        self.texts = []
-
-    def __call__(self, *args: Any, **options: Any) -> np.ndarray:  # noqa: ANN401  as `encode` of either side
-        """Encode, on the clock."""
-        self.texts += [*args, *options.values()][0]
-        started = time.process_time()
-        result = self.encode(*args, **options)
-        self.seconds[-1] += time.process_time() - started
-        return result
-
-    def median(self) -> float:
-        """CPU seconds of a round."""
-        return statistics.median(self.seconds)
 
 
 def _lengths(encoder: Encoder, texts: list[str]) -> list[int]:
@@ -120,8 +66,8 @@ def _encode_in_turns(
 ) -> Times:
     times = Times()
     sides: dict[str, Callable[[], np.ndarray]] = {
-        _PEER: lambda: peer.encode(texts, normalize_embeddings=True, show_progress_bar=False),
-        _OURS: lambda: ours.encode(texts),
+        PEER: lambda: peer.encode(texts, normalize_embeddings=True, show_progress_bar=False),
+        OURS: lambda: ours.encode(texts),
     }
     for encode in (partial(peer.encode, texts[:2], show_progress_bar=False), partial(ours.encode, texts[:2])):
         encode()  # warm-up
@@ -130,7 +76,7 @@ def _encode_in_turns(
         for side in list(sides)[:: 1 if number % 2 == 0 else -1]:
             found[side] = times.run(side, sides[side])
             bar.update()
-        gap = np.abs(found[_OURS] - found[_PEER]).max()
+        gap = np.abs(found[OURS] - found[PEER]).max()
         if gap > 1e-5:
             raise RuntimeError(f"the embeddings differ by {gap}")
     return times
@@ -142,19 +88,19 @@ def _evaluate_in_turns(
     """By task: the times, the largest difference of its main score; and by side what encoding took of it."""
     times: dict[str, Times] = defaultdict(Times)
     gaps: dict[str, float] = defaultdict(float)
-    sides: dict[str, Encoder | SentenceTransformer] = {_PEER: peer, _OURS: ours}
+    sides: dict[str, Encoder | SentenceTransformer] = {PEER: peer, OURS: ours}
     encodings = {(name, side): Encoding(model.encode) for name in names for side, model in sides.items()}
     for number in range(rounds):
         for name in names:
             scores = {}
-            for side in (_PEER, _OURS)[:: 1 if number % 2 == 0 else -1]:
+            for side in (PEER, OURS)[:: 1 if number % 2 == 0 else -1]:
                 task, clock = _fresh(data, name), encodings[name, side]
                 clock.begin()
                 sides[side].encode = clock  # type: ignore[method-assign]
-                evaluate = partial(_by_mteb, peer, task) if side == _PEER else partial(_by_us, ours, task)
+                evaluate = partial(_by_mteb, peer, task) if side == PEER else partial(_by_us, ours, task)
                 scores[side] = times[name].run(side, evaluate)
                 bar.update()
-            gaps[name] = max(gaps[name], abs(scores[_PEER] - scores[_OURS]))
+            gaps[name] = max(gaps[name], abs(scores[PEER] - scores[OURS]))
             if gaps[name] > _SAME_SCORE:
                 raise RuntimeError(f"{name}: the scores are {scores}")
     return times, gaps, encodings
@@ -183,12 +129,12 @@ def _encoding_cells(name: str, times: Times, tokens: int, flops: float, rate: fl
     return [
         name,
         f"{tokens:,}",
-        f"{tokens / times.median(_PEER):,.0f}",
-        f"{tokens / times.median(_OURS):,.0f}",
+        f"{tokens / times.median(PEER):,.0f}",
+        f"{tokens / times.median(OURS):,.0f}",
         f"{times.ratio(0):.2f}x",
         f"{times.ratio(1):.2f}x",
-        f"{flops / times.median(_PEER) / rate:.0%}",
-        f"{flops / times.median(_OURS) / rate:.0%}",
+        f"{flops / times.median(PEER) / rate:.0%}",
+        f"{flops / times.median(OURS) / rate:.0%}",
     ]
 
 
@@ -201,8 +147,8 @@ def _encoding_share(encoding: Encoding, whole: float, encoder: Encoder, rate: fl
 def _task_cells(name: str, times: Times, gap: float | None, shares: Iterable[str] = ("", "")) -> list[str]:
     return [
         name,
-        f"{times.median(_PEER):.2f}",
-        f"{times.median(_OURS):.2f}",
+        f"{times.median(PEER):.2f}",
+        f"{times.median(OURS):.2f}",
         f"{times.ratio(0):.2f}x",
         f"{times.ratio(1):.2f}x",
         *shares,
@@ -213,7 +159,7 @@ def _task_cells(name: str, times: Times, gap: float | None, shares: Iterable[str
 def _together(times: Iterable[Times]) -> Times:
     """All tasks, one after the other."""
     total = Times()
-    for side in (_PEER, _OURS):
+    for side in (PEER, OURS):
         rounds = zip(*(each.taken[side] for each in times), strict=True)
         total.taken[side] = [(sum(c for c, _ in one), sum(w for _, w in one)) for one in rounds]
     return total
@@ -244,7 +190,7 @@ def _measured(folder: Path, args: argparse.Namespace) -> str:
     rows = []
     for name, times in tasks.items():
         shares = [
-            _encoding_share(encodings[name, side], times.median(side), ours, rate) for side in (_PEER, _OURS)
+            _encoding_share(encodings[name, side], times.median(side), ours, rate) for side in (PEER, OURS)
         ]
         rows.append(_task_cells(name, times, gaps[name], shares))
     rows.append(_task_cells("all, one after the other", _together(list(tasks.values())), None))
