@@ -54,30 +54,30 @@ def parts(device: str, *, small: bool) -> list[Part]:
     encode = (*python, "experiments.benchmarks.encode_speed", *on, *quick)
     marked = (*python, "pytest", "-n", "0", "-m", "requires_gpu", *gpu_tests())
     return [
-        Part("tests", "Do the tests that need a card pass?", marked, 75 if small else 90),
+        Part("tests", "Do the tests that need a card pass?", marked, 75 if small else 60),
         Part(
             "packed",
             "Is packed what padded is, for each architecture, gradients included?",
             (*python, "experiments.gpu_check.packed", *on),
-            60,
+            60 if small else 40,
         ),
         Part(
             "strategies",
             "Does every strategy train as one process does, and a resumed run as a whole one?",
             (*python, "experiments.gpu_check.strategies", *on),
-            240 if small else 150,
+            240 if small else 100,
         ),
         Part(
             "encode",
             "How fast is encoding?",
             encode if small else (*encode, "--texts", "4096"),
-            90 if small else 60,
+            90,
         ),
         Part(
             "step",
             "How fast is a training step, in which memory?",
-            (*step, "--model", "youtu_tiny" if small else "youtu2b"),
-            70 if small else 175,
+            (*step, "--model", "youtu_tiny") if small else (*step, "--warmup", "1", "--steps", "3"),
+            70 if small else 240,
         ),
     ]
 
@@ -92,7 +92,8 @@ def run_part(part: Part, folder: Path) -> Outcome:
     """Run a part to its end or its limit; whatever it does ends with it."""
     page, started = folder / f"{part.name}.md", time.perf_counter()
     command = [word.replace("{page}", str(page)) for word in part.command]
-    environment = os.environ | _OFFLINE | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    found = os.pathsep.join(filter(None, [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | _OFFLINE | {"PYTHONPATH": found}
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

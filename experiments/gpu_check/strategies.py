@@ -10,11 +10,13 @@ after two steps.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -24,6 +26,7 @@ from experiments.gpu_check.parts import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
 STRATEGIES = ("fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
+AT_ONCE = max(1, min(5, (os.cpu_count() or 1) // 2))
 LIMIT = 1e-4  # of a loss, relative, and of the largest entry of a tensor
 Launch = Callable[[Sequence[str]], None]
 
@@ -91,11 +94,11 @@ def compare(folder: Path, device: str, strategies: Sequence[str], launch: Launch
     """Train with one process, once more from half-way, and with each strategy; whether all agree."""
     launch(overrides(device, folder / "one"))
     as_after_two_steps(folder / "one", folder / "resumed")
-    launch([*overrides(device, folder / "resumed"), "resume=true"])
+    runs = {"resumed": "resume=true"} | {name: f"strategy={name}" for name in strategies}
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # most of a run is imports, on one core
+        list(pool.map(lambda name: launch([*overrides(device, folder / name), runs[name]]), runs))
     rows, fits = [], True
-    for name in ("resumed", *strategies):
-        if name != "resumed":
-            launch([*overrides(device, folder / name), f"strategy={name}"])
+    for name in runs:
         found = gaps(folder / name, folder / "one")
         good = max(found) <= LIMIT
         rows.append((name, "as one process" if good else "NOT as one process", *(f"{x:.0e}" for x in found)))
