@@ -16,17 +16,16 @@ UNLIKE = ("ddp", "fsdp", "deepspeed_zero3")  # ZeRO 1 and 2 differ from 3 in wha
 JOBS = {
     1: [
         ("auto", "plain"),
-        ("ddp", "plain"),
         *((s, "adamw") for s in ("fsdp", "deepspeed_zero1", "deepspeed_zero3")),
     ],
     2: [
         *((s, "plain") for s in STRATEGIES),
         *((s, "resumed") for s in STRATEGIES if s != "deepspeed_zero2"),  # its files are those of ZeRO 1
-        *((s, case) for s in UNLIKE for case in ("chunked", "unchunked", "lora", "lm")),
+        *((s, case) for s in UNLIKE for case in ("chunked", "lora", "lm")),
         *((s, case) for s in ("ddp", "fsdp") for case in ("mixed", "lm_and_ir")),
         ("fsdp", "resumed_sgd"),
     ],
-    4: [(s, "chunked") for s in UNLIKE],
+    4: [(s, "chunked") for s in UNLIKE if s != "ddp"],  # DDP shards nothing: 4 ranks are as 2
 }
 # ZeRO 3 leaves tensors below 100,000 numbers whole: here, all but two of a layer
 PARTITION_ALL = "+strategy.config.zero_optimization.stage3_param_persistence_threshold=0"
@@ -65,6 +64,8 @@ def jobs_of(folder: Path, world: int) -> Sequence[tuple[str, str, TrainConfig]]:
         overrides = [*on_ranks(strategy, world), *recipe.CASES[case]]
         if (strategy, case) == ("ddp", "lm_and_ir"):
             overrides.append("+strategy.find_unused_parameters=true")
+        if case == "plain" and world > 1 and strategy in UNLIKE:
+            overrides.append(recipe.PROBED)
         jobs.append((strategy, case, recipe.config(folder / f"{world}-{strategy}-{case}", *overrides)))
     return jobs
 
