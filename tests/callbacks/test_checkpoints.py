@@ -55,8 +55,7 @@ def test_dropout_is_on_in_these_runs(uninterrupted, tmp_path):
     assert lines(tmp_path / "no_dropout") != lines(uninterrupted)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("killed_before", [[0], [4], [11], [2, 5, 6]])
+@pytest.mark.parametrize(("killed_before", "num_workers"), [([0], 2), ([4], 0), ([11], 0), ([2, 5, 6], 2)])
 def test_killed_anywhere_a_run_ends_with_the_weights_optimizer_and_metrics_of_an_uninterrupted_one(
     uninterrupted, tmp_path, killed_before, num_workers
 ):
@@ -71,17 +70,27 @@ def test_killed_anywhere_a_run_ends_with_the_weights_optimizer_and_metrics_of_an
     assert_same_run(folder, uninterrupted)
 
 
+ACCUMULATED = {"steps": 6, "every_n_steps": 1, "accumulate_grad_batches": 2, "log_every_n_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_accumulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("accumulated") / "whole"
+    TinyRun(folder, **ACCUMULATED).fit()
+    return folder
+
+
 @pytest.mark.parametrize("killed_before", [7, 8, 11])  # between two steps and within one, of a line
-def test_killed_while_gradients_accumulate_the_step_is_done_again(tmp_path, killed_before):
-    options = {"steps": 6, "every_n_steps": 1, "accumulate_grad_batches": 2, "log_every_n_steps": 3}
-    TinyRun(tmp_path / "whole", **options).fit()
+def test_killed_while_gradients_accumulate_the_step_is_done_again(
+    uninterrupted_accumulated, tmp_path, killed_before
+):
     folder = tmp_path / "killed"
     with pytest.raises(Killed):
-        TinyRun(folder, StopBefore(killed_before), **options).fit()
+        TinyRun(folder, StopBefore(killed_before), **ACCUMULATED).fit()
     saved = last_good(folder / "checkpoints")
     assert saved.step == killed_before // 2
-    TinyRun(folder, **options).fit(saved.path)
-    assert_same_run(folder, tmp_path / "whole")
+    TinyRun(folder, **ACCUMULATED).fit(saved.path)
+    assert_same_run(folder, uninterrupted_accumulated)
 
 
 def test_nothing_before_the_checkpoint_is_read_again(tmp_path, monkeypatch):
@@ -105,15 +114,14 @@ def test_resuming_after_the_last_step_trains_no_further(uninterrupted, tmp_path)
     torch.testing.assert_close(run.module.state_dict(), weights, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_another_number_of_ranks_and_micro_steps_goes_on_with_the_same_data(tmp_path, accumulation):
+def test_another_number_of_ranks_and_micro_steps_goes_on_with_the_same_data(tmp_path):
     whole, parts = Seen(tmp_path / "whole"), Seen(tmp_path / "parts")
     for seen in (whole, parts):
         seen.folder.mkdir()
     TinyRun(tmp_path / "whole", whole, steps=6).fit()
     with pytest.raises(Killed):
         TinyRun(tmp_path / "parts", StopBefore(5), steps=6).fit()
-    run = TinyRun(tmp_path / "parts", parts, steps=6, accumulate_grad_batches=accumulation, **DDP)
+    run = TinyRun(tmp_path / "parts", parts, steps=6, accumulate_grad_batches=2, **DDP)
     saved = tmp_path / "parts" / "checkpoints" / "step-4.ckpt"
     assert two_ranks(lambda: run.fit(saved), tmp_path) == ["", ""]
     expected = whole.by_step()
@@ -162,9 +170,7 @@ def uninterrupted_watched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("signum", "at"), [(0, 3), (0, 6), (0, 10), (signal.SIGTERM, 2), (signal.SIGTERM, 7)]
-)
+@pytest.mark.parametrize(("signum", "at"), [(0, 3), (0, 10), (signal.SIGTERM, 7)])
 def test_lines_of_several_steps_and_looks_at_the_run_are_those_of_an_uninterrupted_one(
     uninterrupted_watched, tmp_path, signum, at
 ):

@@ -106,12 +106,19 @@ def assert_equal(chunked: list[torch.Tensor], direct: list[torch.Tensor], tolera
         assert float((one - other).abs().max()) <= tolerance * scale
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("architecture", ["youtu", "bert"])
-@pytest.mark.parametrize("lora", [LoraSpec(), LoraSpec(r=2)], ids=["full", "lora"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-def test_chunks_have_the_gradient_of_the_whole_batch(name, architecture, lora, dtype, tolerance, byte_level):
+# Every loss with one encoder, every encoder with the losses of the default recipe: chunks lie between them.
+ENCODERS = [("youtu", 0), ("youtu", 2), ("bert", 2)]
+CHUNKED = [
+    *((name, "bert", 0, torch.float64, 1e-12) for name in LOSSES),
+    *((name, *encoder, torch.float64, 1e-12) for name in ("info_nce", "codiemb_sts") for encoder in ENCODERS),
+    *((name, "youtu", 0, torch.float32, 1e-5) for name in ("info_nce", "codiemb_sts")),
+]
+
+
+@pytest.mark.parametrize(("name", "architecture", "rank", "dtype", "tolerance"), CHUNKED)
+def test_chunks_have_the_gradient_of_the_whole_batch(name, architecture, rank, dtype, tolerance, byte_level):
     task, loss = LOSSES[name]
+    lora = LoraSpec(r=rank)
     encoder = tiny.tiny_encoder(architecture, byte_level, middle_layer="middle", lora=lora).train().to(dtype)
     batch = batch_of(task, encoder)
     budget = 2 * max(batch.texts.sequence_lengths)
