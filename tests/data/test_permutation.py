@@ -53,7 +53,7 @@ def test_every_order_of_few_items_is_equally_likely(n):
     assert chi_square < _bound(draws / expected - 1)
 
 
-@pytest.mark.parametrize("n", [8, 64, 65, 100])
+@pytest.mark.parametrize("n", [8, 64, 65])
 def test_every_item_is_equally_likely_at_every_position_and_after_every_other(n):
     draws = 800
     at = np.zeros((n, n))

@@ -1,7 +1,10 @@
 """decontaminate: what is marked holds a test text, the evidence says which words, and the rest stays."""
 
+import functools
 import json
+from collections.abc import Iterator
 
+import mteb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -18,6 +21,15 @@ from tests.support.sources import make_source
 QUESTION = "which of the two kettles on the second shelf boils a litre of water in less than three minutes"
 ANSWER = "the blue one on the left of the second shelf does so in two minutes and forty seconds if it is full"
 CHINESE = "请问第二层架子上的两个水壶哪一个能在三分钟之内烧开一升水"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def names_read_once() -> Iterator[None]:
+    """mteb builds all of its tasks to tell their names: 3 s a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("get_tasks", "get_benchmarks"):
+            patch.setattr(mteb, name, functools.cache(getattr(mteb, name)))
+        yield
 
 
 @pytest.fixture
