@@ -70,13 +70,24 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("side", ["base", "first", "second"])
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_no_embedding_depends_on_changes_nothing_on_any_side(berts, tmp_path, change, side):
+@pytest.fixture(scope="module")
+def expected(berts, tmp_path_factory):
+    checkpoints = [berts / "child1", berts / "child2"]
+    return weights_of(fuse(checkpoints, tmp_path_factory.mktemp("fused") / "expected", base=berts / "base"))
+
+
+# every change on the checkpoint that decides the layout, those of three kinds on the other sides, too
+SIDES = [(change, "first") for change in CHANGES]
+SIDES += [
+    (change, side)
+    for change in ("prefix and heads", "prefix, buffer", "no pooler")
+    for side in ("base", "second")
+]
+
+
+@pytest.mark.parametrize(("change", "side"), SIDES)
+def test_what_no_embedding_depends_on_changes_nothing_on_any_side(berts, expected, tmp_path, change, side):
     folders = {"base": berts / "base", "first": berts / "child1", "second": berts / "child2"}
-    expected = weights_of(
-        fuse([folders["first"], folders["second"]], tmp_path / "expected", base=folders["base"])
-    )
     folders[side] = rewritten(folders[side], tmp_path / "changed", CHANGES[change])
     fused = fuse([folders["first"], folders["second"]], tmp_path / "fused", base=folders["base"])
     found, plain = weights_of(fused), {}

@@ -26,17 +26,14 @@ def test_each_option_equals_its_formula_and_changes_the_loss(options):
     assert abs(value - InfoNCE(0.1)(batch).value) > 1e-4
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("chosen", [(), *itertools.combinations(OPTIONS, 2)], ids="+".join)
-def test_options_combine_as_their_formulas_do(chosen, seed):
+def test_options_combine_as_their_formulas_do(chosen):
     options = {key: value for name in chosen for key, value in OPTIONS[name].items()}
     if "out_of_batch" in chosen and MEETS_QUERIES & {key for name in chosen for key in OPTIONS[name]}:
         with pytest.raises(ValueError, match="in_batch"):
             InfoNCE(**options)
         return
-    assert_same(
-        InfoNCE(0.1, **options), lambda b: oracles.info_nce(b, 0.1, **options), ragged_batch(seed=seed)
-    )
+    assert_same(InfoNCE(0.1, **options), lambda b: oracles.info_nce(b, 0.1, **options), ragged_batch())
 
 
 @pytest.mark.parametrize("options", [o for name, o in OPTIONS.items() if name != "out_of_batch"], ids=str)

@@ -317,7 +317,7 @@ def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(se
     server.bodies.clear()
     server.finished.clear()
     out, ledger = tmp_path / "killed", tmp_path / "killed.ledger/m.jsonl"
-    server.plan, server.delay = faults * 3, 0.02
+    server.plan, server.fault = faults * 4, lambda body: "hang"  # however late the signal, it is not done
     process = fork(run_per_row_4, server.url, source, out, output=tmp_path / "output")
     wait_until(lambda: ledger.is_file() and ledger.read_bytes().count(b"\n") > 12)
     os.kill(process.pid, end)
@@ -326,7 +326,7 @@ def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(se
     kept = ledger.read_bytes()
     there = {json.loads(line)["key"] for line in kept.split(b"\n")[1:-1]}
     ledger.write_bytes(kept + b'{"key": "0123", "tok')
-    server.plan, server.delay = faults, 0.0
+    server.plan, server.fault = faults, lambda body: ""
     before = dict(server.finished)
     synthesise(server, source, out, "query", *more)
     assert {k: v for k, v in contents(out).items() if k != "manifest.json"} == {
