@@ -31,26 +31,21 @@ def perturbed(encoder, std=0.3):
     return encoder
 
 
-@pytest.fixture(scope="module", params=["youtu", "qwen3", "bert"])
-def architecture(request):
-    return request.param
+ENCODERS = [(name, pool, 0) for name in ("youtu", "qwen3", "bert") for pool in ("mean", "cls", "last_token")]
+ENCODERS += [("youtu", "mean", 4), ("qwen3", "last_token", 4), ("bert", "cls", 4)]  # merged before all else
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["full", "lora"])
-def lora(request):
-    return LoraSpec(r=4) if request.param else LoraSpec()
-
-
-@pytest.fixture(scope="module", params=["mean", "cls", "last_token"])
-def exported(request, architecture, lora, byte_level, tmp_path_factory):
-    last = request.param == "last_token"
+@pytest.fixture(scope="module", params=ENCODERS, ids=lambda param: "-".join(map(str, param)))
+def exported(request, byte_level, tmp_path_factory):
+    architecture, pooling, rank = request.param
+    last = pooling == "last_token"
     encoder = tiny.tiny_encoder(
         architecture,
         byte_level,
-        pooling=request.param,
+        pooling=pooling,
         append_eos=last,
         attention="causal" if last and architecture != "bert" else "bidirectional",
-        lora=lora,
+        lora=LoraSpec(r=rank),
         prompt=PromptSpec(
             "Instruction: {instruction} \nQuery: ", "文档：" if architecture == "qwen3" else ""
         ),
