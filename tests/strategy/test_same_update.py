@@ -148,8 +148,8 @@ def test_what_sigkill_leaves_of_a_sharded_run_goes_on_as_if_nothing_had_been(
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("strategy", ["deepspeed_zero1", "deepspeed_zero3"])
-def test_shards_of_two_ranks_are_not_for_one(differences: Differences, folder: Path, strategy: str):
+def test_shards_of_two_ranks_are_not_for_one(differences: Differences, folder: Path):
+    strategy = "deepspeed_zero3"  # the files of ZeRO 1 are counted by the same line
     checkpoints = folder / f"2-{strategy}-resumed" / "checkpoints"
     cfg = recipe.config(folder / f"alone-{strategy}", *on_ranks(strategy, 1), *recipe.CASES["resumed"])
     jobs = {strategy: (cfg, pl.Callback(), checkpoint_path(checkpoints, 1))}
