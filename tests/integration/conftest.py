@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from codiemb.evaluation.folder_tasks.tasks import LocalClustering
+from codiemb.evaluation.folder_tasks.tasks import LocalClassification, LocalClustering
 from data_prep.frames.build import build_frames
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
 from data_prep.frames.sizes import EvalSizes, Sizes
@@ -17,10 +17,11 @@ from tests.support.paths import ROOT
 
 
 @pytest.fixture(autouse=True, scope="session")
-def small_clusters() -> Iterator[None]:
-    """2,048 draws of 16 texts show nothing that 128 do not."""
+def light_tasks() -> Iterator[None]:
+    """2,048 draws of 16 texts show nothing that 128 do not, nor ten classifiers what three do not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalClustering, "max_documents_per_cluster", 128)
+        patch.setattr(LocalClassification, "n_experiments", 3)
         yield
 
 

@@ -29,6 +29,7 @@ PRETRAIN = (
     "tasks.lm.global_batch_size=16",
     "head_learning_rate=null",  # the optimizer's, which the tests set high
 )
+TASKS = ("ir", "sts")
 NEXT = SMALL[3:]  # the folder of the stage before has the model
 
 
@@ -81,8 +82,8 @@ def test_the_stages_chain_by_folder_and_keep_prompts_and_weights(
     pretrained: Path, run: Run, world: Path
 ) -> None:
     stages = (
-        ("align", "pretrain", ("encoder.max_tokens_per_chunk=256", "tasks.ir.global_batch_size=64")),
-        ("finetune", "align", ("~data.sources.docs_ir",)),
+        ("align", "pretrain", ("encoder.max_tokens_per_chunk=256", "tasks.ir.global_batch_size=32")),
+        ("finetune", "align", ("~data.sources.docs_ir", *(f"tasks.{t}.global_batch_size=16" for t in TASKS))),
     )
     for stage, before, more in stages:
         path = f"outputs/{before}/export"
@@ -146,7 +147,7 @@ def test_finetuning_takes_classification_pair_classification_and_reranking(run: 
         "frames_reranking: 40 ir",
     ):
         assert name in result.stdout
-    for task in ("ir", "sts"):
+    for task in TASKS:
         loss = metrics(world / "outputs/all/run", f"train/loss/{task}")
         assert loss
         assert np.isfinite(loss).all()
