@@ -1,7 +1,6 @@
 """Memory that training on CPU frees stays mapped."""
 
-import os
-import resource
+import subprocess
 import sys
 from unittest.mock import create_autospec
 
@@ -10,34 +9,30 @@ import pytorch_lightning as pl
 import torch
 
 from codiemb.callbacks import cpu
-from tests.support.forks import fork
 
-
-def step() -> None:
-    torch.ones(10, 2**20).sum()  # 40 MiB, more than malloc ever keeps: 10,240 pages of 4 KiB
-
-
-def faults() -> int:
-    """Of four steps after many others: small blocks settle between the large ones first."""
-    for _ in range(20):
+# of four steps after many others: as glibc has it, then kept
+_FAULTS = """
+import resource, torch
+from codiemb.callbacks.cpu import keep_freed_memory
+def step():
+    return torch.ones(10, 2**20).sum()  # 40 MiB, more than malloc ever keeps: 10,240 pages of 4 KiB
+def faults():
+    for _ in range(20):  # small blocks settle between the large ones first
         step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
         step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-def as_glibc_has_it_then_kept() -> None:
-    given_back = faults()
-    assert cpu.keep_freed_memory()
-    os.write(2, f"{given_back} {faults()}".encode())
+print(faults())
+assert keep_freed_memory()
+print(faults())
+"""
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="2026-11-22: other systems have no mallopt")
-def test_the_next_step_finds_its_pages_mapped(tmp_path):
-    process = fork(as_glibc_has_it_then_kept, output=tmp_path / "said")  # it holds until a process ends
-    process.join(60)
-    given_back, kept = (tmp_path / "said").read_text("utf-8").split()
+def test_the_next_step_finds_its_pages_mapped():
+    command = [sys.executable, "-c", _FAULTS]  # a process of its own: it holds until that ends
+    given_back, kept = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert int(kept) < 100
     assert int(given_back) > 4 * 10  # even with huge pages of 2 MiB it maps them anew
 
