@@ -11,6 +11,7 @@ _DUPLICATES = (  # IR alone, every positive under four queries
 )
 _MIXED_TASK = "+tasks.mixed=${tasks.ir}"
 _MIXED = ("losses=mixed", "data.files=[data/laboratory/mixed.jsonl]", _MIXED_TASK)
+_SHARED_16 = ("batches_per_step=2", "tasks.ir.global_batch_size=16", "tasks.sts.global_batch_size=16")
 _BARE = "model.prompt.query=''"  # in training and evaluation
 _TOLD = "model.prompt.query='Instruction: {instruction} Query: '"  # of a model that has no instructions
 
@@ -51,19 +52,20 @@ ARMS: Mapping[str, Sequence[str]] = {
     "joint_told": (_TOLD,),
     "mixed_told": (*_MIXED, _TOLD),
     # One term of the published objective otherwise: how sharp InfoNCE is; PRO blind to a shift of all
-    # similarities; RankKL without the 1/32 of the released code; middle-layer anchors from score 0.8 on.
+    # similarities; RankKL without the 1/32 of the released code; middle-layer anchors from score 0.8 on, and
+    # that layer elsewhere.
+    "ir_t03": ("losses.ir.info_nce.temperature=0.03",),
     "ir_t05": ("losses.ir.info_nce.temperature=0.05",),
     "ir_t10": ("losses.ir.info_nce.temperature=0.1",),
     "pro_centred": ("+losses.sts.pro.centred=true",),
     "rank_kl_5": ("losses.sts.rank_kl.weight=5.0",),
     "anchors_80": ("+losses.sts.mid_nce.min_score=0.8",),
+    "layer_1": ("model.middle_layer=1",),
+    "layer_5": ("model.middle_layer=5",),
     # A batch of each task in every optimizer step: the same examples in half of the steps, or in as many.
     "shared_step": ("batches_per_step=2", "max_steps=60"),
-    "shared_step_16": (
-        "batches_per_step=2",
-        "tasks.ir.global_batch_size=16",
-        "tasks.sts.global_batch_size=16",
-    ),
+    "shared_step_16": _SHARED_16,
+    "surgery_16": (*_SHARED_16, "+callbacks.surgery._target_=experiments.laboratory.surgery.GradientSurgery"),
     # Shares of IR batches in %.
     "ir_share_0": ("data.files=[data/laboratory/sts.jsonl]",),
     "ir_share_25": ("sampler=weights", "sampler.weights={ir:25,sts:75}", _EXPORTED),

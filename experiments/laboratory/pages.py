@@ -16,17 +16,17 @@ from experiments.laboratory.results import (
     Run,
     by_arm,
     difference,
-    is_sequential,
+    looks_taken,
     question_runs,
 )
 from experiments.steps import ROOT
 
 FOLDER = Path(__file__).parent
-_AT_ONCE = "95 % interval by Student's t, which at three seeds takes 4.3 standard errors"
+_AT_ONCE = "95 % interval by Student's t, which takes 4.3 standard errors at three seeds and 2.8 at five"
 _SEQUENTIAL = (
-    "99 % interval by Student's t. Comparisons that three seeds had not decided got further ones, up to "
-    "seven (`--more-minutes`), until they were beyond noise or a difference of one point would have been "
-    "seen, on IR and on STS; each of the five looks has a fifth of 5 %"
+    "{sure:.3g} % interval by Student's t. Comparisons that the first seeds had not decided got "
+    "further ones, up to seven (`--more-minutes`), until they were beyond noise or a difference of one point "
+    "would have been seen, on IR and on STS; each of the {looks} looks has its share of 5 %"
 )
 _METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100"
 
@@ -73,7 +73,10 @@ def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[
         lines.append(f"From {', '.join(pages)}: {', '.join(f'`{arm}`' for arm in sorted(shared))}.")
     missing = [arm for arm in (*shared, *question.arms) if arm not in arms]
     if missing:
-        lines.append(f"Not finished with three seeds, so left out: {', '.join(missing)}.")
+        lines.append(f"Fewer than three seeds, so left out: {', '.join(missing)}.")
+    if elsewhere := sorted({run.accelerator for run in runs} - {"cpu"}):
+        count = sum(run.accelerator != "cpu" for run in runs)
+        lines.append(f"{count} of them with trainer.accelerator={','.join(elsewhere)}, several at once.")
     return " ".join(lines) + f" Run folders: `{SWEEPS}`."
 
 
@@ -87,17 +90,18 @@ def scores_table(arms: Mapping[str, Sequence[Run]], tasks: Sequence[str]) -> str
 
 
 def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
-    rows = [["difference", *MEANS]]
+    rows, looks = [["difference", *MEANS]], looks_taken(question, arms)
     for contrast in contrasts(question, arms):
-        cells = [difference(contrast, arms, column) for column in MEANS]
+        cells = [difference(contrast, arms, column, looks) for column in MEANS]
         found = [cell for cell in cells if cell is not None]
         if len(found) == len(cells):
             rows.append([contrast.label, *map(_cell, found)])
+    interval = _AT_ONCE if looks == 1 else _SEQUENTIAL.format(sure=100 - 5 / looks, looks=looks)
     note = (
         "(Paired over seeds: mean ± standard error. * is beyond noise: 0 lies outside of the "
-        f"{_SEQUENTIAL if is_sequential(arms) else _AT_ONCE}. Of twenty comparisons without any "
-        "effect, one gets a *. In brackets: about the true difference that four of five such experiments "
-        "would find, at the spread seen; a smaller one they would mostly miss.)"
+        f"{interval}. Of twenty comparisons without any effect, one gets a *. In brackets: about the true "
+        "difference that four of five such experiments would find, at the spread seen; a smaller one they "
+        "would mostly miss.)"
     )
     return f"{pipe_table(rows)}\n{note}"
 

@@ -10,11 +10,15 @@ from experiments.steps import Step
 
 SWEEPS = Path("multirun/laboratory")
 SEEDS = (1, 2, 3)
-MORE_SEEDS = (4, 5, 6, 7)  # one after the other, where three have not decided (sequential.py)
+FIVE_SEEDS = (1, 2, 3, 4, 5)
+ALL_SEEDS = (
+    *FIVE_SEEDS,
+    6,
+    7,
+)  # the last ones where the first have not decided
 MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
 MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
-_SEED_SWEEP = f"seed={','.join(map(str, SEEDS))}"
 
 
 class Contrast(NamedTuple):
@@ -38,6 +42,7 @@ class Question(NamedTuple):
         split: that its arms are scored on: dev where something may be chosen by it.
         needs: folders without which it can't be asked.
         material: what its arms train on and are scored on.
+        seeds: that every arm gets.
     """
 
     name: str
@@ -50,6 +55,12 @@ class Question(NamedTuple):
     split: str = "test"
     needs: Sequence[Path] = ()
     material: Material = FRAMES
+    seeds: Sequence[int] = SEEDS
+
+    @property
+    def more_seeds(self) -> Sequence[int]:
+        """Those that follow, where its own have not decided."""
+        return ALL_SEEDS[len(self.seeds) :]
 
     def steps(self) -> list[Step]:
         """Its sweeps: for each arm one over the seeds, as Hydra can only multiply choices of one key each."""
@@ -59,7 +70,7 @@ class Question(NamedTuple):
 
     def step(self, arm: str) -> Step:
         """The sweep of one of its arms."""
-        return _sweep(f"{self.name}/{arm}", self._overrides(arm, _SEED_SWEEP), len(SEEDS))
+        return _sweep(f"{self.name}/{arm}", self._overrides(arm, _sweep_over(self.seeds)), len(self.seeds))
 
     def more(self, arm: str, seed: int) -> Step:
         """A further seed of one of its arms."""
@@ -79,18 +90,23 @@ def less(arm: str, other: str) -> Contrast:
     return Contrast(f"{arm} - {other}", {arm: 1, other: -1})
 
 
+def _sweep_over(seeds: Sequence[int]) -> str:
+    return f"seed={','.join(map(str, seeds))}"
+
+
 def _sweep(name: str, overrides: list[str], num_runs: int, minutes_a_run: float = MINUTES_A_RUN) -> Step:
     return Step(name, SWEEPS / name, overrides, num_runs * minutes_a_run, sweep=True)
 
 
 def run_folder(question: str, arm: str, seed: int) -> Path:
     """Where Hydra puts a job: the sweep of an arm goes through the seeds."""
-    return by_name(question).step(arm).folder / str(SEEDS.index(seed))
+    asked = by_name(question)
+    return asked.step(arm).folder / str(asked.seeds.index(seed))
 
 
 def _fusion_steps() -> list[Step]:
     """The common start of each seed's arms, then for each seed: checkpoints alone, soup, delta-guided."""
-    steps = [_sweep("fusion_start", [EXPERIMENT, *START, _SEED_SWEEP], len(SEEDS), 0.2)]
+    steps = [_sweep("fusion_start", [EXPERIMENT, *START, _sweep_over(SEEDS)], len(SEEDS), 0.2)]
     for number, seed in enumerate(SEEDS):
         checkpoints = ",".join(str(run_folder(question, arm, seed)) for question, arm in FUSED)
         common = [EXPERIMENT, *FUSION, "task.split=dev,test", f"seed={seed}"]
@@ -107,6 +123,16 @@ def _fusion_steps() -> list[Step]:
 
 _MINILM = ("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5")
 _OBJECTIVES = ("ir_t05", "ir_t10", "pro_centred", "rank_kl_5", "anchors_80", "shared_step", "shared_step_16")
+_TERMS = ("ir_t03", "ir_t05", "ir_t10", "pro_centred", "rank_kl_5", "anchors_80")
+_SHARED = ("shared_step", "shared_step_16", "surgery_16")
+
+
+def _objectives(*layers: str) -> tuple[Contrast, ...]:
+    """Every other objective less the published one, and what surgery adds to steps of both tasks."""
+    others = tuple(less(arm, "joint") for arm in (*_TERMS, *layers, *_SHARED))
+    return (*others, less("surgery_16", "shared_step_16"))
+
+
 _FRAMES_QUESTIONS = (
     Question(
         "transfer",
@@ -260,11 +286,28 @@ def _on_real(question: Question, model: str) -> Question:
         split="dev",
         needs=(_REAL_FOLDER, MINILM) if pretrained else (_REAL_FOLDER,),
         material=ENGLISH if pretrained else REAL,
+        seeds=FIVE_SEEDS if pretrained else SEEDS,
     )
 
 
-def _of_real_text() -> Iterator[Question]:
+def _of_other_models_and_texts() -> Iterator[Question]:
     named = {question.name: question for question in _FRAMES_QUESTIONS}
+    yield Question(
+        "minilm_objective",
+        "Which parts of the published objective could be otherwise on all-MiniLM-L6-v2, without instructions "
+        "and at its usual learning rate? `joint` is the published one. InfoNCE at temperature 0.03, 0.05 and "
+        "0.1 (0.02); PRO over centred similarities, so that a rise of all of them does not lower it; RankKL "
+        "with the weight 5 (5/32); the middle-layer term from score 0.8 on (1.0), and on another layer (half "
+        "of the depth); both tasks in every optimizer step, as two single-task batches whose losses are "
+        "averaged, at equal examples: in half of the steps, or in as many steps with half batches, also with "
+        "gradient surgery (PCGrad).",
+        ("joint", *_TERMS, "layer_1", "layer_5", *_SHARED),
+        _objectives("layer_1", "layer_5"),
+        overrides=_MINILM,
+        split="dev",
+        needs=(MINILM,),
+        seeds=FIVE_SEEDS,
+    )
     told = named["instructions"]._replace(  # minilm has no place for them: it is given one
         text="Does a model that was trained without instructions gain from them? `_told` has them before its "
         "queries, in training and evaluation, in single-task batches (`joint`) and in mixed ones.",
@@ -276,7 +319,7 @@ def _of_real_text() -> Iterator[Question]:
         yield _on_real(told if name == "instructions" else named[name], "minilm")
 
 
-QUESTIONS = (*_FRAMES_QUESTIONS, *_of_real_text())
+QUESTIONS = (*_FRAMES_QUESTIONS, *_of_other_models_and_texts())
 
 
 def by_name(name: str) -> Question:

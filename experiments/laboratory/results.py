@@ -13,7 +13,7 @@ from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
 from codiemb.json_files import read_jsonl
 from experiments.laboratory.material import FRAMES, Material
-from experiments.laboratory.questions import FUSED, MORE_SEEDS, SEEDS, Contrast, Question
+from experiments.laboratory.questions import FUSED, Contrast, Question
 from experiments.steps import ROOT
 
 KINDS = ("IR", "STS")
@@ -21,7 +21,6 @@ MEANS = (*KINDS, "mean")
 MIN_SEEDS = 3
 GEOMETRY = ("mean_cosine", "uniformity", "effective_rank")
 LEVEL, POWER = 0.05, 0.8
-LOOKS = 1 + len(MORE_SEEDS)  # at a sequential experiment
 
 
 class Run(NamedTuple):
@@ -32,6 +31,7 @@ class Run(NamedTuple):
     scores: Mapping[str, float]
     seconds: float
     split: str = "test"
+    accelerator: str = "cpu"
     geometry: Mapping[str, float] = MappingProxyType(
         {}
     )  # of its last batches of documents, as `ir/mean_cosine`
@@ -76,7 +76,7 @@ def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
     found = []
     for arm in [*(borrowed for _, borrowed in question.borrowed), *question.arms]:
         owner = question.owner(arm)
-        for step in (owner.step(arm), *(owner.more(arm, seed) for seed in MORE_SEEDS)):
+        for step in (owner.step(arm), *(owner.more(arm, seed) for seed in owner.more_seeds)):
             found += sweep_runs(root / step.folder, question.material, arm)
     return found
 
@@ -91,8 +91,11 @@ def sweep_runs(folder: Path, material: Material, arm: str | None = None) -> list
         result = json.loads((folder / job["job"] / RESULT_FILE).read_text("utf-8"))
         scores = with_means(job["scores"], material)
         run = Run(arm or _fusion(chosen), int(chosen["seed"]), scores, result["seconds"])
-        split, numbers = chosen.get("task.split", "test"), geometry(folder / job["job"] / "metrics.jsonl")
-        runs.append(run._replace(split=split, geometry=numbers))
+        where = {
+            "split": chosen.get("task.split", "test"),
+            "accelerator": chosen.get("trainer.accelerator", "cpu"),
+        }
+        runs.append(run._replace(**where, geometry=geometry(folder / job["job"] / "metrics.jsonl")))
     return runs
 
 
@@ -139,20 +142,27 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return {arm: sorted(of_arm, key=lambda run: run.seed) for arm, of_arm in arms.items()}
 
 
-def difference(contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: str) -> Difference | None:
+def difference(
+    contrast: Contrast, arms: Mapping[str, Sequence[Run]], column: str, looks: int = 1
+) -> Difference | None:
     """The contrast over the seeds that all its arms have; None for fewer than three."""
     scores = {arm: {run.seed: run.scores[column] for run in arms.get(arm, ())} for arm in contrast.weights}
     seeds = set.intersection(*(set(of_arm) for of_arm in scores.values()))
     if len(seeds) < MIN_SEEDS:
         return None
     values = [sum(w * scores[arm][seed] for arm, w in contrast.weights.items()) for seed in sorted(seeds)]
-    looks = LOOKS if is_sequential(arms) else 1
     return Difference(fmean(values), stdev(values) / len(values) ** 0.5, len(values), looks)
 
 
-def is_sequential(arms: Mapping[str, Sequence[Run]]) -> bool:
-    """Whether any arm has been given further seeds: then all may have been looked at after each of them."""
-    return any(run.seed not in SEEDS for runs in arms.values() for run in runs)
+def looks_taken(question: Question, arms: Mapping[str, Sequence[Run]]) -> int:
+    """1, or as many as a sequential experiment may take, once any arm has been given a further seed."""
+    sequential = any(run.seed in question.more_seeds for runs in arms.values() for run in runs)
+    return possible_looks(question) if sequential else 1
+
+
+def possible_looks(question: Question) -> int:
+    """At its own seeds, and after each further one."""
+    return 1 + len(question.more_seeds)
 
 
 def _fusion(chosen: Mapping[str, str]) -> str:

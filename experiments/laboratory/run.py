@@ -1,22 +1,41 @@
 """Run the laboratory or some of its questions: `python -m experiments.laboratory.run [QUESTION ...]`."""
 
 import argparse
+import functools
 import sys
+from collections.abc import Callable, Sequence
 
 from experiments.laboratory.data import prepare
 from experiments.laboratory.pages import write_page
 from experiments.laboratory.questions import FUSED, QUESTIONS, Question, by_name
-from experiments.laboratory.sequential import go_on
-from experiments.steps import ROOT, run_steps
+from experiments.laboratory.sequential import Work, go_on
+from experiments.steps import ROOT, Step, run_steps
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Each question's sweeps, unless they have finished, and then its page.
 
     Two terminals with different questions at once are the best use of two cores, one thread each
-    (OMP_NUM_THREADS=1). `fusion` needs the runs of `transfer` and `pareto`.
+    (OMP_NUM_THREADS=1), or --at-once 2. On a card: --accelerator gpu --at-once N, a core each. `fusion` needs
+    the runs of `transfer` and `pareto`.
     """
-    parser = argparse.ArgumentParser(description=__doc__)
+    options = _arguments(arguments)
+    asked = [by_name(name) for name in options.questions] or list(QUESTIONS)
+    if not options.pages:
+        asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
+        for material in {question.material.folder: question.material for question in asked}.values():
+            prepare(material)
+        work = functools.partial(run_on, accelerator=options.accelerator, at_once=options.at_once)
+        run(asked, work)
+        for question in asked:
+            go_on(question, options.more_minutes, work)
+    for question in asked:
+        if not write_page(question):
+            sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=main.__doc__)
     names = [question.name for question in QUESTIONS]
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"of {', '.join(names)}")
     parser.add_argument(
@@ -27,21 +46,12 @@ def main(arguments: list[str] | None = None) -> None:
         help="then further seeds, up to seven, of comparisons that are not decided: N minutes a question",
     )
     parser.add_argument("--pages", action="store_true", help="write the pages again, run nothing")
+    parser.add_argument("--accelerator", default="cpu", help="trainer.accelerator of all runs (cpu)")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="arms beside each other (1)")
     options = parser.parse_args(arguments)
-    unknown = set(options.questions) - set(names)
-    if unknown:
+    if unknown := set(options.questions) - set(names):
         parser.error(f"no question {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    asked = [question for question in QUESTIONS if question.name in (options.questions or names)]
-    if not options.pages:
-        asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
-        for material in {question.material.folder: question.material for question in asked}.values():
-            prepare(material)
-    for question in asked:
-        if not options.pages:
-            run(question)
-            go_on(question, options.more_minutes)
-        if not write_page(question):
-            sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+    return options
 
 
 def can_be_asked(question: Question, *, named: bool) -> bool:
@@ -59,17 +69,36 @@ def can_be_asked(question: Question, *, named: bool) -> bool:
     return False
 
 
-def run(question: Question) -> None:
-    """Its sweeps.
+def run_on(
+    steps: Sequence[Step], after: Callable[[Step], None] | None = None, *, accelerator: str, at_once: int
+) -> None:
+    """Run steps as run_steps does, `at_once` beside each other, on another accelerator than the arms name."""
+    if accelerator != "cpu":
+        override = f"trainer.accelerator={accelerator}"
+        steps = [step._replace(overrides=[*step.overrides, override]) for step in steps]
+    run_steps(steps, after, at_once=at_once)
+
+
+def run(questions: Sequence[Question], work: Work = run_steps) -> None:
+    """Their sweeps, and the page of each as soon as all of its own have finished; `fusion` last.
 
     Raises:
         SystemExit: a run failed, or what a fusion fuses is not there.
     """
-    if question.name == "fusion":
-        missing = sorted({name for name, arm in FUSED if not by_name(name).step(arm).has_finished()})
-        if missing:
-            sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
-    run_steps(question.steps())
+
+    def after(step: Step) -> None:
+        for question in questions:
+            own = question.steps()
+            if step.name in {each.name for each in own} and all(each.has_finished() for each in own):
+                write_page(question)
+
+    work([step for question in questions if question.name != "fusion" for step in question.steps()], after)
+    for question in questions:
+        if question.name == "fusion":
+            missing = sorted({name for name, arm in FUSED if not by_name(name).step(arm).has_finished()})
+            if missing:
+                sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
+            work(question.steps(), after)
 
 
 if __name__ == "__main__":

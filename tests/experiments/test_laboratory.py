@@ -12,7 +12,6 @@ from experiments.laboratory.arms import ARMS, EXPERIMENT
 from experiments.laboratory.material import ENGLISH, FRAMES, REAL
 from experiments.laboratory.questions import (
     FUSED,
-    MORE_SEEDS,
     QUESTIONS,
     SEEDS,
     Contrast,
@@ -102,7 +101,12 @@ def test_every_arm_is_asked_for_and_once_on_a_model_and_a_side():
 
 
 def test_every_run_has_a_folder_of_its_own():
-    runs = [(question.name, arm, seed) for question in QUESTIONS for arm in question.arms for seed in SEEDS]
+    runs = [
+        (question.name, arm, seed)
+        for question in QUESTIONS
+        for arm in question.arms
+        for seed in question.seeds
+    ]
     assert len({run_folder(*each) for each in runs}) == len(runs)
     assert str(run_folder("transfer", "joint", SEEDS[2])) == "multirun/laboratory/transfer/joint/2"
 
@@ -166,14 +170,14 @@ def test_a_set_of_two_files_has_as_many_of_each_in_turns(tmp_path):
 # Pages
 
 
-def fake_run(root, question, arm, seed, score):
+def fake_run(root, question, arm, seed, score, *more):
     """What a job of a sweep leaves, as far as a page reads it."""
-    if seed in SEEDS:
+    if seed in by_name(question).seeds:
         job = root / run_folder(question, arm, seed)
     else:
         job = root / by_name(question).more(arm, seed).folder / "0"
     (job / ".hydra").mkdir(parents=True)
-    overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}"]
+    overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}", *more]
     (job / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), "utf-8")
     tasks = by_name(question).material.tasks
     scores = dict.fromkeys(tasks, score) | {tasks[-2]: score / 2}
@@ -288,6 +292,36 @@ def test_a_question_whose_model_is_not_there_is_left_out_unless_it_is_asked_by_n
         run.can_be_asked(by_name("real_minilm_pareto"), named=True)
 
 
+def test_a_page_is_written_once_all_arms_of_its_question_have_finished(monkeypatch):
+    finished, written = set(), []
+    monkeypatch.setattr(run.Step, "has_finished", lambda step: step.name in finished)
+    monkeypatch.setattr(run, "write_page", lambda question: written.append((question.name, len(finished))))
+
+    def work(steps, after):
+        for step in steps:
+            finished.add(step.name)
+            after(step)
+
+    run.run([by_name("instructions"), by_name("masking")], work)
+    assert written == [("instructions", 2), ("masking", 4)]
+    with pytest.raises(SystemExit, match="run first: pareto transfer"):
+        run.run([by_name("fusion")], work)
+
+
+def test_a_card_runs_the_same_arms_several_at_once_and_the_page_says_so(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(run, "run_steps", lambda steps, after, at_once: seen.extend([*steps, at_once]))
+    (step,) = by_name("masking").steps()[:1]
+    run.run_on([step], accelerator="gpu", at_once=8)
+    assert seen == [step._replace(overrides=[*step.overrides, "trainer.accelerator=gpu"]), 8]
+    for seed in SEEDS:
+        fake_run(tmp_path, "masking", "duplicates_masked", seed, 0.5, "trainer.accelerator=gpu")
+        fake_run(tmp_path, "masking", "duplicates_unmasked", seed, 0.5)
+    assert pages.write_page(by_name("masking"), tmp_path, tmp_path)
+    page = (tmp_path / "masking.md").read_text("utf-8")
+    assert "3 of them with trainer.accelerator=gpu, several at once." in page
+
+
 def test_a_page_of_real_text_has_its_own_tasks(tmp_path):
     for seed in SEEDS:
         for arm in ("ir_only", "joint"):
@@ -336,12 +370,13 @@ def test_only_what_is_not_decided_gets_the_next_seed_and_borrowed_arms_get_it_wh
 
 def test_seven_seeds_are_the_end_and_every_look_has_a_fifth_of_the_level(close):
     question = by_name("instructions")
-    for seed in MORE_SEEDS:
+    for seed in question.more_seeds:
         for name, arm in (*question.borrowed, *(("instructions", arm) for arm in question.arms)):
             fake_run(close, name, arm, seed, 0.5 + 0.03 * (seed % 2) if arm == "joint" else 0.52)
     assert sequential.next_steps(question, close) == []
     arms = results.by_arm(results.question_runs(question, close))
-    found = results.difference(question.contrasts[0], arms, "IR")
+    looks = results.looks_taken(question, arms)
+    found = results.difference(question.contrasts[0], arms, "IR", looks)
     assert (found.num_seeds, found.looks) == (7, 5)
     at_the_edge = results.Difference(
         3.70, 1.0, 7, looks=5
