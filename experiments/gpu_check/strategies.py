@@ -26,7 +26,7 @@ from experiments.gpu_check.parts import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
 STRATEGIES = ("fsdp", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3")
-AT_ONCE = max(1, min(5, (os.cpu_count() or 1) // 2))
+AT_ONCE = max(1, min(5, (os.cpu_count() or 1) // 2))  # most of a run is imports, on one core
 LIMIT = 1e-4  # of a loss, relative, and of the largest entry of a tensor
 Launch = Callable[[Sequence[str]], None]
 
@@ -90,13 +90,16 @@ def as_after_two_steps(folder: Path, copy: Path) -> None:
         file.unlink()
 
 
-def compare(folder: Path, device: str, strategies: Sequence[str], launch: Launch) -> tuple[str, bool]:
+def compare(
+    folder: Path, device: str, strategies: Sequence[str], launch: Launch, at_once: int = 1
+) -> tuple[str, bool]:
     """Train with one process, once more from half-way, and with each strategy; whether all agree."""
     launch(overrides(device, folder / "one"))
     as_after_two_steps(folder / "one", folder / "resumed")
     runs = {"resumed": "resume=true"} | {name: f"strategy={name}" for name in strategies}
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # most of a run is imports, on one core
-        list(pool.map(lambda name: launch([*overrides(device, folder / name), runs[name]]), runs))
+    with ThreadPoolExecutor(at_once) as pool:
+        each = pool.map if at_once > 1 else map
+        list(each(lambda name: launch([*overrides(device, folder / name), runs[name]]), runs))
     rows, fits = [], True
     for name in runs:
         found = gaps(folder / name, folder / "one")
@@ -122,7 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text, fits = compare(Path(folder), args.device, STRATEGIES, start)
+        text, fits = compare(Path(folder), args.device, STRATEGIES, start, AT_ONCE)
     args.out.write_text(text, "utf-8")
     sys.exit(0 if fits else 1)
 
