@@ -66,17 +66,20 @@ def _commands(question: Question) -> str:
 
 def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[Run]]) -> str:
     shared = {arm for _, arm in question.borrowed}
-    own = [run.seconds for run in runs if run.arm not in shared and run.seconds]
+    own = [run for run in runs if run.arm not in shared and run.seconds]
+    took = [run.seconds for run in own]
     pages = sorted({f"{name}.md" for name, _ in question.borrowed})
-    lines = [f"Wall-clock: {len(own)} runs of {median(own):.0f} s (median), {sum(own) / 60:.0f} min in sum."]
+    lines = [
+        f"Wall-clock: {len(own)} runs of {median(took):.0f} s (median), {sum(took) / 60:.0f} min in sum."
+    ]
+    if elsewhere := sorted({run.accelerator for run in own} - {"cpu"}):
+        count = sum(run.accelerator != "cpu" for run in own)
+        lines.append(f"{count} of them with trainer.accelerator={','.join(elsewhere)}, several at once.")
     if shared:
         lines.append(f"From {', '.join(pages)}: {', '.join(f'`{arm}`' for arm in sorted(shared))}.")
     missing = [arm for arm in (*shared, *question.arms) if arm not in arms]
     if missing:
         lines.append(f"Fewer than three seeds, so left out: {', '.join(missing)}.")
-    if elsewhere := sorted({run.accelerator for run in runs} - {"cpu"}):
-        count = sum(run.accelerator != "cpu" for run in runs)
-        lines.append(f"{count} of them with trainer.accelerator={','.join(elsewhere)}, several at once.")
     return " ".join(lines) + f" Run folders: `{SWEEPS}`."
 
 
