@@ -69,9 +69,8 @@ def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[
     own = [run for run in runs if run.arm not in shared and run.seconds]
     took = [run.seconds for run in own]
     pages = sorted({f"{name}.md" for name, _ in question.borrowed})
-    lines = [
-        f"Wall-clock: {len(own)} runs of {median(took):.0f} s (median), {sum(took) / 60:.0f} min in sum."
-    ]
+    middle, total = f"{median(took):.0f} s (median)", f"{sum(took) / 60:.0f} min in sum"
+    lines = [f"Wall-clock: {len(own)} runs of {middle}, {total}."]
     if elsewhere := sorted({run.accelerator for run in own} - {"cpu"}):
         count = sum(run.accelerator != "cpu" for run in own)
         lines.append(f"{count} of them with trainer.accelerator={','.join(elsewhere)}, several at once.")
