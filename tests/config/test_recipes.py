@@ -170,4 +170,4 @@ def test_the_arms_on_forgetting_are_configs(composed):
         if step.name.endswith(" 1"):
             cfg = typed_train(composed(*step.overrides))
             preflight(cfg)
-            assert cfg.model.name == "minilm" or cfg.fuse is not None
+            assert cfg.model.name == "minilm_128" or cfg.fuse is not None
