@@ -16,7 +16,9 @@ from tests.support.harness import ENVIRONMENT, Finished, Run, run_here, start_fo
 from tests.support.paths import ROOT
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(
+    autouse=True, scope="module"
+)  # not of the session: other folders compare with mteb's own numbers
 def light_tasks() -> Iterator[None]:
     """2,048 draws of 16 texts show nothing that 128 do not, nor ten classifiers what three do not."""
     with pytest.MonkeyPatch.context() as patch:
