@@ -53,14 +53,16 @@ ARMS: Mapping[str, Sequence[str]] = {
     "mixed_told": (*_MIXED, _TOLD),
     # One term of the published objective otherwise: how sharp InfoNCE is; PRO blind to a shift of all
     # similarities; RankKL without the 1/32 of the released code; middle-layer anchors from score 0.8 on, and
-    # that layer elsewhere.
+    # that layer elsewhere (0: the token embeddings).
     "ir_t03": ("losses.ir.info_nce.temperature=0.03",),
     "ir_t05": ("losses.ir.info_nce.temperature=0.05",),
     "ir_t10": ("losses.ir.info_nce.temperature=0.1",),
     "pro_centred": ("+losses.sts.pro.centred=true",),
     "rank_kl_5": ("losses.sts.rank_kl.weight=5.0",),
     "anchors_80": ("+losses.sts.mid_nce.min_score=0.8",),
+    "layer_0": ("model.middle_layer=0",),
     "layer_1": ("model.middle_layer=1",),
+    "layer_2": ("model.middle_layer=2",),
     "layer_5": ("model.middle_layer=5",),
     # A batch of each task in every optimizer step: the same examples in half of the steps, or in as many.
     "shared_step": ("batches_per_step=2", "max_steps=60"),
