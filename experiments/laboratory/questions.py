@@ -293,21 +293,14 @@ def _on_real(question: Question, model: str) -> Question:
 
 def _of_other_models_and_texts() -> Iterator[Question]:
     named = {question.name: question for question in _FRAMES_QUESTIONS}
-    yield Question(
-        "minilm_objective",
-        "Which parts of the published objective could be otherwise on all-MiniLM-L6-v2, without instructions "
-        "and at its usual learning rate? `joint` is the published one. InfoNCE at temperature 0.03, 0.05 and "
-        "0.1 (0.02); PRO over centred similarities, so that a rise of all of them does not lower it; RankKL "
-        "with the weight 5 (5/32); the middle-layer term from score 0.8 on (1.0), and on another layer (half "
-        "of the depth); both tasks in every optimizer step, as two single-task batches whose losses are "
-        "averaged, at equal examples: in half of the steps, or in as many steps with half batches, also with "
-        "gradient surgery (PCGrad).",
-        ("joint", *_TERMS, "layer_1", "layer_5", *_SHARED),
-        _objectives("layer_1", "layer_5"),
+    objective = named["objective"]
+    yield objective._replace(
+        name="minilm_objective",
+        text=f"{objective.text} On all-MiniLM-L6-v2, without instructions and at its usual learning rate.",
+        arms=tuple({"layer_0": "layer_1", "layer_2": "layer_5"}.get(arm, arm) for arm in objective.arms),
+        contrasts=_objectives("layer_1", "layer_5"),
         overrides=_MINILM,
-        split="dev",
         needs=(MINILM,),
-        seeds=FIVE_SEEDS,
     )
     told = named["instructions"]._replace(  # minilm has no place for them: it is given one
         text="Does a model that was trained without instructions gain from them? `_told` has them before its "
