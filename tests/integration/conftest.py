@@ -16,11 +16,12 @@ from tests.support.harness import ENVIRONMENT, Finished, Run, run_here, start_fo
 from tests.support.paths import ROOT
 
 
-@pytest.fixture(
-    autouse=True, scope="module"
-)  # not of the session: other folders compare with mteb's own numbers
+@pytest.fixture(autouse=True, scope="module")
 def light_tasks() -> Iterator[None]:
-    """2,048 draws of 16 texts show nothing that 128 do not, nor ten classifiers what three do not."""
+    """2,048 draws of 16 texts show nothing that 128 do not, nor ten classifiers what three do not.
+
+    Not of the session: tests of other folders compare with mteb's own numbers.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalClustering, "max_documents_per_cluster", 128)
         patch.setattr(LocalClassification, "n_experiments", 3)

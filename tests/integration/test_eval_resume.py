@@ -114,14 +114,11 @@ def test_training_that_is_stopped_in_the_evaluations_around_it_ends_as_one_that_
     assert not (folder / "result.json").exists()
     resumed = run("run_train.py", *again)
     assert resumed.returncode == 0, resumed.stderr
-    whole = run("run_train.py", *TRAINING[:-1], "hydra.run.dir=outputs/finetune/around_whole")
+    other = folder.with_name("around_whole")
+    whole = run("run_train.py", *TRAINING[:-1], f"hydra.run.dir={other}")
     assert whole.returncode == 0, whole.stderr
     for name in ("before", "results"):
         file = f"evaluation/{name}.json"
-        assert (
-            results(folder / file)["results"] == results(folder.with_name("around_whole") / file)["results"]
-        )
-    ends = [
-        json.loads((f / "result.json").read_text("utf-8")) for f in (folder, folder.with_name("around_whole"))
-    ]
+        assert results(folder / file)["results"] == results(other / file)["results"]
+    ends = [json.loads((f / "result.json").read_text("utf-8")) for f in (folder, other)]
     assert ends[0]["scores"] == ends[1]["scores"]
