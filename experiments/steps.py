@@ -3,6 +3,7 @@
 Some may run beside each other: a training run of a small model does not keep two cores busy, two runs do.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -56,8 +57,18 @@ class Step(NamedTuple):
         return float(sum(result["seconds"] for result in self.results()))
 
 
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """What run_steps can be told about the machine."""
+    parser.add_argument("--accelerator", default="cpu", help="trainer.accelerator of all runs (cpu)")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs beside each other (1)")
+
+
 def run_steps(
-    steps: Sequence[Step], after: Callable[[Step], None] | None = None, *, at_once: int = 1
+    steps: Sequence[Step],
+    after: Callable[[Step], None] | None = None,
+    *,
+    at_once: int = 1,
+    accelerator: str = "cpu",
 ) -> None:
     """Run what has not finished; a line at start and end of each, with the time left.
 
@@ -65,11 +76,16 @@ def run_steps(
         steps: those that others need before those others. Of two that could start, the first does.
         after: called with each step once it has finished, now or before: to show where things stand.
         at_once: how many may run beside each other, each on its share of the cores.
+        accelerator: that all run on, where it is not that which the steps name themselves.
 
     Raises:
         SystemExit: a command failed; its last lines are printed once the commands beside it have ended, and
             the next call goes on from there.
     """
+    if accelerator != "cpu":
+        steps = [
+            each._replace(overrides=[*each.overrides, f"trainer.accelerator={accelerator}"]) for each in steps
+        ]
     waiting, done = list(steps), set[str]()
     running: dict[Future[float], Step] = {}
     with ThreadPoolExecutor(at_once) as pool:

@@ -12,6 +12,7 @@ _DUPLICATES = (  # IR alone, every positive under four queries
 _MIXED_TASK = "+tasks.mixed=${tasks.ir}"
 _MIXED = ("losses=mixed", "data.files=[data/laboratory/mixed.jsonl]", _MIXED_TASK)
 _SHARED_16 = ("batches_per_step=2", "tasks.ir.global_batch_size=16", "tasks.sts.global_batch_size=16")
+_T10 = "losses.ir.info_nce.temperature=0.1"
 _BARE = "model.prompt.query=''"  # in training and evaluation
 _TOLD = "model.prompt.query='Instruction: {instruction} Query: '"  # of a model that has no instructions
 
@@ -56,7 +57,9 @@ ARMS: Mapping[str, Sequence[str]] = {
     # that layer elsewhere (0: the token embeddings).
     "ir_t03": ("losses.ir.info_nce.temperature=0.03",),
     "ir_t05": ("losses.ir.info_nce.temperature=0.05",),
-    "ir_t10": ("losses.ir.info_nce.temperature=0.1",),
+    "ir_t10": (_T10,),
+    "ir_t20": ("losses.ir.info_nce.temperature=0.2",),
+    "ir_t40": ("losses.ir.info_nce.temperature=0.4",),
     "pro_centred": ("+losses.sts.pro.centred=true",),
     "rank_kl_5": ("losses.sts.rank_kl.weight=5.0",),
     "anchors_80": ("+losses.sts.mid_nce.min_score=0.8",),
@@ -64,6 +67,10 @@ ARMS: Mapping[str, Sequence[str]] = {
     "layer_1": ("model.middle_layer=1",),
     "layer_2": ("model.middle_layer=2",),
     "layer_5": ("model.middle_layer=5",),
+    # What helped alone, together with a temperature of 0.1.
+    "t10_layer_5": (_T10, "model.middle_layer=5"),
+    "t10_rank_kl_5": (_T10, "losses.sts.rank_kl.weight=5.0"),
+    "t10_both": (_T10, "model.middle_layer=5", "losses.sts.rank_kl.weight=5.0"),
     # A batch of each task in every optimizer step: the same examples in half of the steps, or in as many.
     "shared_step": ("batches_per_step=2", "max_steps=60"),
     "shared_step_16": _SHARED_16,

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from codiemb.config.result import RESULT_FILE
 from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
-from experiments.steps import ROOT, Step, run_steps
+from experiments.steps import ROOT, Step, add_machine_arguments, run_steps
 
 SEEDS = (1, 2, 3)
 RUNS = Path("multirun/laboratory/forgetting")
@@ -147,8 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not finished, and write the page after each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", action="store_true", help="write the page again, run nothing")
-    if not parser.parse_args(arguments).page:
-        run_steps(steps(), _write_page_after)
+    add_machine_arguments(parser)
+    options = parser.parse_args(arguments)
+    if not options.page:
+        run_steps(steps(), _write_page_after, at_once=options.at_once, accelerator=options.accelerator)
     write_page()
 
 

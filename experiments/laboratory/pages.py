@@ -8,7 +8,8 @@ from statistics import fmean, median
 from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
 from experiments.laboratory.plots import plot_rows, plot_scatter
-from experiments.laboratory.questions import SWEEPS, Contrast, Question, less
+from experiments.laboratory.question import SWEEPS, Contrast, Question, less
+from experiments.laboratory.questions import own_steps
 from experiments.laboratory.results import (
     MEANS,
     MIN_SEEDS,
@@ -58,7 +59,7 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
 
 
 def _commands(question: Question) -> str:
-    lines = ["python " + shlex.join(step.command()) for step in question.steps()]
+    lines = ["python " + shlex.join(step.command()) for step in own_steps(question)]
     return "\n".join([f"    python -m experiments.laboratory.run {question.name}", "", "that is", ""]) + (
         "\n" + "\n".join(f"    {line}" for line in lines)
     )

@@ -1,124 +1,15 @@
 """The laboratory's questions: which arms each compares, and the sweeps that answer it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from experiments.laboratory.arms import ARMS, EXPERIMENT, FUSION, START
-from experiments.laboratory.material import ENGLISH, FRAMES, REAL, Material
+from experiments.laboratory.arms import EXPERIMENT, FUSION, START
+from experiments.laboratory.material import ENGLISH, REAL
+from experiments.laboratory.question import FIVE_SEEDS, SEEDS, SWEEPS, Contrast, Question, less, over, sweep
 from experiments.steps import Step
 
-SWEEPS = Path("multirun/laboratory")
-SEEDS = (1, 2, 3)
-FIVE_SEEDS = (1, 2, 3, 4, 5)
-ALL_SEEDS = (
-    *FIVE_SEEDS,
-    6,
-    7,
-)  # the last ones where the first have not decided
 MINILM = Path("data/minilm")  # a local copy of all-MiniLM-L6-v2: a folder, or a link to one
-MINUTES_A_RUN = 1.0  # on one of two quiet cores
 FUSED = (("pareto", "ir_share_25"), ("transfer", "joint"), ("pareto", "ir_share_75"))
-
-
-class Contrast(NamedTuple):
-    """A weighted sum of arms' scores, taken seed by seed: usually one arm less another."""
-
-    label: str
-    weights: Mapping[str, int]
-
-
-class Question(NamedTuple):
-    """Arms that are compared.
-
-    Attributes:
-        name: of its page and its sweep.
-        text: the question, and what its arms differ in.
-        arms: names of arms.ARMS that it runs, a sweep over the seeds each.
-        contrasts: the comparisons of the page.
-        borrowed: arms that other questions run, as (question, arm).
-        scatter: plot IR against STS instead of rows.
-        overrides: of all its arms.
-        split: that its arms are scored on: dev where something may be chosen by it.
-        needs: folders without which it can't be asked.
-        material: what its arms train on and are scored on.
-        seeds: that every arm gets.
-    """
-
-    name: str
-    text: str
-    arms: Sequence[str]
-    contrasts: Sequence[Contrast]
-    borrowed: Sequence[tuple[str, str]] = ()
-    scatter: bool = False
-    overrides: Sequence[str] = ()
-    split: str = "test"
-    needs: Sequence[Path] = ()
-    material: Material = FRAMES
-    seeds: Sequence[int] = SEEDS
-
-    @property
-    def more_seeds(self) -> Sequence[int]:
-        """Those that follow, where its own have not decided."""
-        return ALL_SEEDS[len(self.seeds) :]
-
-    def steps(self) -> list[Step]:
-        """Its sweeps: for each arm one over the seeds, as Hydra can only multiply choices of one key each."""
-        if self.name == "fusion":
-            return _fusion_steps()
-        return [self.step(arm) for arm in self.arms]
-
-    def step(self, arm: str) -> Step:
-        """The sweep of one of its arms."""
-        return _sweep(f"{self.name}/{arm}", self._overrides(arm, _sweep_over(self.seeds)), len(self.seeds))
-
-    def more(self, arm: str, seed: int) -> Step:
-        """A further seed of one of its arms."""
-        return _sweep(f"{self.name}/{arm}_seed_{seed}", self._overrides(arm, f"seed={seed}"), 1)
-
-    def _overrides(self, arm: str, seeds: str) -> list[str]:
-        split = [f"task.split={self.split}"] if self.split != "test" else []
-        return [EXPERIMENT, *self.material.overrides(ARMS[arm]), seeds, *self.overrides, *split]
-
-    def owner(self, arm: str) -> "Question":
-        """The question that runs an arm of this one: itself, or that which it is borrowed from."""
-        return next((by_name(name) for name, borrowed in self.borrowed if borrowed == arm), self)
-
-
-def less(arm: str, other: str) -> Contrast:
-    """`arm` minus `other`."""
-    return Contrast(f"{arm} - {other}", {arm: 1, other: -1})
-
-
-def _sweep_over(seeds: Sequence[int]) -> str:
-    return f"seed={','.join(map(str, seeds))}"
-
-
-def _sweep(name: str, overrides: list[str], num_runs: int, minutes_a_run: float = MINUTES_A_RUN) -> Step:
-    return Step(name, SWEEPS / name, overrides, num_runs * minutes_a_run, sweep=True)
-
-
-def run_folder(question: str, arm: str, seed: int) -> Path:
-    """Where Hydra puts a job: the sweep of an arm goes through the seeds."""
-    asked = by_name(question)
-    return asked.step(arm).folder / str(asked.seeds.index(seed))
-
-
-def _fusion_steps() -> list[Step]:
-    """The common start of each seed's arms, then for each seed: checkpoints alone, soup, delta-guided."""
-    steps = [_sweep("fusion_start", [EXPERIMENT, *START, _sweep_over(SEEDS)], len(SEEDS), 0.2)]
-    for number, seed in enumerate(SEEDS):
-        checkpoints = ",".join(str(run_folder(question, arm, seed)) for question, arm in FUSED)
-        common = [EXPERIMENT, *FUSION, "task.split=dev,test", f"seed={seed}"]
-        common += [f"fuse.checkpoints=[{checkpoints}]", f"fuse.base={SWEEPS}/fusion_start/{number}"]
-        alone = "fuse.weights=[1,0,0],[0,1,0],[0,0,1]"
-        delta = ["fuse.exponent=-1,1,2", "fuse.granularity=tensor,row,element"]
-        steps += [
-            _sweep(f"fusion_alone_{seed}", [*common, "fuse.method=weighted", alone], 6, 0.25),
-            _sweep(f"fusion_soup_{seed}", [*common, "fuse.method=uniform"], 2, 0.25),
-            _sweep(f"fusion_delta_{seed}", [*common, *delta], 18, 0.25),
-        ]
-    return steps
 
 
 _MINILM = ("model=minilm", f"model.path={MINILM}", "model.learning_rate=5e-5")
@@ -313,9 +204,79 @@ def _of_other_models_and_texts() -> Iterator[Question]:
         yield _on_real(told if name == "instructions" else named[name], "minilm")
 
 
-QUESTIONS = (*_FRAMES_QUESTIONS, *_of_other_models_and_texts())
+def _temperatures() -> Iterator[Question]:
+    yield Question(
+        "minilm_temperature",
+        "How high may the temperature of InfoNCE be for a pretrained encoder, and does what helped alone "
+        "help with it? 0.2 and 0.4 against 0.1; at 0.1 RankKL with the weight 5, the middle-layer term on "
+        "layer 5 of 6, and both. On all-MiniLM-L6-v2, as minilm_objective.",
+        ("ir_t20", "ir_t40", "t10_layer_5", "t10_rank_kl_5", "t10_both"),
+        tuple(
+            less(arm, "ir_t10")
+            for arm in ("joint", "ir_t20", "ir_t40", "t10_layer_5", "t10_rank_kl_5", "t10_both")
+        ),
+        borrowed=(("minilm_objective", "joint"), ("minilm_objective", "ir_t10")),
+        overrides=_MINILM,
+        split="dev",
+        needs=(MINILM,),
+        seeds=FIVE_SEEDS,
+    )
+    yield Question(
+        "real_minilm_temperature",
+        "Does a higher temperature of InfoNCE help on real text, too? 0.05, 0.1 and 0.2 against 0.02. "
+        + _ON_MINILM,
+        ("ir_t05", "ir_t10", "ir_t20"),
+        tuple(less(arm, "joint") for arm in ("ir_t05", "ir_t10", "ir_t20")),
+        borrowed=(("real_minilm_transfer", "joint"),),
+        overrides=_MINILM,
+        split="dev",
+        needs=(_REAL_FOLDER, MINILM),
+        material=ENGLISH,
+        seeds=FIVE_SEEDS,
+    )
+
+
+QUESTIONS = (*_FRAMES_QUESTIONS, *_of_other_models_and_texts(), *_temperatures())
 
 
 def by_name(name: str) -> Question:
     """The question of this name."""
     return next(question for question in QUESTIONS if question.name == name)
+
+
+def owner(question: Question, arm: str) -> Question:
+    """The question that runs an arm of this one: itself, or that which it is borrowed from."""
+    return next((by_name(name) for name, borrowed in question.borrowed if borrowed == arm), question)
+
+
+def own_steps(question: Question) -> list[Step]:
+    """The sweeps of a question's page, without those of borrowed arms."""
+    return _fusion_steps() if question.name == "fusion" else [question.step(arm) for arm in question.arms]
+
+
+def all_steps(question: Question) -> list[Step]:
+    """Those of borrowed arms first."""
+    return [*(by_name(name).step(arm) for name, arm in question.borrowed), *own_steps(question)]
+
+
+def run_folder(question: str, arm: str, seed: int) -> Path:
+    """Where Hydra puts a job: the sweep of an arm goes through the seeds."""
+    asked = by_name(question)
+    return asked.step(arm).folder / str(asked.seeds.index(seed))
+
+
+def _fusion_steps() -> list[Step]:
+    """The common start of each seed's arms, then for each seed: checkpoints alone, soup, delta-guided."""
+    steps = [sweep("fusion_start", [EXPERIMENT, *START, over(SEEDS)], len(SEEDS), 0.2)]
+    for number, seed in enumerate(SEEDS):
+        checkpoints = ",".join(str(run_folder(question, arm, seed)) for question, arm in FUSED)
+        common = [EXPERIMENT, *FUSION, "task.split=dev,test", f"seed={seed}"]
+        common += [f"fuse.checkpoints=[{checkpoints}]", f"fuse.base={SWEEPS}/fusion_start/{number}"]
+        alone = "fuse.weights=[1,0,0],[0,1,0],[0,0,1]"
+        delta = ["fuse.exponent=-1,1,2", "fuse.granularity=tensor,row,element"]
+        steps += [
+            sweep(f"fusion_alone_{seed}", [*common, "fuse.method=weighted", alone], 6, 0.25),
+            sweep(f"fusion_soup_{seed}", [*common, "fuse.method=uniform"], 2, 0.25),
+            sweep(f"fusion_delta_{seed}", [*common, *delta], 18, 0.25),
+        ]
+    return steps

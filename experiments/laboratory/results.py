@@ -13,7 +13,8 @@ from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
 from codiemb.json_files import read_jsonl
 from experiments.laboratory.material import FRAMES, Material
-from experiments.laboratory.questions import FUSED, Contrast, Question
+from experiments.laboratory.question import Contrast, Question
+from experiments.laboratory.questions import FUSED, own_steps, owner
 from experiments.steps import ROOT
 
 KINDS = ("IR", "STS")
@@ -70,13 +71,13 @@ class Difference(NamedTuple):
 def question_runs(question: Question, root: Path = ROOT) -> list[Run]:
     """All finished runs on the question's arms, its own and borrowed ones, in the order of its arms."""
     if question.name == "fusion":
-        folders = [root / step.folder for step in question.steps()]
+        folders = [root / step.folder for step in own_steps(question)]
         fused = [run for folder in folders for run in sweep_runs(folder, question.material)]
         return chosen_on_dev(fused)
     found = []
     for arm in [*(borrowed for _, borrowed in question.borrowed), *question.arms]:
-        owner = question.owner(arm)
-        for step in (owner.step(arm), *(owner.more(arm, seed) for seed in owner.more_seeds)):
+        runs_it = owner(question, arm)
+        for step in (runs_it.step(arm), *(runs_it.more(arm, seed) for seed in runs_it.more_seeds)):
             found += sweep_runs(root / step.folder, question.material, arm)
     return found
 

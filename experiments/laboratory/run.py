@@ -3,13 +3,14 @@
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from experiments.laboratory.data import prepare
 from experiments.laboratory.pages import write_page
-from experiments.laboratory.questions import FUSED, QUESTIONS, Question, by_name
+from experiments.laboratory.question import Question
+from experiments.laboratory.questions import FUSED, QUESTIONS, all_steps, by_name
 from experiments.laboratory.sequential import Work, go_on
-from experiments.steps import ROOT, Step, run_steps
+from experiments.steps import ROOT, Step, add_machine_arguments, run_steps
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,17 +22,19 @@ def main(arguments: list[str] | None = None) -> None:
     """
     options = _arguments(arguments)
     asked = [by_name(name) for name in options.questions] or list(QUESTIONS)
-    if not options.pages:
-        asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
-        for material in {question.material.folder: question.material for question in asked}.values():
-            prepare(material)
-        work = functools.partial(run_on, accelerator=options.accelerator, at_once=options.at_once)
-        run(asked, work)
+    if options.pages:
         for question in asked:
-            go_on(question, options.more_minutes, work)
+            if not write_page(question):
+                sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+        return
+    asked = [question for question in asked if can_be_asked(question, named=bool(options.questions))]
+    for material in {question.material.folder: question.material for question in asked}.values():
+        prepare(material)
+    work = functools.partial(run_steps, at_once=options.at_once, accelerator=options.accelerator)
+    run(asked, work)
     for question in asked:
-        if not write_page(question):
-            sys.stdout.write(f"{question.name}: no arm has three finished seeds yet\n")
+        if go_on(question, options.more_minutes, work, options.at_once):
+            write_page(question)
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -46,8 +49,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="then further seeds, up to seven, of comparisons that are not decided: N minutes a question",
     )
     parser.add_argument("--pages", action="store_true", help="write the pages again, run nothing")
-    parser.add_argument("--accelerator", default="cpu", help="trainer.accelerator of all runs (cpu)")
-    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="arms beside each other (1)")
+    add_machine_arguments(parser)
     options = parser.parse_args(arguments)
     if unknown := set(options.questions) - set(names):
         parser.error(f"no question {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -69,36 +71,29 @@ def can_be_asked(question: Question, *, named: bool) -> bool:
     return False
 
 
-def run_on(
-    steps: Sequence[Step], after: Callable[[Step], None] | None = None, *, accelerator: str, at_once: int
-) -> None:
-    """Run steps as run_steps does, `at_once` beside each other, on another accelerator than the arms name."""
-    if accelerator != "cpu":
-        override = f"trainer.accelerator={accelerator}"
-        steps = [step._replace(overrides=[*step.overrides, override]) for step in steps]
-    run_steps(steps, after, at_once=at_once)
-
-
 def run(questions: Sequence[Question], work: Work = run_steps) -> None:
-    """Their sweeps, and the page of each as soon as all of its own have finished; `fusion` last.
+    """Their sweeps and those of the arms that they borrow; each page once all of its own are there.
 
     Raises:
         SystemExit: a run failed, or what a fusion fuses is not there.
     """
+    waiting = {question.name: {step.name for step in all_steps(question)} for question in questions}
 
     def after(step: Step) -> None:
         for question in questions:
-            own = question.steps()
-            if step.name in {each.name for each in own} and all(each.has_finished() for each in own):
-                write_page(question)
+            if step.name in waiting[question.name]:
+                waiting[question.name].remove(step.name)
+                if not waiting[question.name]:
+                    write_page(question)
 
-    work([step for question in questions if question.name != "fusion" for step in question.steps()], after)
-    for question in questions:
-        if question.name == "fusion":
-            missing = sorted({name for name, arm in FUSED if not by_name(name).step(arm).has_finished()})
-            if missing:
-                sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
-            work(question.steps(), after)
+    trained = [question for question in questions if question.name != "fusion"]
+    steps = {step.name: step for question in trained for step in all_steps(question)}
+    work(list(steps.values()), after)
+    if len(trained) < len(questions):
+        missing = sorted({name for name, arm in FUSED if not by_name(name).step(arm).has_finished()})
+        if missing:
+            sys.exit(f"fusion fuses the checkpoints of other questions; run first: {' '.join(missing)}")
+        work(all_steps(by_name("fusion")), after)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.laboratory.pages import contrasts
-from experiments.laboratory.questions import Contrast, Question
+from experiments.laboratory.question import Contrast, Question
+from experiments.laboratory.questions import owner
 from experiments.laboratory.results import (
     KINDS,
     Difference,
@@ -46,14 +47,26 @@ def next_steps(question: Question, root: Path = ROOT) -> list[Step]:
     for seed in question.more_seeds:
         lacking = [arm for arm in named if seed not in {run.seed for run in arms[arm]}]
         if lacking:
-            return [question.owner(arm).more(arm, seed) for arm in lacking]
+            return [owner(question, arm).more(arm, seed) for arm in lacking]
     return []
 
 
-def go_on(question: Question, minutes: float, work: Work = run_steps) -> None:
-    """Give undecided comparisons a further seed, look again, and so on, while the next fit the budget."""
-    ends = time.monotonic() + 60 * minutes
+def go_on(question: Question, minutes: float, work: Work = run_steps, at_once: int = 1) -> bool:
+    """Give undecided comparisons a further seed, look again, and so on, while the next fit the budget.
+
+    Args:
+        question: whose own seeds have run.
+        minutes: the budget.
+        work: runs steps, `at_once` beside each other.
+        at_once: how many.
+
+    Returns:
+        Whether any was run.
+    """
+    ends, any_run = time.monotonic() + 60 * minutes, False
     while steps := next_steps(question):
-        if time.monotonic() + 60 * sum(step.minutes for step in steps) > ends:
-            return
+        if time.monotonic() + 60 * sum(step.minutes for step in steps) / min(at_once, len(steps)) > ends:
+            break
         work(steps)
+        any_run = True
+    return any_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codiemb.config.result import RESULT_FILE
 from codiemb.tables import pipe_table, spread
-from experiments.laboratory.questions import less
+from experiments.laboratory.question import less
 from experiments.laboratory.results import Run, by_arm, difference
 
 

@@ -17,7 +17,7 @@ def root(tmp_path, monkeypatch):
         "place = next(a for a in sys.argv if '.dir=' in a).partition('=')[2]\n"
         "folder = pathlib.Path(place); folder.mkdir(parents=True, exist_ok=True)\n"
         "with open('calls', 'a') as calls: calls.write(place + '\\n')\n"
-        "print('first line'); print('the reason')\n"
+        "print('first line', *sys.argv); print('the reason')\n"
         "if 'fake=waits' in sys.argv:\n"
         "    other = folder.with_name('beside')\n"
         "    while not (other / 'result.json').is_file(): time.sleep(0.01)\n"
@@ -50,6 +50,11 @@ def test_steps_run_in_order_and_a_second_call_runs_only_what_is_missing(root, ca
     said = capsys.readouterr().out
     assert "one: step 1 of 2, about 2 min left" in said
     assert "two: finished before, outputs/two" in said
+
+
+def test_on_a_card_the_same_commands_run_there(root):
+    run_steps([step("one", "seed=1")], accelerator="gpu")
+    assert "seed=1 trainer.accelerator=gpu hydra.run.dir" in (root / "outputs/one.log").read_text()
 
 
 @pytest.mark.parametrize(("fake", "code"), [("fake=fails", 3), ("fake=nothing", 0)])
