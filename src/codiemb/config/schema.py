@@ -244,9 +244,10 @@ class EvalConfig(RunConfig):
 
     Attributes:
         table: folders of results to show side by side, instead of evaluating: runs of ours, or mteb's files.
-        manifest: with table: that of training files, to say which tasks they were searched for.
+        manifest: with `table`: the manifest of training files, or its folder, to say which tasks they were
+            searched for.
         compare: two such folders, to say what differs and what is beyond noise.
-        devices: of this machine; they share the encoding. Under torchrun those are taken that it has started.
+        devices: how many of this machine share the encoding. Under torchrun: as many as it has started.
     """
 
     table: Any = field(default_factory=list)
