@@ -112,7 +112,8 @@ class EvaluateConfig:
         after: on `task`, after training or fusing.
         every_n_steps: on `dev_tasks` of the dev side, every so many optimizer steps; null never.
         dev_tasks: names of builtin tasks, or of small ones (NanoFramesSTS); with task=nano all of them are
-            small. [] takes all seven. With task=folder names of your own, all unless you name some.
+            small. [] takes all of the dev side: nine, with task=nano seven. With task=folder names of your
+            own, all unless you name some.
     """
 
     before: bool = True
