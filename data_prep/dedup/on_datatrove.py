@@ -102,7 +102,7 @@ def _executor(name: str) -> type[Any]:
         found: type[Any] = getattr(import_module(f"datatrove.executor.{name}"), _EXECUTORS[name])
     except ImportError as error:
         raise UserError(
-            f"executor={name} needs datatrove ({error}); pip install 'codiemb[datatrove]'"
+            f"executor={name} needs datatrove ({error}); pip install -e '.[datatrove]'"
         ) from error
     return found
 

@@ -171,6 +171,6 @@ def _needed(name: str) -> Any:  # noqa: ANN401  a module
         if error.name not in _PACKAGES:
             raise
         raise UserError(
-            f"asking a model needs the package {error.name}: pip install 'codiemb[synthesise]'"
+            f"asking a model needs the package {error.name}: pip install -e '.[synthesise]'"
             f" ({', '.join(_PACKAGES)})"
         ) from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import NamedTuple
 
 from hydra.utils import get_object
@@ -11,10 +12,12 @@ import codiemb.losses
 from codiemb.config.schema import (
     DataConfig,
     EncoderConfig,
+    EvalConfig,
     EvaluateConfig,
     EvaluationTaskConfig,
     ExportConfig,
     FuseConfig,
+    RunConfig,
     SourceConfig,
     TrainConfig,
 )
@@ -74,6 +77,7 @@ def sections() -> Iterator[Section]:
     yield Section("refresh", [("", of_dataclass(RefreshSpec, "refresh."))])
     yield Section("evaluate", [("", of_dataclass(EvaluateConfig, "evaluate."))])
     yield Section("task", [("", of_dataclass(EvaluationTaskConfig, "task."))], ("task",))
+    yield Section("Results and devices of run_eval", [("", _evaluation())])
     yield Section("export", [("", of_dataclass(ExportConfig, "export."))])
     yield Section("callbacks", _target_tables("callbacks"), ("callbacks",))
     yield Section("logger", _target_tables("logger"), ("logger",))
@@ -92,6 +96,13 @@ def _root() -> list[Key]:
     values = read(CONF / "train.yaml").values
     keys = [key for key in of_dataclass(TrainConfig, "") if "." not in key.name and key.name not in _tops()]
     return [key._replace(default=show(values[key.name])) if key.name in values else key for key in keys]
+
+
+def _evaluation() -> list[Key]:
+    """The keys that run_eval.py alone has."""
+    shared = {field.name for field in fields(RunConfig)}
+    keys = of_dataclass(EvalConfig, "")
+    return [key for key in keys if key.name.partition(".")[0] not in shared]
 
 
 def _tops() -> set[str]:

@@ -195,7 +195,7 @@ def test_a_plan_over_a_billion_examples_needs_no_table():
         ([], "the plan has no source; set data.files or data=builtin"),
         (
             [PlannedSource("s", "ir", 63, 64)],
-            r"s has 63 examples, fewer than one batch: tasks\.ir\.global_batch_size=64",
+            r"s has 63 examples, fewer than one batch: tasks\.ir\.global_batch_size=64; make the",
         ),
         ([PlannedSource("s", "ir", 63, 0)], r"tasks\.ir\.global_batch_size=0 must be at least 1"),
         ([PlannedSource("s", "ir", 63, -2)], r"tasks\.ir\.global_batch_size=-2 must be at least 1"),

@@ -20,7 +20,7 @@ from codiemb.config.eval_checks import check_key
 from codiemb.config.known_keys import ROOT_KEYS
 from codiemb.config.ranks import is_main_process
 from codiemb.config.task_check import check_mteb_names
-from codiemb.config.usage import usage
+from codiemb.config.usage import options_of, usage
 from codiemb.errors import UserError
 from codiemb.near import near
 from codiemb.task_names import BY_SET, LOCAL
@@ -142,10 +142,10 @@ def _check_option(override: Override, conf: Path) -> None:
         return
     for option in _texts(override):
         if option != "null" and not (conf / group / option).with_suffix(".yaml").is_file():
-            folder = conf / group
-            options = [str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")]
             other = ". Any other: model=pretrained model.path=FOLDER_OR_HUB_ID" if group == "model" else ""
-            raise UserError(f"{group}={option}: no such option; {near(option, options)}{other}")
+            raise UserError(
+                f"{group}={option}: no such option; {near(option, options_of(conf, group))}{other}"
+            )
 
 
 def _check_task_names(overrides: Sequence[Override]) -> None:

@@ -112,7 +112,8 @@ class EvaluateConfig:
         after: on `task`, after training or fusing.
         every_n_steps: on `dev_tasks` of the dev side, every so many optimizer steps; null never.
         dev_tasks: names of builtin tasks, or of small ones (NanoFramesSTS); with task=nano all of them are
-            small. [] takes all seven. With task=folder names of your own, all unless you name some.
+            small. [] takes all of the dev side: nine, with task=nano seven. With task=folder names of your
+            own, all unless you name some.
     """
 
     before: bool = True
@@ -244,9 +245,10 @@ class EvalConfig(RunConfig):
 
     Attributes:
         table: folders of results to show side by side, instead of evaluating: runs of ours, or mteb's files.
-        manifest: with table: that of training files, to say which tasks they were searched for.
+        manifest: with `table`: the manifest of training files, or its folder, to say which tasks they were
+            searched for.
         compare: two such folders, to say what differs and what is beyond noise.
-        devices: of this machine; they share the encoding. Under torchrun those are taken that it has started.
+        devices: how many of this machine share the encoding. Under torchrun: as many as it has started.
     """
 
     table: Any = field(default_factory=list)

@@ -59,14 +59,18 @@ def usage(conf: Path, root: str) -> str:
     return _TEXT[root].format(groups="\n".join(lines))
 
 
+def options_of(conf: Path, group: str) -> list[str]:
+    """What GROUP=FILE takes."""
+    folder = conf / group
+    files = folder.rglob("*.yaml") if group == _NESTED else folder.glob("*.yaml")
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in files)
+
+
 def _taken_by_default(file: Path) -> dict[str, str | None]:
     entries: list[Any] = yaml.safe_load(file.read_text("utf-8"))["defaults"]
     return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}
 
 
 def _line(conf: Path, group: str, default: str | None) -> str:
-    folder = conf / group
-    files = folder.rglob("*.yaml") if group == _NESTED else folder.glob("*.yaml")
-    names = sorted(str(file.relative_to(folder).with_suffix("")) for file in files)
-    shown = ", ".join(f"[{name}]" if name == default else name for name in names)
+    shown = ", ".join(f"[{name}]" if name == default else name for name in options_of(conf, group))
     return textwrap.fill(f"  {group + '=':<12}{shown}", _FILLED, subsequent_indent=" " * 14)

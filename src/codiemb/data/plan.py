@@ -252,7 +252,8 @@ def _check_size(source: PlannedSource) -> None:
         raise UserError(f"{key} must be at least 1")
     if source.num_batches == 0:
         raise UserError(
-            f"source {source.name} has {source.num_examples} examples, fewer than one batch: {key}"
+            f"source {source.name} has {source.num_examples} examples, fewer than one batch: {key}; make the "
+            "batch smaller"
         )
 
 

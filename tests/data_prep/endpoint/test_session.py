@@ -251,7 +251,7 @@ def test_a_key_that_is_not_there_is_told_unless_the_server_is_here_and_needs_non
 @pytest.mark.parametrize("package", ["openai", "tenacity", "aiolimiter"])
 def test_a_package_that_is_missing_is_told(server, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"package {package}: pip install 'codiemb\[synthesise\]'"):
+    with pytest.raises(UserError, match=rf"package {package}: pip install -e '\.\[synthesise\]'"):
         ask_all(server, tmp_path, TEXTS)
     assert not server.bodies
 
