@@ -152,3 +152,17 @@ def test_describe_names_what_runs(byte_level):
     line = tiny.tiny_encoder("qwen3", byte_level, attention="causal", pooling="last_token").describe()
     assert line.startswith("qwen3: ")
     assert line.endswith("causal attention, last_token pooling, packed")
+
+
+def test_what_is_encoded_in_bf16_is_near_and_says_so_and_training_is_not_touched(byte_level):
+    encoder = tiny.tiny_encoder("bert", byte_level).train()
+    texts = [text for _, text in TEXTS]
+    exact_SD, settings = encoder.encode(texts), encoder.settings()
+    encoder.encode_precision = "bf16-mixed"
+    half_SD = encoder.encode(texts)
+    cosine_S = (exact_SD * half_SD).sum(1)
+    assert half_SD.dtype == np.float32
+    assert 1e-7 < float((1 - cosine_S).max()) < 1e-3
+    assert encoder.settings() == settings | {"precision": "bf16-mixed"}
+    assert encoder.training
+    assert encoder.hidden_states(packed_texts(encoder)).last_TD.dtype == torch.float32

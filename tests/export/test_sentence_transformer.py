@@ -62,7 +62,10 @@ def smallest_cosine(ours, theirs):
 
 def test_sentence_transformers_gives_the_trainers_embeddings(exported):
     encoder, folder = exported
+    encoder.encode_precision = "bf16-mixed"  # of evaluations; the promise is one of fp32
     assert export_cosine(encoder, folder, query_instruction=INSTRUCTION, texts=tiny.SENTENCES) > 1 - 1e-6
+    assert encoder.encode_precision == "bf16-mixed"
+    encoder.encode_precision = "32-true"
     model = SentenceTransformer(str(folder), device="cpu")
     for name, instruction in {**NAMED, "query": INSTRUCTION, "document": ""}.items():
         ours = encoder.encode(tiny.SENTENCES, instruction=instruction)

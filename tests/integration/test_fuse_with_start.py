@@ -30,7 +30,8 @@ def test_a_run_ends_with_a_scale_that_dev_chose_and_shows_before_after_and_fused
     run: Run, world: Path
 ) -> None:
     folder = world / "outputs/finetune/with-start"
-    options = (*SMALL, *DEV, "fuse_with_start=search", f"hydra.run.dir={folder}")
+    bf16 = "encoder.encode_precision=bf16-mixed"
+    options = (*SMALL, *DEV, bf16, "fuse_with_start=search", f"hydra.run.dir={folder}")
     result = run("run_train.py", *options)
     assert result.returncode == 0, result.stderr
     header, row = (  # the last: the search prints a table of its own
@@ -51,6 +52,9 @@ def test_a_run_ends_with_a_scale_that_dev_chose_and_shows_before_after_and_fused
     assert (world / "outputs/finetune/export").resolve() == folder / "export"
     for name in ("trained", "export"):
         assert (folder / name / "untrained.json").is_file()
+    for name in ("before", "trained", "results"):
+        settings = json.loads((folder / f"evaluation/{name}.json").read_text("utf-8"))["setup"]["settings"]
+        assert settings["precision"] == "bf16-mixed"
 
 
 def test_adapters_are_merged_first_and_a_kill_between_training_and_fusing_changes_nothing(

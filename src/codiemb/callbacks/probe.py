@@ -10,7 +10,7 @@ from torch import Tensor
 
 from codiemb.batch import Batch, EmbeddedBatch, Groups
 from codiemb.encoder import Encoder
-from codiemb.encoder.encoder import eval_mode
+from codiemb.encoder.modes import eval_mode
 from codiemb.metrics import (
     embedding_statistics,
     first_of_each,

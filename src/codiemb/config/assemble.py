@@ -86,6 +86,7 @@ def assemble(
     encoder = load_encoder(model, tokenizer, max_tokens_per_chunk=cfg.encoder.max_tokens_per_chunk)
     if cfg.encoder.train_only is not None:
         _freeze_all_but(cfg.encoder.train_only, encoder)
+    encoder.encode_precision = cfg.encoder.encode_precision
     encoder.to(trainer.strategy.root_device)
     return Assembled(trainer, build_module(cfg, parts, encoder, model), data, encoder, model)
 

@@ -25,6 +25,7 @@ def evaluate_folder(
     seed: int,
     name: str | None = None,
     device: torch.device | str = "cpu",
+    precision: str = "32-true",
     bm25: bool = False,
 ) -> "Evaluation":
     """Evaluate a folder with its own settings; those of `model` where it states none.
@@ -36,20 +37,26 @@ def evaluate_folder(
         seed: of the run, for the record.
         name: for tables and logs; None: the folder's path.
         device: to evaluate on.
+        precision: `Encoder.encode_precision`.
         bm25: also score BM25.
     """
-    encoder = _load(model, folder, name or str(folder), device)
+    encoder = _load(model, folder, name or str(folder), device, precision)
     return run_evaluation(evaluator, encoder, name or str(folder), report=log.info, bm25=bm25, seed=seed)
 
 
 def score_folder(
-    model: ModelSpec, evaluator: "Evaluator", folder: Path, *, device: torch.device | str = "cpu"
+    model: ModelSpec,
+    evaluator: "Evaluator",
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "32-true",
 ) -> dict[str, float]:
     """Main score by task, of one folder among many (`Evaluator.scores`)."""
-    return evaluator.scores(_load(model, folder, str(folder), device))
+    return evaluator.scores(_load(model, folder, str(folder), device, precision))
 
 
-def _load(model: ModelSpec, folder: Path, name: str, device: torch.device | str) -> Encoder:
+def _load(model: ModelSpec, folder: Path, name: str, device: torch.device | str, precision: str) -> Encoder:
     spec = replace(
         model,
         name=name,
@@ -61,5 +68,6 @@ def _load(model: ModelSpec, folder: Path, name: str, device: torch.device | str)
     )
     log.info("evaluating %s", folder)
     encoder = load_encoder(spec)
+    encoder.encode_precision = precision
     use_cpu_kernels(encoder.backbone)
     return encoder.to(device)

@@ -37,13 +37,15 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
         UserError: the checkpoints cannot be fused.
     """
     started = time.perf_counter()
-    run_dir = Path(cfg.run_dir)
+    run_dir, precision = Path(cfg.run_dir), cfg.encoder.encode_precision
     run_folder.record_run(config, run_dir)
     sheets = []
     if spec.search:
         dev = build_evaluator(replace(cfg.task, split="dev"))
         warn_of_same_texts(evaluator, dev)
-        spec, trials = search(spec, run_dir, lambda folder: score_folder(cfg.model, dev, folder))
+        spec, trials = search(
+            spec, run_dir, lambda folder: score_folder(cfg.model, dev, folder, precision=precision)
+        )
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
     log_weights(folder)
@@ -51,7 +53,7 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
     scores: dict[str, float] = {}
     if evaluator is not None and cfg.evaluate.after:
         columns = _sources(cfg, evaluator, spec) if cfg.evaluate.before else {}
-        fused = evaluate_folder(cfg.model, evaluator, folder, seed=cfg.seed)
+        fused = evaluate_folder(cfg.model, evaluator, folder, seed=cfg.seed, precision=precision)
         scores, card = fused.scores, with_results(card, fused, None)
         sheets += _save(cfg, spec, fused, columns)
     write_fused_card(folder, card)
@@ -72,7 +74,13 @@ def _sources(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dic
     named |= {str(number): path for number, path in enumerate(spec.checkpoints, 1)}
     folders = {name: Path(path) for name, path in named.items() if not is_adapter(Path(path))}
     return {
-        name: evaluate_folder(cfg.model, evaluator, model_folder(path), seed=cfg.seed)
+        name: evaluate_folder(
+            cfg.model,
+            evaluator,
+            model_folder(path),
+            seed=cfg.seed,
+            precision=cfg.encoder.encode_precision,
+        )
         for name, path in folders.items()
     }
 

@@ -71,6 +71,7 @@ def query_instruction(cfg: TrainConfig, run: Assembled) -> str:
 def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) -> Fused:
     """Average the run's two folders into its export, on rank 0; evaluate that as the trained model was."""
     run_dir, device = Path(cfg.run_dir), run.trainer.strategy.root_device
+    precision = cfg.encoder.encode_precision
     run.encoder.to("cpu")  # there need not be room for two
     spec = FuseConfig(checkpoints=[str(run_dir / TRAINED)], base=str(run_dir / START))
     sheets = []
@@ -80,7 +81,7 @@ def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) 
         spec, trials = search(
             spec,
             run_dir,
-            lambda folder: score_folder(run.model, dev, folder, device=device),
+            lambda folder: score_folder(run.model, dev, folder, device=device, precision=precision),
         )
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base)
@@ -95,6 +96,7 @@ def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) 
             seed=cfg.seed,
             name=cfg.model.name,
             device=device,
+            precision=precision,
             bm25=cfg.task.baseline,
         )
     return Fused(spec.scale, evaluation, sheets)

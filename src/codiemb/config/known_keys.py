@@ -54,7 +54,7 @@ FIELDS = {  # by place: those of a dataclass; * is any name
         "num_workers",
         "prefetch",
     ),
-    "encoder": ("max_tokens_per_chunk", "train_only"),
+    "encoder": ("max_tokens_per_chunk", "train_only", "encode_precision"),
     "tasks.*": (
         "global_batch_size",
         "max_query_tokens",

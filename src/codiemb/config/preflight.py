@@ -28,6 +28,7 @@ from codiemb.data.task_spec import TaskSpec
 from codiemb.encoder import ModelSpec, check_spec
 from codiemb.encoder.check import check_trainable
 from codiemb.encoder.folder_settings import with_folder_settings
+from codiemb.encoder.modes import ENCODE_PRECISIONS
 from codiemb.errors import UserError
 from codiemb.losses import InfoNCE, WeightedSum
 from codiemb.training.module import OptimizerFactory, ScheduleFactory
@@ -81,6 +82,8 @@ def preflight(cfg: TrainConfig) -> Parts:
     _check_numbers(cfg)
     _check_tasks(cfg)
     _check_chunks(cfg)
+    if (precision := cfg.encoder.encode_precision) not in ENCODE_PRECISIONS:
+        raise UserError(f"encoder.encode_precision={precision!r} must be {' or '.join(ENCODE_PRECISIONS)}")
     parts = Parts(
         files=[] if cfg.fuse is not None else source_files(cfg.data),  # fusing reads no data
         sampler=build_node("sampler", cfg.sampler),

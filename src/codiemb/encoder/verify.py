@@ -9,7 +9,8 @@ from transformers import PreTrainedConfig
 
 from codiemb.batch import PackedTexts
 from codiemb.encoder.direction import directions, embedded
-from codiemb.encoder.encoder import Encoder, HiddenStates, eval_mode
+from codiemb.encoder.encoder import Encoder, HiddenStates
+from codiemb.encoder.modes import eval_mode
 from codiemb.errors import UserError
 
 _LENGTHS = (13, 5, 5, 3)  # 13 tells tokens from heads and widths, see `directions`

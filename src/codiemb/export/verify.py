@@ -1,6 +1,7 @@
 """Prove that an exported folder gives the trainer's embeddings, through sentence-transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +29,34 @@ def export_cosine(
 ) -> float:
     """Smallest cosine between the trainer's embeddings and the exported folder's, queries and documents.
 
-    Loads the folder through sentence-transformers as a user does, in the dtype that it states. Promise: above
-    1 - TOLERANCE[dtype]. NaN where one of the folder's embeddings is: weights that the dtype cannot hold.
+    In fp32, whatever `encoder.encode_precision`. Loads the folder through sentence-transformers as a user
+    does, in the dtype that it states. Promise: above 1 - TOLERANCE[dtype]. NaN where one of the folder's
+    embeddings is: weights that the dtype cannot hold.
     """
     from sentence_transformers import SentenceTransformer  # slow to import, and only the export needs it
 
     device = next(encoder.backbone.parameters()).device
     trusted = trust_remote_code and has_own_code(Path(folder))
     model = SentenceTransformer(str(folder), device=str(device), trust_remote_code=trusted)
+    with _in_fp32(encoder):
+        queries_SD = encoder.encode(texts, instruction=query_instruction, side="query")
+        documents_SD = encoder.encode(texts, side="document")
     pairs = (
-        (
-            encoder.encode(texts, instruction=query_instruction, side="query"),
-            model.encode_query(list(texts), show_progress_bar=False),
-        ),
-        (encoder.encode(texts, side="document"), model.encode_document(list(texts), show_progress_bar=False)),
+        (queries_SD, model.encode_query(list(texts), show_progress_bar=False)),
+        (documents_SD, model.encode_document(list(texts), show_progress_bar=False)),
     )
     cosines = [_smallest_cosine(ours, np.asarray(theirs, dtype=np.float64)) for ours, theirs in pairs]
     return float(np.min(cosines))  # Python's min would pass over a NaN
+
+
+@contextmanager
+def _in_fp32(encoder: Encoder) -> Iterator[None]:
+    """The promise is one of fp32, whatever the evaluations of a run take."""
+    precision, encoder.encode_precision = encoder.encode_precision, "32-true"
+    try:
+        yield
+    finally:
+        encoder.encode_precision = precision
 
 
 def has_own_code(folder: Path) -> bool:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float32
 
 from codiemb.distributed import max_over_ranks
-from codiemb.encoder.encoder import Encoder, eval_mode
+from codiemb.encoder.encoder import Encoder
+from codiemb.encoder.modes import encode_mode
 from codiemb.text_encoder import Side
 from codiemb.training.sharding import has_sharded_weights
 
@@ -36,7 +37,7 @@ class ShardedEncoder:
         packs = list(self._encoder.packs(texts or [""], instruction, side))
         out_SD = np.empty((max(1, len(texts)), self._encoder.backbone.config.hidden_size), dtype=np.float32)
         num_passes = max_over_ranks(len(packs), packs[0][1].input_ids_T.device)
-        with eval_mode(self._encoder):
+        with encode_mode(self._encoder, self._encoder.encode_precision):
             for number in range(num_passes):
                 rows, pack = packs[number if number < len(packs) else 0]
                 out_SD[rows] = self._encoder(pack).last_SD.cpu().numpy()
