@@ -14,5 +14,5 @@ def near(name: str, known: Iterable[str], *, all_of_them: bool = True) -> str:
     close = close or [lower[each] for each in difflib.get_close_matches(name.lower(), list(lower), n=3)]
     said = f"did you mean {' or '.join(close)}?" if close else ""
     if known and (all_of_them or (not close and len(known) <= _SHOWN)):
-        said += f"{' ' if said else ''}There are: {', '.join(known)}"
+        said += f"{' There' if said else 'there'} are: {', '.join(known)}"
     return said

@@ -22,7 +22,7 @@ REFUSED = [
     ("task=builtin,cmtebb", "task=cmtebb: no such option; did you mean cmteb"),
     ("model=youtu3b", "did you mean youtu2b or youtu_api?"),
     ("model=BAAI/bge-m3", "Any other: model=pretrained model.path=FOLDER_OR_HUB_ID"),
-    ("data=xyzzy", "data=xyzzy: no such option; There are: builtin, builtin_all, cmteb, files, weak_pairs"),
+    ("data=xyzzy", "data=xyzzy: no such option; there are: builtin, builtin_all, cmteb, files, weak_pairs"),
     ("experiment=papr/released", "did you mean paper/released?"),
     ("data/sources=builtin_finetun", "did you mean builtin_finetune"),
     ("modle=bert_tiny", "modle: no such key or group; did you mean model?"),

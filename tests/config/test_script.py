@@ -20,7 +20,7 @@ MISTAKES = [
     ),
     ("model.lora.rr=3", "model.lora.rr: no such key in model.lora; did you mean r"),
     ("modle.path=x", "modle: no such key; did you mean model"),
-    ("tasks.ri.global_batch_size=3", "tasks.ri: no such key in tasks; There are: ir, sts"),
+    ("tasks.ri.global_batch_size=3", "tasks.ri: no such key in tasks; there are: ir, sts"),
     ("optimizer.lr.x=3", "optimizer.lr.x: no such key in optimizer.lr"),
     ("seed=abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
     ("evaluate.before=maybe", "evaluate.before: Value 'maybe' is not a valid bool"),

@@ -149,7 +149,9 @@ def test_roberta_counts_positions_from_behind_its_padding_id(byte_level):
 
 
 def test_describe_names_what_runs(byte_level):
-    line = tiny.tiny_encoder("qwen3", byte_level, attention="causal", pooling="last_token").describe()
+    encoder = tiny.tiny_encoder("qwen3", byte_level, attention="causal", pooling="last_token")
+    line, prompts = encoder.describe().splitlines()
+    assert prompts == encoder.tokenizer.template.describe()
     assert line.startswith("qwen3: ")
     assert line.endswith("causal attention, last_token pooling, packed")
 

@@ -95,6 +95,28 @@ def oracle(tokenizer, kind, ids, prompt):
     raise AssertionError("no text behind the prompt")
 
 
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [
+        (
+            PromptTemplate(),
+            r"prompts: 'Instruction: {instruction} \nQuery: ' before texts with an instruction",
+        ),
+        (
+            PromptTemplate("query: ", "passage: "),
+            "prompts: 'query: ' before queries, 'passage: ' before documents",
+        ),
+        (
+            PromptTemplate("{instruction}: ", instruction="Find"),
+            "prompts: '{instruction}: ' before texts with an instruction (queries without one: 'Find')",
+        ),
+        (PromptTemplate(""), "no prompts"),
+    ],
+)
+def test_a_run_says_what_it_puts_before_which_texts(template, line):
+    assert template.describe() == line
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.query[:12])
 @pytest.mark.parametrize("kind", ["byte_level", "wordpiece", "metaspace", "qwen"])
 @settings(max_examples=25, deadline=None)

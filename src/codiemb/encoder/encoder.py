@@ -205,14 +205,15 @@ class Encoder(nn.Module):
         return HiddenStates(output.last_hidden_state[mask_SL], middle)
 
     def describe(self) -> str:
-        """Architecture, size and mode in one line."""
+        """Architecture, size and mode in one line; prompts in another."""
         total = sum(p.numel() for p in self.backbone.parameters())
         trained = sum(p.numel() for p in self.backbone.parameters() if p.requires_grad)
         mode = "packed" if self.packed else "padded"
-        return (
+        line = (
             f"{self.backbone.config.model_type}: {total / 1e6:,.1f}M parameters, {trained / 1e6:,.1f}M "
             f"trained, {self.attention} attention, {self.pooling} pooling, {mode}"
         )
+        return f"{line}\n{self.tokenizer.template.describe()}"
 
     def prefix(self, instruction: str = "", side: Side | None = None) -> str:
         """The exact string that `encode` puts before a text."""

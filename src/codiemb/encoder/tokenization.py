@@ -76,6 +76,15 @@ class PromptTemplate:
             side = "query" if instruction or self.document else "document"
         return self.query if side == "query" else self.document
 
+    def describe(self) -> str:
+        """Which prefix stands before which texts, in one line."""
+        texts = "texts with an instruction" if _INSTRUCTION in self.query else "queries"
+        if self.instruction:
+            texts += f" (queries without one: {self.instruction!r})"
+        prompts = ((self.query, texts), (self.document, "documents"))
+        named = [f"{prompt!r} before {where}" for prompt, where in prompts if prompt]
+        return f"prompts: {', '.join(named)}" if named else "no prompts"
+
     def _filled(self, instruction: str, side: Side) -> str:
         if not instruction and side == "document":
             return self.document
