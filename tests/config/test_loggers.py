@@ -98,6 +98,22 @@ def test_wandb_that_cannot_be_had_goes_offline_with_one_warning(monkeypatch, tmp
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
 
 
+def test_wandb_opens_without_a_warning(monkeypatch, tmp_path, composed):
+    """Lightning gives it an argument that it warns of, in the first lines that a newcomer reads."""
+    said = []
+    monkeypatch.setattr(wandb, "termwarn", lambda text, **_: said.append(text))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()
+    node = {"_target_": "pytorch_lightning.loggers.WandbLogger", "project": "test", "save_dir": str(tmp_path)}
+    trainer = trainer_of(*loggers.build_loggers({"wandb": node}))
+    with loggers.closed_loggers():
+        loggers.open_loggers(trainer, composed())
+    wandb.teardown()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert said == []
+
+
 def test_every_job_of_a_process_has_its_own_run(monkeypatch, tmp_path, composed):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from codiemb.errors import UserError
 from codiemb.raw_files import rows as reading
+from codiemb.raw_files import unpacked
 from codiemb.raw_files.problems import Problem
 from codiemb.raw_files.rows import kind_of, read_rows
 from tests.support.fetching import write_raw
@@ -48,7 +49,8 @@ objects = st.dictionaries(
 @given(rows=st.lists(objects, max_size=6), indent=st.sampled_from([None, 1]), chunk=st.integers(4, 40))
 def test_an_array_is_read_in_pieces_of_any_size(rows, indent, chunk):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_CHUNK", chunk)
+        patch.setattr(reading, "CHUNK", chunk)
+        patch.setattr(unpacked, "CHUNK", chunk)
         path = Path(folder) / "a.json"
         path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), "utf-8")
         assert [row for _, row in read_rows([path])] == rows

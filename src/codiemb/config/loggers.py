@@ -46,6 +46,9 @@ def build_loggers(
             built.append(build_node(f"logger.{name}", node))
         except InstantiationException as error:  # not of a value in the node: that is a UserError
             _warn_without(f"logger.{name}", error.__cause__ or error)
+    for logger in built:
+        if isinstance(logger, WandbLogger):  # Lightning always gives this key, and wandb warns of it
+            logger._wandb_init.pop("anonymous", None)
     return built
 
 

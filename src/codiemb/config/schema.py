@@ -97,9 +97,8 @@ class EncoderConfig:
         max_tokens_per_chunk: token budget of one forward pass; larger batches run in chunks, with the same
             gradient and memory that depends on the budget only. null runs a batch at once.
         train_only: part of a name (embed_tokens); parameters that it does not occur in stay as they are.
-        encode_precision: of evaluations and of the search for negatives: `32-true`, or `bf16-mixed` or
-            `16-mixed`, which are faster where the machine has instructions for them; scores move by some
-            hundredths of a point. `${trainer.precision}`, where it is one of these, takes that of training.
+        encode_precision: of evaluations: `32-true`, or `bf16-mixed` or `16-mixed`, which are faster where
+            the machine has instructions for them, and move scores by some hundredths of a point.
     """
 
     max_tokens_per_chunk: int | None = None

@@ -6,13 +6,11 @@ megabyte of a JSON array.
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
 from fnmatch import fnmatchcase
 from json import JSONDecodeError, JSONDecoder
 from pathlib import Path
@@ -23,8 +21,8 @@ import pyarrow.parquet as pq
 
 from codiemb.errors import UserError
 from codiemb.raw_files.problems import Problem, one_of_each
+from codiemb.raw_files.unpacked import CHUNK, Unpacked, open_unpacked, refuse_pages
 
-Unpacked = io.BufferedReader | gzip.GzipFile  # both know `peek`
 Row = tuple[int, Mapping[str, Any] | Problem]  # its number from 1, and its fields or what is wrong
 
 KINDS = ("jsonl", "json", "csv", "tsv", "words", "parquet")
@@ -38,7 +36,6 @@ _SUFFIXES = {
     ".parquet": "parquet",
 }
 _BATCH = 1024  # rows of a Parquet file that are Python objects at once
-_CHUNK = 1 << 20
 _BROKEN = (OSError, EOFError, zlib.error, pa.ArrowException)
 _BETWEEN = re.compile(r"[\s,]*")
 
@@ -92,8 +89,8 @@ def read_rows(
         if kind == "parquet":
             yield from _parquet(paths[0], columns, advance)
             return
-        with _open(paths, advance) as file:
-            _refuse_pages(paths[0], file)
+        with open_unpacked(paths, advance) as file:
+            refuse_pages(paths[0], file)
             for number, row in _READERS[kind](file, header):
                 yield number, row
     except Problem as problem:
@@ -112,8 +109,8 @@ def table_head(path: Path) -> list[str]:
     if kind not in ("csv", "tsv"):
         return []
     try:
-        with _open([path], int) as file:
-            _refuse_pages(path, file)
+        with open_unpacked([path], int) as file:
+            refuse_pages(path, file)
             if kind == "csv":
                 return next(csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline="")), [])
             first = next((line for _, line in _lines(file)), "")
@@ -128,60 +125,6 @@ def _told(error: Exception) -> str:
     if isinstance(error, JSONDecodeError):
         return f"no JSON ({error.msg})"
     return f"cannot be read further ({str(error).partition(chr(10))[0] or type(error).__name__})"
-
-
-@contextmanager
-def _open(paths: Sequence[Path], advance: Callable[[int], object]) -> Iterator[Unpacked]:
-    """The bytes of the pieces one after another, unpacked as their first bytes say."""
-    with ExitStack() as stack:
-        plain = cast(io.BufferedReader, io.BufferedReader(_Joined(paths, advance), _CHUNK))
-        stack.push(closing(plain))
-        head = plain.peek(4)[:4]
-        if head[:2] == b"\x1f\x8b":
-            yield stack.enter_context(gzip.GzipFile(fileobj=plain))
-        elif head == b"\x28\xb5\x2f\xfd":
-            packed = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(plain, mode="r"), "zstd"))
-            yield stack.enter_context(io.BufferedReader(packed))
-        else:
-            yield plain
-
-
-class _Joined(io.RawIOBase):
-    """Files read as one, and how much of them."""
-
-    def __init__(self, paths: Sequence[Path], advance: Callable[[int], object]) -> None:
-        self._advance, self._left = advance, list(paths)
-        self._file = self._left.pop(0).open("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  any writable buffer
-        """Fill it, over the ends of files: who looks at the first bytes must see them, wherever the cuts."""
-        view, count = memoryview(buffer), 0
-        while count < len(view):
-            if read := self._file.readinto(view[count:]):
-                count += read
-            elif self._left:
-                self._file.close()
-                self._file = self._left.pop(0).open("rb", buffering=0)
-            else:
-                break
-        self._advance(count)
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _refuse_pages(path: Path, file: Unpacked) -> None:
-    """What a failed download leaves under the name of a data file."""
-    head = file.peek(64)[:64].lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path}: a Git LFS pointer, not the file itself; fetch it with: git lfs pull")
-    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(f"{path}: a page of HTML or XML (a failed download looks so); get the file again")
 
 
 def _lines(file: Unpacked) -> Iterator[tuple[int, str | Problem]]:
@@ -231,7 +174,7 @@ def _json(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:
 
 def _elements(file: Unpacked) -> Iterator[Any]:
     """The elements of an array, with no more text at hand than a chunk and one of them."""
-    decoder, size = JSONDecoder(object_pairs_hook=_unless_twice), _CHUNK
+    decoder, size = JSONDecoder(object_pairs_hook=_unless_twice), CHUNK
     text = codecs.getincrementaldecoder("utf-8-sig")()
     rest, ended = text.decode(file.read(size)), False
     at = rest.index("[") + 1
@@ -244,7 +187,7 @@ def _elements(file: Unpacked) -> Iterator[Any]:
         except JSONDecodeError:
             if ended:
                 raise
-            chunk, size = file.read(size), min(2 * size, 64 * _CHUNK)
+            chunk, size = file.read(size), min(2 * size, 64 * CHUNK)
             rest, at, ended = rest[at:] + text.decode(chunk, final=not chunk), 0, not chunk
             continue
         yield value
