@@ -5,6 +5,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,7 @@ def forks(
 def _run(function: Callable[..., None], arguments: tuple[Any, ...], output: Path) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
     logging.basicConfig(force=True, stream=sys.__stderr__, format="%(message)s")  # not pytest's handlers
     try:
         function(*arguments)

@@ -97,7 +97,8 @@ def test_a_killed_run_goes_on_ends_with_the_same_bytes_and_asks_nothing_twice(se
     process = fork(run_per_row_4, server.url, source, out, output=tmp_path / "output")
     wait_until(lambda: ledger.is_file() and ledger.read_bytes().count(b"\n") > 12)
     os.kill(process.pid, end)
-    process.join()
+    process.join(60)
+    assert process.exitcode is not None
     assert not out.exists()
     kept = ledger.read_bytes()
     there = {json.loads(line)["key"] for line in kept.split(b"\n")[1:-1]}
