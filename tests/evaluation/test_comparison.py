@@ -12,6 +12,7 @@ from codiemb.evaluation import Evaluator, builtin_tasks, paired, save
 from codiemb.evaluation.comparison import compare, save_comparison
 from codiemb.evaluation.per_query import PerQuery
 from codiemb.evaluation.result_files import Results, read_results
+from codiemb.evaluation.result_table import ResultTable
 from tests.support.evaluation_fakes import BagOfWords, shown
 from tests.support.result_files import write_model, write_ours
 
@@ -137,6 +138,27 @@ def test_files_of_mteb_are_compared_without_intervals(tmp_path: Path):
         ("STSB", 0.25, "no interval, no per-query scores in A and B"),
     ]
     assert comparison.sheets()[1].header == ("Task", "A", "B", "B - A")
+
+
+def test_scores_over_other_languages_are_never_subtracted(tmp_path: Path):
+    """mteb scores the languages that were asked for; task, revision and split are the same for all."""
+    a = write_model(tmp_path, "org/a", {"STS22": {"test": 0.5}, "STSB": {"test": 0.5}})
+    b = write_model(tmp_path, "org/b", {"STS22": {"test": 0.75}, "STSB": {"test": 0.75}})
+    for file in b.rglob("STS*.json"):
+        record = json.loads(file.read_text())
+        (row,) = record["scores"]["test"]
+        record["scores"]["test"].append(row | {"hf_subset": "en", "languages": ["eng-Latn"]})
+        file.write_text(json.dumps(record))
+    results = [read_results(a), read_results(b)]
+    why = {entry.task: (entry.difference, entry.why) for entry in compare(*results).tasks}
+    assert why["STS22"] == (None, "not compared: subsets cmn-Hans in A, cmn-Hans, eng-Latn in B")
+    assert results[1].left_out == {
+        "STSB": "its score is of cmn-Hans and eng-Latn, the table takes Chinese alone"
+    }
+    other = {result.model: replace(result, tasks={"STS22": result.tasks["STS22"]}) for result in results}
+    assert "Other data or another metric in some columns: STS22." in (
+        ResultTable(list(other.values())).task_sheet().notes
+    )
 
 
 def test_prompts_are_told_apart_to_the_last_space(tmp_path: Path):

@@ -1,5 +1,6 @@
 """What is wrong with a folder of one's own is told before anything is scored: where, what, and what to do."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -159,11 +160,94 @@ ERRORS = {
         {"a.csv": "", "task.yaml": "files: {pairs: b.csv}\n"},
         r"task\.yaml: files: none is called 'b\.csv'; there are a",
     ),
+    "a grade that trec_eval has no room for": (
+        {**IR, "qrels.jsonl": JUDGED.replace("1", "1700000000")},
+        r"qrels\.jsonl:1: score is 1\.7e\+09, and no grade is above 1,000,000",
+    ),
+    "a number of 400 digits": (
+        {"a.jsonl": '{"sentence1": "a", "sentence2": "b", "score": ' + "9" * 400 + "}\n"},
+        r"a\.jsonl:1: score must be a finite number",
+    ),
+    "a label that no table holds": (
+        {"texts.jsonl": LABELLED.replace('"x"', str(2**70))},
+        r"texts\.jsonl:1: label is 1180591620717411303424; a label",
+    ),
+    "a shard that is missing": (
+        {"pairs-00000-of-00002.tsv": STS},
+        r"own: pairs is cut into 2 files, and 1 are there; add",
+    ),
+    "a task's file and a side's": ({"pairs.tsv": STS, "test.tsv": STS}, r"pairs\.tsv, test\.tsv may each be"),
+    "judgements in two places": (
+        {**IR, "qrels/test.tsv": "a\tb\t1\n"},
+        r"qrels\.jsonl, qrels may each be what is scored; keep one",
+    ),
+    "a name that leads elsewhere": (
+        {"a.tsv": STS, "task.yaml": "name: ../up\n"},
+        r"task\.yaml: a task cannot be called '\.\./up'",
+    ),
+    "a path from the root": (
+        {"a.tsv": STS, "task.yaml": "files: {pairs: /data/a.tsv}\n"},
+        r"task\.yaml: files: '/data/a\.tsv' is no name in the folder; write it as",
+    ),
+    "no kind": (
+        {"a.tsv": STS, "task.yaml": "kind: STS\n"},
+        r"task\.yaml: kind: Input should be 'retrieval'.* or ''$",
+    ),
     "two names": (
         {"t/a.tsv": STS, "u/a.tsv": STS, "u/task.yaml": "name: t\n"},
         r"u and .*t are both called 't'",
     ),
 }
+
+
+@pytest.mark.parametrize("files", [("a.tsv", "a.csv"), ("b-00000-of-00002.tsv",)])
+def test_of_files_with_one_name_and_of_shards_a_task_yaml_chooses(files: tuple[str, ...], tmp_path: Path):
+    named = f"files: {{pairs: ['*.tsv', {files[0]}]}}\n"  # by two patterns, and is read once
+    write(tmp_path, {**dict.fromkeys(files, STS), "task.yaml": named})
+    assert [path.name for path in find_task(tmp_path, "x", "test").files["pairs"]] == [files[0]]
+
+
+def test_a_link_to_data_that_is_not_there_is_told(tmp_path: Path):
+    """A mount that is away must not take a task out of the mean."""
+    write(tmp_path / "t", {"a.tsv": STS})
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"gone: a link to .*nowhere, which is not there; mend it or delete"):
+        folder_tasks(str(tmp_path), "test")
+
+
+@pytest.mark.parametrize("corpus", ["corpus.json", "corpus.jsonl.gz"])
+def test_a_folder_with_a_corpus_is_the_task_whatever_the_corpus_is_packed_in(corpus: str, tmp_path: Path):
+    write(tmp_path, {**IR, "old/a.tsv": STS})
+    (tmp_path / "queries.jsonl").rename(tmp_path / "queries.json")
+    path = (tmp_path / "corpus.jsonl").rename(tmp_path / corpus)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    assert [task.found.kind for task in folder_tasks(str(tmp_path), "test")] == ["retrieval"]
+
+
+def test_files_beside_the_folders_of_tasks_are_said(tmp_path: Path):
+    write(tmp_path, {"t/a.tsv": STS, "b.tsv": STS, "notes.md": "x"})
+    said: list[str] = []
+    folder_tasks(str(tmp_path), "test", report=said.append)
+    assert len(said) == 1
+    assert "b.tsv beside the sub-folders are not scored" in said[0]
+    folder_tasks(str(tmp_path / "t"), "test", report=said.append)
+    folder_tasks(str(tmp_path), "test", ["t"], report=said.append)
+    assert len(said) == 1
+
+
+def test_texts_of_a_class_that_is_not_learned_are_said(tmp_path: Path):
+    write(tmp_path, {"train.jsonl": LABELLED, "test.jsonl": LABELLED.replace('"x"', '"z"')})
+    said: list[str] = []
+    folder_tasks(str(tmp_path), "test", report=said.append)
+    assert "1 of 2 texts have a label that train has not (as 'z') and are wrong with any model" in said[0]
+
+
+def test_candidates_have_ids_as_those_of_the_corpus(tmp_path: Path):
+    numbers = {name: text.replace('"a"', "7").replace('"b"', "8") for name, text in IR.items()}
+    write(tmp_path, {**numbers, "top_ranked.jsonl": '{"query-id": 7, "corpus-ids": [8, " 7 "]}\n'})
+    (task,) = folder_tasks(str(tmp_path), "test")
+    assert task.read()["default"]["test"]["top_ranked"] == {"7": ["8", "7"]}
 
 
 @pytest.mark.parametrize("case", ERRORS)

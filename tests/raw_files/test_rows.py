@@ -150,3 +150,15 @@ def test_a_table_with_two_columns_of_one_name_is_refused(name, tmp_path):
         write_raw(tmp_path / name, [["query", "negative", "negative"], ["q", "n", "m"]])
     with pytest.raises(UserError, match="column 'negative' stands 2 times; write it once"):
         list(read_rows([tmp_path / name]))
+
+
+@pytest.mark.parametrize("behind", ['[{"a": 3}]', "x", "}", "\n\n]", " " * 300 + "[]"])
+@pytest.mark.parametrize("chunk", [16, 1 << 20])
+def test_what_stands_behind_an_array_is_not_lost_without_a_word(behind, chunk, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "CHUNK", chunk)
+    path = tmp_path / "a.json"
+    path.write_text('[{"a": 1}, {"a": 2}]\n' + behind)
+    with pytest.raises(UserError, match=r"a\.json: something stands behind the array of 2 rows"):
+        list(read_rows([path]))
+    path.write_text('[{"a": 1}, {"a": 2}]\n \r\n' + " " * 300)
+    assert len(list(read_rows([path]))) == 2

@@ -14,7 +14,7 @@ import numpy as np
 from codiemb.atomic import write_text
 from codiemb.evaluation import paired
 from codiemb.evaluation.per_query import PerQuery
-from codiemb.evaluation.result_files import Results, Scored
+from codiemb.evaluation.result_files import Results, Scored, other_subsets
 from codiemb.tables import Sheet, complete_mean, percent
 
 RESAMPLES, SEED = 2000, 0
@@ -181,6 +181,8 @@ def _other_test(a: Scored, b: Scored) -> str:
         "splits": (", ".join(a.splits), ", ".join(b.splits)),
         "metric": (a.metric, b.metric),
     }
+    if other_subsets(a, b):
+        kinds["subsets"] = (", ".join(a.subsets), ", ".join(b.subsets))
     return "; ".join(f"{kind} {x} in A, {y} in B" for kind, (x, y) in kinds.items() if x != y)
 
 

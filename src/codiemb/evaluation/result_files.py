@@ -44,6 +44,7 @@ class Scored:
     splits: tuple[str, ...]
     revision: str  # of the dataset
     settings: Mapping[str, str] = field(default_factory=dict)  # of this task, as text
+    subsets: tuple[str, ...] = ()  # of mteb's files: the languages of each part that the score is the mean of
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,22 @@ def _scored(result: TaskFile, recorded: Settings) -> Scored | str:
     more = {"revision": result.revision, "splits": splits, "mteb_version": result.mteb_version}
     if any(row["main_score"] is None for row in rows):
         more |= {STATES_ONLY: ONLY_MAP}
+    subsets = _subsets(rows)
+    if about and len(subsets) > 1:
+        return f"its score is of {' and '.join(subsets)}, the table takes Chinese alone"
     settings = flat(more) | recorded
-    return Scored(result.task, kind, metric, score, tuple(splits), result.revision, settings)
+    return Scored(result.task, kind, metric, score, tuple(splits), result.revision, settings, subsets)
+
+
+def _subsets(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """By languages: versions of mteb have other names for the same part."""
+    parts = {str(row.get("hf_subset")): "+".join(map(str, row.get("languages") or ())) for row in rows}
+    return tuple(sorted(parts.values()))
+
+
+def other_subsets(a: Scored, b: Scored) -> bool:
+    """Whether two scores are means over other parts; where one does not state its parts, nobody knows."""
+    return bool(a.subsets and b.subsets) and a.subsets != b.subsets
 
 
 def _main(scores: Mapping[str, Any]) -> float:

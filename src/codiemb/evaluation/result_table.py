@@ -132,9 +132,10 @@ class ResultTable:
         return f"{label} has no {', '.join(names)}: no mean over the others." if names else ""
 
     def _differs(self, task: str) -> bool:
-        """Data of another revision or split, or another metric; `map` is that of all candidates."""
+        """Data of another revision, split or subset, or another metric; `map` is that of all candidates."""
         found = [result.tasks[task] for result in self.rows.values() if task in result.tasks]
-        return len({(entry.revision, entry.splits, entry.metric) for entry in found}) > 1
+        stated = {entry.subsets for entry in found if entry.subsets}
+        return len({(entry.revision, entry.splits, entry.metric) for entry in found}) > 1 or len(stated) > 1
 
 
 def _rounded(value: float | None) -> float | None:

@@ -63,11 +63,19 @@ class Fields:
         Raises:
             Problem: it is something else, or empty.
         """
-        value = self.value(name)
-        value = str(value) if type(value) is int else value
-        if not (found := _text(value, self.column(name)).strip()):
+        if not (found := _id(self.value(name), self.column(name))):
             raise Problem(f"{self.column(name)} is empty; every row needs an id")
         return found
+
+    def ids(self, name: str) -> list[str]:
+        """The ids of a list, of one id, or of several columns; nulls and empty ones are passed over.
+
+        Raises:
+            Problem: something else is among them.
+        """
+        column = self.column(name)
+        found = (_id(value, column) for value in self._several(column) if value is not None)
+        return [each for each in found if each]
 
     def texts(self, name: str) -> list[str]:
         """The texts of a list, of one text, or of several columns; nulls and empty ones are passed over.
@@ -76,11 +84,12 @@ class Fields:
             Problem: something else is among them.
         """
         column = self.column(name)
+        return [_text(value, column) for value in self._several(column) if value not in (None, "")]
+
+    def _several(self, column: str) -> list[Any]:
         if "*" in column:
-            values = [self.row[key] for key in sorted(filter(matcher(column), self.row), key=_by_number)]
-        else:
-            values = _as_list(self.row.get(column))
-        return [_text(value, column) for value in values if value not in (None, "")]
+            return [self.row[key] for key in sorted(filter(matcher(column), self.row), key=_by_number)]
+        return _as_list(self.row.get(column))
 
     def objects(self, name: str) -> Sequence[Mapping[str, Any]]:
         """A list of objects; none where there is null or no such column.
@@ -139,6 +148,10 @@ def _as_list(value: Any) -> list[Any]:  # noqa: ANN401
     return value if isinstance(value, list) else [value]
 
 
+def _id(value: Any, column: str) -> str:  # noqa: ANN401
+    return _text(str(value) if type(value) is int else value, column).strip()
+
+
 def _text(value: Any, column: str) -> str:  # noqa: ANN401
     if not isinstance(value, str):
         raise Problem(f"{column} must be text, not {kind(value)}")
@@ -155,7 +168,7 @@ def _text(value: Any, column: str) -> str:  # noqa: ANN401
 def _number(value: Any, column: str) -> float:  # noqa: ANN401
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise Problem(f"{column} must be a finite number, not {value!r:.40}")

@@ -177,10 +177,11 @@ def _elements(file: Unpacked) -> Iterator[Any]:
     decoder, size = JSONDecoder(object_pairs_hook=_unless_twice), CHUNK
     text = codecs.getincrementaldecoder("utf-8-sig")()
     rest, ended = text.decode(file.read(size)), False
-    at = rest.index("[") + 1
+    at, number = rest.index("[") + 1, 0
     while True:
         at = cast(re.Match[str], _BETWEEN.match(rest, at)).end()
         if rest.startswith("]", at):
+            _refuse_more(rest[at + 1 :], file, number)
             return
         try:
             value, at = decoder.raw_decode(rest, at)
@@ -190,7 +191,17 @@ def _elements(file: Unpacked) -> Iterator[Any]:
             chunk, size = file.read(size), min(2 * size, 64 * CHUNK)
             rest, at, ended = rest[at:] + text.decode(chunk, final=not chunk), 0, not chunk
             continue
+        number += 1
         yield value
+
+
+def _refuse_more(rest: str, file: Unpacked, number: int) -> None:
+    """Read what is behind an array, which must be nothing: it would be lost without a word."""
+    more = rest.strip().encode()
+    while not more and (chunk := file.read(CHUNK)):
+        more = chunk.strip()
+    if more:
+        raise Problem(f"something stands behind the array of {number} rows; a file has one array")
 
 
 def _tsv(file: Unpacked, header: Sequence[str]) -> Iterator[Row]:

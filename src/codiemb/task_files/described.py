@@ -33,7 +33,7 @@ class Described:
         score_range: lowest and highest score of sts.
     """
 
-    kind: Kind | Literal[""] = ""
+    kind: Literal[Kind, ""] = ""
     name: str = ""
     files: dict[str, str | list[str]] = field(default_factory=dict)
     columns: dict[str, str | dict[str, str]] = field(default_factory=dict)

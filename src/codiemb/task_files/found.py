@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from codiemb.errors import UserError
+from codiemb.raw_files.rows import is_readable
 
 Kind = Literal["retrieval", "reranking", "sts", "pair_classification", "classification", "clustering"]
 RECORDS = "records"  # the role of files of training records, of retrieval or sts
@@ -98,10 +99,25 @@ def files_there(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be listed.
     """
+    return [path for path in entries(folder) if path.is_file()]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds and does not hide, sorted.
+
+    Raises:
+        UserError: the folder cannot be listed, or holds a link to data or to a folder that is not there.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+        found = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        lost = [path for path in found if path.is_symlink() and not path.exists()]
     except OSError as error:
         raise unreadable(folder, error) from error
+    if wanted := [path for path in lost if is_readable(path) or not path.suffix]:
+        raise UserError(
+            f"{wanted[0]}: a link to {wanted[0].readlink()}, which is not there; mend it or delete it"
+        )
+    return found
 
 
 def unreadable(path: Path, error: OSError) -> UserError:

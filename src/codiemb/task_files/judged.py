@@ -14,6 +14,7 @@ from codiemb.task_files.found import Found
 from codiemb.task_files.rows import Rows, each, visible
 
 _SHOWN = 5  # unknown ids in a message
+_HIGHEST = 1_000_000  # grade: trec_eval counts every one up to the highest, and gives 0 where it has no room
 
 Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade
 
@@ -119,7 +120,7 @@ def _read_candidates(found: Found, queries: Collection[str], corpus: Collection[
     unknown = _Unknown(found, queries, corpus)
 
     def take(fields: Fields) -> None:
-        query, documents = fields.id("query"), fields.texts("documents")
+        query, documents = fields.id("query"), fields.ids("documents")
         if query in ranked:
             raise Problem(f"query {query!r} occurs twice; write all its candidates in one row")
         unknown.look(fields.origin, query, *documents)
@@ -173,6 +174,10 @@ def _grade(fields: Fields) -> int:
         raise Problem(
             f"{fields.column('grade')} is {grade:g}, a fraction; grades are whole numbers (0: not relevant): "
             "multiply or round them"
+        )
+    if abs(grade) > _HIGHEST:
+        raise Problem(
+            f"{fields.column('grade')} is {grade:g}, and no grade is above {_HIGHEST:,}: use a smaller scale"
         )
     return int(grade)
 

@@ -1,39 +1,36 @@
 """Which kind of task a folder is, told by its files and the columns in them, or by its task.yaml."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codiemb.data.source_file import name_problem
 from codiemb.errors import UserError
 from codiemb.raw_files.problems import Problem
-from codiemb.raw_files.rows import PACKED, is_readable, kind_of, read_rows, table_head
-from codiemb.task_files.described import FILE, Described, read_description
+from codiemb.raw_files.rows import kind_of, read_rows, table_head
+from codiemb.task_files.described import FILE, read_description
 from codiemb.task_files.found import (
     RECORDS,
     ROLES,
     USUAL,
     Found,
     Kind,
-    files_there,
     listed,
     unreadable,
 )
+from codiemb.task_files.listing import Files, by_stem, matching
 from codiemb.task_files.metrics import main_score
 from codiemb.task_files.sides import SIDES, same_side
 
 QRELS = "qrels"  # BEIR's folder of judgements, a file a split
-_SHARD = re.compile(r"-\d{5}-of-\d{5}$")  # as the hub's data sets are cut
 _ACCEPTED = (
     "accepted are corpus, queries and qrels (with top_ranked: reranking); pairs with the columns sentence1, "
     "sentence2 and score or label; texts with text and label (train and test: classification); training "
     "records (task_type); each as .jsonl, .json, .csv, .tsv or .parquet, also with .gz and .zst"
 )
 
-Files = Mapping[str, list[Path]]  # by what stands before the endings
 Roles = dict[str, tuple[Path, ...]]
 
 
@@ -56,9 +53,13 @@ def find_task(folder: Path, name: str, split: str) -> Found:
     Raises:
         UserError: the kind cannot be told, or a file is missing or there twice.
     """
-    described, files = read_description(folder), _by_stem(folder)
+    described = read_description(folder)
+    named = {role: matching(folder, patterns) for role, patterns in described.files.items()}
+    files = by_stem(folder, [path for paths in named.values() for path in paths])
+    if described.name and (problem := name_problem(described.name)):
+        raise UserError(f"{folder / FILE}: a task cannot be called {described.name!r}: {problem}")
     split = described.split or split
-    told = _described(folder, described, files, split) or _told(folder, files, split)
+    told = _described(folder, described.kind, named, files, split) or _told(folder, files, split)
     try:
         return Found(
             name=described.name or name,
@@ -75,16 +76,13 @@ def find_task(folder: Path, name: str, split: str) -> Found:
         raise UserError(f"{folder / FILE}: {error}") from error
 
 
-def _described(folder: Path, described: Described, files: Files, split: str) -> Told | None:
+def _described(folder: Path, kind: Kind | Literal[""], named: Roles, files: Files, split: str) -> Told | None:
     """What task.yaml says of kind and files; None where it says nothing of either."""
-    named = {role: _matching(folder, patterns) for role, patterns in described.files.items()}
-    if not described.kind and not named:
-        return None
-    if not described.kind:
-        return _by_roles(folder, named, split)
-    if RECORDS in named or (described.kind in ("retrieval", "sts") and RECORDS in files):
-        return Told(described.kind, {RECORDS: named.get(RECORDS) or tuple(files[RECORDS])}, split)
-    return _of_kind(folder, described.kind, named, files, split)
+    if not kind:
+        return _by_roles(folder, named, split) if named else None
+    if RECORDS in named or (kind in ("retrieval", "sts") and RECORDS in files):
+        return Told(kind, {RECORDS: named.get(RECORDS) or tuple(files[RECORDS])}, split)
+    return _of_kind(folder, kind, named, files, split)
 
 
 def _by_roles(folder: Path, named: Roles, split: str) -> Told:
@@ -125,6 +123,8 @@ def _told(folder: Path, files: Files, split: str) -> Told:
     role = next((role for role in ("pairs", "texts", RECORDS) if role in files), "")
     if not role and not sides:
         return _one_kind(folder, files, split)
+    if role and (scored := sides.keys() - {"train"}):
+        raise _either(folder, [*files[role], *files[min(scored)]])
     used, paths = (split, tuple(files[role])) if role else _scored(folder, "", files, split)
     kind = _kind_of_columns(folder, paths[0])
     if kind == "clustering" and only_train:
@@ -208,7 +208,9 @@ def _qrels(folder: Path, files: Files, split: str) -> tuple[str, tuple[Path, ...
     inner = folder / QRELS
     if not inner.is_dir():
         return split, _pieces(folder, "qrels", files)
-    by_split = _by_stem(inner)
+    if "qrels" in files:
+        raise _either(folder, [*files["qrels"], inner])
+    by_split = by_stem(inner)
     if not by_split:
         raise UserError(f"{inner}: no judgements here; add qrels/{split}.tsv (query-id, corpus-id, score)")
     return _side(inner, by_split, split)
@@ -251,42 +253,11 @@ def _pieces(folder: Path, role: str, files: Files) -> tuple[Path, ...]:
     return tuple(files[role])
 
 
-def _matching(folder: Path, patterns: str | list[str]) -> tuple[Path, ...]:
-    """The files that task.yaml means."""
-    found: list[Path] = []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        paths = sorted(path for path in folder.glob(pattern) if path.is_file())
-        if not paths:
-            present = listed([path.name for path in files_there(folder)])
-            raise UserError(f"{folder / FILE}: files: none is called {pattern!r}; there are {present}")
-        found += paths
-    return tuple(found)
-
-
-def _by_stem(folder: Path) -> Files:
-    """The data files of a folder by their names without endings; shards are one.
-
-    Raises:
-        UserError: two files of one name.
-    """
-    files: dict[str, list[Path]] = {}
-    for path in files_there(folder):
-        if is_readable(path):
-            files.setdefault(_SHARD.sub("", _stem(path)), []).append(path)
-    for stem, paths in files.items():
-        if len(paths) > 1 and not all(_SHARD.search(_stem(path)) for path in paths):
-            raise UserError(
-                f"{folder}: {', '.join(path.name for path in paths)} are all called {stem!r}; keep one, or "
-                f"say which in {FILE}: files"
-            )
-    return files
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for ending in PACKED:
-        name = name.removesuffix(ending)
-    return Path(name).stem
+def _either(folder: Path, paths: list[Path]) -> UserError:
+    return UserError(
+        f"{folder}: {listed([path.name for path in paths])} may each be what is scored; keep one, or say "
+        f"which in {FILE}: files"
+    )
 
 
 def _cannot_tell(folder: Path, by: str) -> UserError:

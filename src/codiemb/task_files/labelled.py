@@ -19,7 +19,7 @@ def read_labelled(found: Found, role: str) -> pa.Table:
 
     def take(fields: Fields) -> tuple[str, str | int]:
         label, column = fields.value("label"), fields.column("label")
-        if type(label) not in (str, int) or label == "":
+        if type(label) not in (str, int) or label == "" or (type(label) is int and abs(label) >= 2**63):
             raise Problem(f"{column} is {label!r:.40}; a label is a text or a whole number")
         if kind not in (None, type(label)):
             raise Problem(f"{column} is {label!r:.40}; labels are all texts or all whole numbers, not both")
@@ -49,3 +49,15 @@ def read_classification(found: Found) -> tuple[pa.Table, pa.Table]:
             f"{', '.join(repr(label) for label in sorted(known)[:5])}, ...; a classifier can only find those"
         )
     return train, test
+
+
+def unlearned(train: pa.Table, test: pa.Table) -> str:
+    """That some of the scored texts have a label that no classifier can learn; "" where none has."""
+    known = set(train["label"].unique().to_pylist())
+    lost = [label for label in test["label"].to_pylist() if label not in known]
+    return (
+        f"{len(lost)} of {len(test)} texts have a label that train has not (as {lost[0]!r}) and are wrong "
+        "with any model: add such texts to train"
+        if lost
+        else ""
+    )

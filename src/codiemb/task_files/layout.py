@@ -8,12 +8,13 @@ from codiemb.data.source_file import name_problem
 from codiemb.errors import UserError
 from codiemb.raw_files.rows import is_readable
 from codiemb.task_files.described import FILE
-from codiemb.task_files.found import files_there, listed, unreadable
+from codiemb.task_files.found import entries, files_there, listed, unreadable
 from codiemb.task_files.kinds import QRELS
+from codiemb.task_files.listing import stem_of
 from codiemb.task_files.sides import SIDES, same_side
 
 _ALL_SIDES = {name for names in SIDES for name in names}
-_AT_THE_TOP = {FILE, *(f"{stem}.jsonl" for stem in ("corpus", "queries"))}
+_AT_THE_TOP = ("corpus", "queries")
 
 
 class TaskFolder(NamedTuple):
@@ -39,6 +40,25 @@ def task_folders(data: Path, split: str) -> list[TaskFolder]:
     return [TaskFolder(_checked(path.name, path), path) for path in inner]
 
 
+def passed_over(data: Path, split: str) -> str:
+    """That files beside the sub-folders are no task; "" where there are none."""
+    folders = task_folders(data, split)
+    places = {data, *(folder.path.parent for folder in folders)} - {folder.path for folder in folders}
+    names = [
+        path.name
+        for place in sorted(places)
+        if place.is_relative_to(data)
+        for path in files_there(place)
+        if is_readable(path)
+    ]
+    return (
+        f"task.data={data}: {listed(names)} beside the sub-folders are not scored; "
+        "a task has a folder of its own"
+        if names and folders[0].path != data
+        else ""
+    )
+
+
 def _check_folder(data: Path) -> None:
     if data.is_file():
         raise UserError(
@@ -59,17 +79,15 @@ def _check_folder(data: Path) -> None:
 
 def _sub_folders(data: Path) -> list[Path]:
     """Those that may be tasks."""
-    try:
-        found = [path for path in data.iterdir() if path.is_dir() and path.name[0] != "."]
-    except OSError as error:
-        raise unreadable(data, error) from error
-    return sorted(path for path in found if path.name != QRELS)
+    return [path for path in entries(data) if path.is_dir() and path.name != QRELS]
 
 
 def _is_task(data: Path) -> bool:
     """Whether the files of a folder with sub-folders say that it is the task."""
-    names = {path.name for path in files_there(data) if path.name == FILE or is_readable(path)}
-    return bool(names & _AT_THE_TOP)
+    return any(
+        path.name == FILE or (is_readable(path) and stem_of(path) in _AT_THE_TOP)
+        for path in files_there(data)
+    )
 
 
 def _side(data: Path, inner: Sequence[Path], split: str) -> Path:

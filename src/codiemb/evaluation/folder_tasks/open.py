@@ -1,10 +1,12 @@
 """All tasks of a folder, read and checked before a model is loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from codiemb.evaluation.folder_tasks.tasks import LocalTask, task_of
 from codiemb.evaluation.isolation import preserve_random_state
 from codiemb.evaluation.known_tasks import is_of_mteb
+from codiemb.task_files.layout import passed_over
 from codiemb.task_files.tasks import find_tasks
 
 Instructions = Mapping[str, Mapping[str, str]]  # task name or task type -> {"query": ..., "document": ...}
@@ -31,6 +33,8 @@ def folder_tasks(
         UserError: no folder, a folder whose kind cannot be told, a bad row, or an unknown name.
     """
     found = find_tasks(data, split, names)
+    if not names and (files := passed_over(Path(data), split)):
+        report(files)
     with preserve_random_state():  # building an mteb task seeds the global generators
         tasks = [task_of(each) for each in found]
     for task in tasks:

@@ -22,7 +22,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from codiemb.evaluation.known_tasks import make_known
 from codiemb.task_files.found import RECORDS, Found, Kind
 from codiemb.task_files.judged import read_retrieval, unanswerable
-from codiemb.task_files.labelled import read_classification, read_labelled
+from codiemb.task_files.labelled import read_classification, read_labelled, unlearned
 from codiemb.task_files.metrics import MAIN
 from codiemb.task_files.pairs import read_labelled_pairs, read_scored
 from codiemb.task_files.records import RecordInstructions, read_ir, read_sts
@@ -121,6 +121,7 @@ class LocalClassification(LocalTask, AbsTaskClassification):
     def read(self) -> DatasetDict:
         """`train` feeds mteb's classifier, the other split is scored."""
         train, test = read_classification(self.found)
+        self.remark = unlearned(train, test)
         return DatasetDict({"train": _dataset(train), self.found.split: _dataset(test)})
 
 
