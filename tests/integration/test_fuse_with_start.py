@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from tests.support.family import weights_of
 from tests.support.harness import MICRO, UNEVALUATED, Run
@@ -16,13 +17,15 @@ SMALL = (*MICRO, "model=bert_tiny", "max_steps=3", "model.learning_rate=0.01", "
 DEV = ("task.split=dev", "task.tasks=[FramesSTS]")
 
 
-def assert_average(folder: Path, scale: float) -> None:
-    """`export` is theta_0 + scale (theta - theta_0) of `start` and `trained`, which differ."""
+def assert_average(folder: Path, scale: float, dtype: torch.dtype = torch.float32) -> None:
+    """`export` is theta_0 + scale (theta - theta_0) of `start` and `trained`, which differ; rounded once."""
     start, trained, fused = (weights_of(folder / name) for name in ("start", "trained", "export"))
     assert fused.keys() == start.keys() == trained.keys()
     for name, tensor in fused.items():
         expected = start[name].double() + scale * (trained[name].double() - start[name].double())
-        torch.testing.assert_close(tensor.double(), expected, rtol=1e-6, atol=1e-8)
+        assert tensor.dtype == dtype
+        assert start[name].dtype == trained[name].dtype == torch.float32
+        torch.testing.assert_close(tensor, expected.to(dtype), rtol=1e-6, atol=1e-8)
     assert not all(torch.equal(start[name], trained[name]) for name in start)
 
 
@@ -61,10 +64,12 @@ def test_adapters_are_merged_first_and_a_kill_between_training_and_fusing_change
     run: Run, world: Path
 ) -> None:
     folder = world / "outputs/lora-with-start"
-    options = (*SMALL, *UNEVALUATED, "model.lora.r=2", "fuse_with_start=0.5", f"hydra.run.dir={folder}")
+    bf16 = "export.dtype=bfloat16"
+    options = (*SMALL, *UNEVALUATED, "model.lora.r=2", bf16, "fuse_with_start=0.5", f"hydra.run.dir={folder}")
     result = run("run_train.py", *options)
     assert result.returncode == 0, result.stderr
-    assert_average(folder, 0.5)
+    assert_average(folder, 0.5, torch.bfloat16)
+    assert AutoModel.from_pretrained(folder / "export").dtype == torch.bfloat16
     written = json.loads((folder / "result.json").read_text("utf-8"))
     assert (written["scale"], written["scores"], written["trained"]) == (0.5, {}, {})
     assert "0.5 of the way" in (folder / "export/README.md").read_text("utf-8")

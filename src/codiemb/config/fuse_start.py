@@ -84,7 +84,7 @@ def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) 
             lambda folder: score_folder(run.model, dev, folder, device=device, precision=precision),
         )
         sheets.append(trials)
-    folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base)
+    folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base, dtype=cfg.export.dtype)
     log.info("export: %s, %g of the way from %s to %s", folder, spec.scale, START, TRAINED)
     run_folder.link_latest(folder, run_dir)
     evaluation = None

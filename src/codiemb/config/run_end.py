@@ -98,17 +98,18 @@ def _export(
 ) -> None:
     """Write `export/`, check it through sentence-transformers, and point the stage's folder at it.
 
-    What will be fused with its start is written to `trained/`.
+    What will be fused with its start is written to `trained/`, as it was trained: the average is rounded
+    to `export.dtype`, once.
     """
     run_dir, fuses = Path(cfg.run_dir), cfg.fuse_with_start is not None
-    query = fuse_start.query_instruction(cfg, run)
+    query, dtype = fuse_start.query_instruction(cfg, run), None if fuses else cfg.export.dtype
     folder = export_sentence_transformer(
         run.encoder,
         run_dir / (fuse_start.TRAINED if fuses else "export"),
         query_instruction=query,
         instructions=run.data.instructions(),
         by_task=prompts_by_task(evaluations),
-        dtype=cfg.export.dtype,
+        dtype=dtype,
         card=card,
     )
     _keep_scores(folder, before)
@@ -116,7 +117,7 @@ def _export(
         cosine = export_cosine(
             run.encoder, folder, query_instruction=query, trust_remote_code=run.model.trust_remote_code
         )
-        say_how_near(folder, cosine, TOLERANCE[cfg.export.dtype or run.model.dtype])
+        say_how_near(folder, cosine, TOLERANCE[dtype or run.model.dtype])
     if not fuses:
         run_folder.link_latest(folder, run_dir)
 

@@ -36,12 +36,13 @@ def fuse(
     spec: FusionSpec | None = None,
     *,
     base: str | Path | None = None,
+    dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the fusion of model folders as a folder of the first one's kind; whole or not at all.
 
     Config, tokenizer, prompts and pooling are the first checkpoint's. Weights are fused in float64 and
-    written in the checkpoints' dtype. `fusion.json` records the options, every checkpoint's mean weight per
+    rounded once. `fusion.json` records the options, every checkpoint's mean weight per
     tensor and overall, and how far it moved from the base.
 
     Args:
@@ -50,6 +51,7 @@ def fuse(
         folder: replaced if it exists.
         spec: the method; default delta-guided.
         base: what all checkpoints were trained from; a soup does without.
+        dtype: of the weights that are written, as `bfloat16`; None takes the checkpoints'.
         max_shard_bytes: the weights are split into files of about this size, and no more is kept in memory.
 
     Returns:
@@ -68,14 +70,17 @@ def fuse(
     origin = opened[0] if base is None else check_base(open_checkpoint(base), opened[0])
     with written_whole(Path(folder)) as temporary:
         _copy_texts(opened[0].folder, temporary)
-        reports, scales = _write_weights(spec, origin, opened, Shards(temporary, max_shard_bytes))
+        shards = Shards(temporary, max_shard_bytes)
+        reports, scales = _write_weights(spec, origin, opened, shards, dtype)
+        if dtype is not None:
+            _state_dtype(temporary / "config.json", dtype)
         record = fusion_record(spec, opened, origin, reports, scales)
         write_text(temporary / FUSION_FILE, json.dumps(record, indent=2) + "\n")
     return Path(folder)
 
 
 def _write_weights(
-    spec: FusionSpec, origin: Checkpoint, checkpoints: list[Checkpoint], shards: Shards
+    spec: FusionSpec, origin: Checkpoint, checkpoints: list[Checkpoint], shards: Shards, dtype: str | None
 ) -> tuple[dict[str, TensorReport], dict[str, float]]:
     """Fuse and write every tensor that all checkpoints have, under the first one's names.
 
@@ -88,21 +93,29 @@ def _write_weights(
     first, names = checkpoints[0], _shared_names(origin, checkpoints)
     fused_names = [n for n in names if n in origin.tensors and not is_buffer(n, first.tensors[n].dtype)]
     scales = tensor_scales(spec, origin, checkpoints, fused_names)
+    wanted = None if dtype is None else getattr(torch, dtype)
     for name in names:
         stored = first.stored[name]
         if name not in scales:
             if is_buffer(name, first.tensors[name].dtype) and not is_table(name):
                 _refuse_unequal(name, checkpoints)
-            shards.add(stored, first.read(name).clone())
+            kept = first.read(name).clone()
+            shards.add(stored, kept if is_buffer(name, first.tensors[name].dtype) else kept.to(wanted))
             continue
         # one tensor of each checkpoint at a time: a fusion of 2B models fits a laptop
         thetas = [checkpoint.read(name) for checkpoint in checkpoints]
-        fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas, scales[name])
+        fused, reports[name] = fuse_tensor(spec, origin.read(name), thetas, scales[name], wanted)
         if not fused.isfinite().all():
             _refuse_infinite(name, [*checkpoints, origin])
         shards.add(stored, fused)
     shards.close()
     return reports, scales
+
+
+def _state_dtype(config: Path, dtype: str) -> None:
+    stated = read_json(config, {}, COPY_AGAIN)
+    stated.pop("torch_dtype", None)  # of transformers 4
+    write_text(config, json.dumps(stated | {"dtype": dtype}, indent=2) + "\n")
 
 
 def _shared_names(origin: Checkpoint, checkpoints: list[Checkpoint]) -> list[str]:

@@ -41,18 +41,23 @@ def delta_weights(size_KRC: Float64[Tensor, "K R C"], exponent: float) -> Float6
 
 
 def fuse_tensor(
-    spec: FusionSpec, origin: Tensor, thetas: Sequence[Tensor], scale: float = 1.0
+    spec: FusionSpec,
+    origin: Tensor,
+    thetas: Sequence[Tensor],
+    scale: float = 1.0,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, TensorReport]:
     """Fuse one tensor, in float64.
 
     Args:
         spec: the method.
         origin: theta_0. A soup's result does not depend on it.
-        thetas: the tensor of every checkpoint, all of one shape and dtype, which are the result's.
+        thetas: the tensor of every checkpoint, all of one shape and dtype.
         scale: of this tensor (scale.tensor_scales).
+        dtype: of the result; None takes the checkpoints'.
     """
     origin_RC, theta_K = _rows(origin), [_rows(theta) for theta in thetas]
-    fused_RC = torch.empty_like(theta_K[0])
+    fused_RC = torch.empty_like(theta_K[0], dtype=dtype)
     fixed_K11 = _weights_of_the_whole(spec, origin_RC, theta_K)
     weight_K, squared_K, dot_K = torch.zeros(3, len(thetas), dtype=torch.float64)
     squared_origin = squared_change = 0.0
