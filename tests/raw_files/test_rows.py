@@ -77,6 +77,12 @@ def test_a_file_that_was_cut_off_is_told(name, tmp_path):
         list(read_rows([path]))
 
 
+def test_a_table_in_another_encoding_says_how_to_convert_it(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n文,1\n", "utf-16")
+    with pytest.raises(UserError, match=r"a.csv: not UTF-8 \(.*\) after row 0; .*iconv -t UTF-8"):
+        list(read_rows([tmp_path / "a.csv"]))
+
+
 def test_bad_rows_are_told_one_by_one_and_the_others_are_read(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n\xff\xfe{"a"\n[1]\n\n{"a": 2\n{"a": 3}\n')
     found = [(number, str(row)) for number, row in read_rows([tmp_path / "a.jsonl"])]

@@ -96,7 +96,7 @@ def read_rows(
     except Problem as problem:
         raise UserError(f"{paths[0]}: {problem}") from None
     except (UnicodeDecodeError, *_BROKEN, JSONDecodeError, csv.Error) as error:
-        raise UserError(f"{paths[0]}: {_told(error)} after row {number}; get the file again") from error
+        raise _broken(paths[0], f"after row {number}", error) from error
 
 
 def table_head(path: Path) -> list[str]:
@@ -116,15 +116,16 @@ def table_head(path: Path) -> list[str]:
             first = next((line for _, line in _lines(file)), "")
             return first.split("\t") if isinstance(first, str) else []
     except (UnicodeDecodeError, *_BROKEN, csv.Error) as error:
-        raise UserError(f"{path}: {_told(error)} in its first row; get the file again") from error
+        raise _broken(path, "in its first row", error) from error
 
 
-def _told(error: Exception) -> str:
+def _broken(path: Path, where: str, error: Exception) -> UserError:
     if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 ({error.reason})"
+        return UserError(f"{path}: not UTF-8 ({error.reason}) {where}; convert the file: iconv -t UTF-8")
     if isinstance(error, JSONDecodeError):
-        return f"no JSON ({error.msg})"
-    return f"cannot be read further ({str(error).partition(chr(10))[0] or type(error).__name__})"
+        return UserError(f"{path}: no JSON ({error.msg}) {where}; get the file again")
+    said = str(error).partition("\n")[0] or type(error).__name__
+    return UserError(f"{path}: cannot be read further ({said}) {where}; get the file again")
 
 
 def _lines(file: Unpacked) -> Iterator[tuple[int, str | Problem]]:
@@ -259,7 +260,7 @@ def _parquet(path: Path, columns: Sequence[str], advance: Callable[[int], object
                     yield number, row
                 advance(size * len(batch) // max(file.metadata.num_rows, 1))
     except _BROKEN as error:
-        raise UserError(f"{path}: {_told(error)} after row {number}; get the file again") from error
+        raise _broken(path, f"after row {number}", error) from error
 
 
 def _wanted(name: str, patterns: Sequence[str]) -> bool:
