@@ -41,7 +41,7 @@ def model_card(cfg: TrainConfig, parts: Parts, run: Assembled) -> Card:
         matryoshka_dims=_matryoshka_dims(parts),
         data=tuple(_data_files(parts.files, run.data.sources)),
         losses={
-            f"{task}.{name}": f"{node.get('weight', 1.0)} x {_call(node)}"
+            f"{task}.{name}": f"{node.get('weight', 1.0)} x {as_call(node)}"
             for task, terms in cfg.losses.items()
             for name, node in terms.items()
             if task in cfg.tasks and node
@@ -66,8 +66,8 @@ def _settings(cfg: TrainConfig, trainer: pl.Trainer) -> dict[str, str]:
     return {
         "steps": f"{trainer.global_step:,}",
         **{f"batches of {task}": _batches(spec) for task, spec in cfg.tasks.items()},
-        "sampler": _call(cfg.sampler),
-        "optimizer": _call(cfg.optimizer),
+        "sampler": as_call(cfg.sampler),
+        "optimizer": as_call(cfg.optimizer),
         "schedule": ", ".join(f"{key} {value}" for key, value in cfg.schedule.items()),
         "precision": str(trainer.precision),
         "processes": f"{trainer.world_size} ({device}, {strategy})",
@@ -91,15 +91,15 @@ def _batches(spec: TaskSpec) -> str:
     return ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
 
 
-def _call(node: Mapping[str, Any]) -> str:
+def as_call(node: Mapping[str, Any]) -> str:
     """`codiemb.losses.InfoNCE` with its arguments, as a call; a loss in a loss is one in its turn."""
-    arguments = [
-        f"{key}={_call(value) if isinstance(value, Mapping) else value}"
-        for key, value in node.items()
-        if key not in ("_target_", "weight")
-    ]
+    arguments = [f"{key}={_shown(value)}" for key, value in node.items() if key not in ("_target_", "weight")]
     name = str(node["_target_"]).rpartition(".")[2]
     return f"{name}({', '.join(arguments)})"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401  whatever a config holds
+    return as_call(value) if isinstance(value, Mapping) and "_target_" in value else str(value)
 
 
 def _matryoshka_dims(parts: Parts) -> tuple[int, ...]:
