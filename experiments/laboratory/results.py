@@ -156,8 +156,15 @@ def difference(
 
 
 def looks_taken(question: Question, arms: Mapping[str, Sequence[Run]]) -> int:
-    """1, or as many as a sequential experiment may take, once any arm has been given a further seed."""
-    sequential = any(run.seed in question.more_seeds for runs in arms.values() for run in runs)
+    """1, or as many as a sequential experiment may take, once any comparison has been given a further seed.
+
+    An arm that it shares may have got one for another question's sake: that is no look of this one.
+    """
+    seeds = {arm: {run.seed for run in runs} for arm, runs in arms.items()}
+    compared = (
+        set.intersection(*(seeds.get(arm, set()) for arm in each.weights)) for each in question.contrasts
+    )
+    sequential = any(not shared.isdisjoint(question.more_seeds) for shared in compared)
     return possible_looks(question) if sequential else 1
 
 

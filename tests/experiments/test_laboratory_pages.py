@@ -175,6 +175,14 @@ def test_only_what_is_not_decided_gets_the_next_seed_and_borrowed_arms_get_it_wh
     }
 
 
+def test_a_further_seed_of_a_shared_arm_alone_is_no_look_of_this_question(close):
+    question = by_name("instructions")
+    fake_run(close, "transfer", "joint", 4, 0.5)
+    assert results.looks_taken(question, results.by_arm(results.question_runs(question, close))) == 1
+    fake_run(close, "instructions", "joint_bare", 4, 0.5)
+    assert results.looks_taken(question, results.by_arm(results.question_runs(question, close))) == 5
+
+
 def test_seven_seeds_are_the_end_and_every_look_has_a_fifth_of_the_level(close):
     question = by_name("instructions")
     for seed in question.more_seeds:
