@@ -41,14 +41,12 @@ class Session:
             UserError: an option is wrong, or the ledger cannot be used.
         """
         options.check()
-        with Ledger.opened(ledger, options.model) as book:
-            runner = asyncio.Runner()
+        with Ledger.opened(ledger, options.model) as book, asyncio.Runner() as runner:
             session = Session(options, book, runner)
             try:
                 yield session
             finally:
-                runner.run(session._client.close())
-                runner.close()
+                runner.run(session._client.close())  # may find the disk full: the loop ends all the same
 
     def map(
         self,

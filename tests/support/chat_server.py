@@ -1,7 +1,9 @@
 """A loopback chat-completions endpoint: it answers, limits, fails, cuts off or hangs as a test tells it."""
 
 import asyncio
+import gc
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,3 +106,6 @@ def serving() -> Iterator[ChatServer]:
     server = ChatServer()
     with in_a_thread(server.handle, shutdown_timeout=0.01) as server.port:
         yield server
+    with warnings.catch_warnings():  # what a test has cut warns here, not in whatever test comes next
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
