@@ -149,9 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", action="store_true", help="write the page again, run nothing")
     add_machine_arguments(parser)
     options = parser.parse_args(arguments)
-    if not options.page:
-        run_steps(steps(), _write_page_after, at_once=options.at_once, accelerator=options.accelerator)
-    write_page()
+    if options.page:
+        write_page()
+        return
+    run_steps(steps(), _write_page_after, at_once=options.at_once, accelerator=options.accelerator)
 
 
 if __name__ == "__main__":

@@ -28,34 +28,25 @@ def in_a_thread(
     shutdown_timeout: float = 0.1,
 ) -> Iterator[int]:
     """Serve until the block ends; gives the port, a free one for 0."""
-    loop, ready, ports = asyncio.new_event_loop(), threading.Event(), []
+    ready, started = threading.Event(), []
 
-    async def start() -> web.AppRunner:
-        app = web.Application()
+    async def serve() -> None:
+        app, stop = web.Application(), asyncio.Event()
         app.router.add_post("/v1/chat/completions", handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        ports.append(runner.addresses[0][1])
-        return runner
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
+        started.extend([asyncio.get_running_loop(), stop, runner.addresses[0][1]])
         ready.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        left = asyncio.all_tasks(loop)  # answers that hang
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
+        await stop.wait()
+        await runner.cleanup()
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)  # run ends answers that hang
     thread.start()
     ready.wait()
+    loop, stop, found = started
     try:
-        yield ports[0]
+        yield found
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop.set)
         thread.join()

@@ -10,8 +10,6 @@ from data_prep.__main__ import main
 from tests.support.chat_server import ChatServer
 
 TOPICS = ("whales", "rivers", "volcanoes", "bridges", "clocks", "bread")
-
-
 PASSAGES = {
     f"d{i}": f"Everything about {topic} number {i}, told at length." for i, topic in enumerate(TOPICS)
 }
