@@ -31,6 +31,7 @@ LAYERS = [
         "codiemb.json_files",
         "codiemb.raw_files",
         "codiemb.batch",
+        "codiemb.take_rows",
         "codiemb.distributed",
         "codiemb.tables",
         "codiemb.cmteb_names",

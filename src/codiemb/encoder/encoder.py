@@ -23,6 +23,7 @@ from codiemb.encoder.pooling import PoolingMode, pool
 from codiemb.encoder.rotary import rotary_per_text
 from codiemb.encoder.stream import first_text, pack_texts, split_by_tokens
 from codiemb.encoder.tokenization import TextTokenizer
+from codiemb.take_rows import take_rows
 from codiemb.text_encoder import Side
 
 AttentionMode = Literal["bidirectional", "causal"]
@@ -141,11 +142,11 @@ class Encoder(nn.Module):
         query_B, document_N = batch.query_sequence_B, batch.document_sequence_N
         middle = rows.middle_SD
         return EmbeddedBatch(
-            query_BD=rows.last_SD[query_B],
-            document_ND=rows.last_SD[document_N],
+            query_BD=take_rows(rows.last_SD, query_B),
+            document_ND=take_rows(rows.last_SD, document_N),
             groups=batch.groups,
-            middle_query_BD=None if middle is None else middle[query_B],
-            middle_document_ND=None if middle is None else middle[document_N],
+            middle_query_BD=None if middle is None else take_rows(middle, query_B),
+            middle_document_ND=None if middle is None else take_rows(middle, document_N),
         )
 
     def token_states(self, texts: PackedTexts, position_P: Int[Tensor, " P"]) -> Float[Tensor, "P D"]:

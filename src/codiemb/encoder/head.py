@@ -14,6 +14,7 @@ from codiemb.encoder.encoder import Encoder
 from codiemb.encoder.folder_settings import with_folder_settings
 from codiemb.encoder.soundness import refuse_nonfinite
 from codiemb.encoder.spec import ModelSpec
+from codiemb.take_rows import take_rows
 
 
 class LanguageHead(nn.Module):
@@ -67,7 +68,7 @@ def _embedding_states(encoder: Encoder, batch: LanguageBatch) -> Float[Tensor, "
     embedding_SD = encoder(batch.texts).last_SD
     ends_S = torch.tensor(batch.texts.sequence_lengths, device=embedding_SD.device).cumsum(0)
     sequence_P = torch.searchsorted(ends_S, batch.predictor_P, right=True)
-    return cast(Tensor, embedding_SD[sequence_P] * embedding_SD.shape[1] ** 0.5)
+    return take_rows(embedding_SD, sequence_P) * embedding_SD.shape[1] ** 0.5
 
 
 def load_head(spec: ModelSpec, encoder: Encoder) -> LanguageHead:

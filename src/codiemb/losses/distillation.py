@@ -15,6 +15,7 @@ from codiemb.batch import EmbeddedBatch
 from codiemb.distributed import sum_over_ranks, world_size
 from codiemb.losses.base import LossOutput, full_precision, require_positive
 from codiemb.losses.graded import dot_product
+from codiemb.take_rows import take_rows
 
 
 class DistillKL(nn.Module):
@@ -131,7 +132,7 @@ class _Lists(NamedTuple):
         count_B = owner_N.bincount(minlength=len(batch.query_BD))
         place_N = torch.arange(len(owner_N), device=owner_N.device) - (count_B.cumsum(0) - count_B)[owner_N]
         shape = (len(count_B), max([1, *count_B.tolist()]))
-        similarity_N = dot_product(batch.query_BD[owner_N], batch.document_ND)
+        similarity_N = dot_product(take_rows(batch.query_BD, owner_N), batch.document_ND)
         is_scored_N = groups.teacher_score_N.isfinite()
         teacher_N = groups.teacher_score_N.to(similarity_N.dtype).masked_fill(~is_scored_N, 0)
         columns = (similarity_N, teacher_N, groups.is_positive_N, is_scored_N)

@@ -14,6 +14,7 @@ from codiemb.batch import EmbeddedBatch
 from codiemb.distributed import gather_rows
 from codiemb.losses.base import LossOutput, full_precision, require_positive
 from codiemb.metrics import average_ranks
+from codiemb.take_rows import take_rows
 
 Similarity = Callable[[Float[Tensor, "n D"], Float[Tensor, "n D"]], Float[Tensor, " n"]]
 
@@ -33,7 +34,7 @@ def graded_list(
     """
     scored_N = batch.groups.score_N.isfinite()
     owner_n = batch.groups.owner_N[scored_N]
-    similarity_n = similarity(batch.query_BD[owner_n], batch.document_ND[scored_N])
+    similarity_n = similarity(take_rows(batch.query_BD, owner_n), batch.document_ND[scored_N])
     score_n = batch.groups.score_N[scored_N].to(similarity_n.dtype)
     similarity_L, score_L = gather_rows(torch.stack([similarity_n, score_n], dim=1)).unbind(1)
     if len(score_L) == 0:
