@@ -28,7 +28,7 @@ OUTSIDE = ("PapersRetrieval", "PapersClassification")
 TRAINED: Mapping[str, Sequence[str]] = {
     "whole": (),
     "lower_rate": ("model.learning_rate=1.5e-5",),
-    "fewer_steps": ("max_steps=24",),
+    "fewer_steps": ("max_steps=16",),
     "lora": ("model.lora.r=16", "model.learning_rate=5.0e-4"),
     "ema": (
         "+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging",
@@ -45,7 +45,7 @@ FUSED: Mapping[str, Sequence[str]] = {  # of `whole` with its start
 }
 TEXT = (
     "What does an average with the start cost on the tasks that were trained, and what does it save outside "
-    "of them, against a lower learning rate (1.5e-5, not 5e-5), fewer steps (24, not 80), LoRA (rank 16) "
+    "of them, against a lower learning rate (1.5e-5, not 5e-5), fewer steps (16, not 48), LoRA (rank 16) "
     "and an exponential average over the run (decay 0.98)? `whole` is experiment=first without fusion; "
     "`fused_N` keeps N % of its way; `_far` and `_near` take back more of the tensors that moved far, or of "
     "those that moved little (fuse.scale_exponent=1, -1)."

@@ -14,19 +14,16 @@ from data_prep.frames.sizes import EvalSizes, Sizes
 from data_prep.frames.train_sets import INSTRUCTION_IR, INSTRUCTION_STS, scored_pairs
 from data_prep.frames.values import SPLITS
 
-SMALL = Sizes(
-    ir=60,
-    sts=240,
-    test=EvalSizes(
-        retrieval_queries=30,
-        retrieval_documents=150,
-        reranking_queries=12,
-        sts_pairs=60,
-        classification_pairs=60,
-        classification=96,
-        clustering=288,
-    ),
+TEST = EvalSizes(
+    retrieval_queries=30,
+    retrieval_documents=150,
+    reranking_queries=12,
+    sts_pairs=60,
+    classification_pairs=60,
+    classification=96,
+    clustering=288,
 )
+SMALL = Sizes(ir=60, sts=240, dev=TEST.divided(3), test=TEST)
 
 FRAMES = load_grammar()
 

@@ -14,7 +14,7 @@ from data_prep.docs.select import split_of
 from data_prep.frames.build import build_frames
 from data_prep.frames.grammar import load_grammar
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
-from data_prep.frames.sizes import EvalSizes, Sizes
+from data_prep.frames.sizes import Sizes
 from data_prep.held_out import HeldOut
 from data_prep.records import write_jsonl
 
@@ -189,7 +189,7 @@ def test_the_same_packages_give_the_same_bytes(docs, tmp_path):
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
     out = tmp_path_factory.mktemp("frames")
-    build_frames(out, seed=3, size=Sizes(ir=10, sts=10, test=EvalSizes().divided(20)))
+    build_frames(out, seed=3, size=Sizes.small(ir=10, sts=10, by=20))
     return out, build_frames_extra(out, seed=3, size=SMALL)
 
 

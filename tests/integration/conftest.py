@@ -10,7 +10,7 @@ import pytest
 from codiemb.evaluation.folder_tasks.tasks import LocalClassification, LocalClustering
 from data_prep.frames.build import build_frames
 from data_prep.frames.other_stages import ExtraSizes, build_frames_extra
-from data_prep.frames.sizes import EvalSizes, Sizes
+from data_prep.frames.sizes import Sizes
 from data_prep.tokenizer import train_tokenizer
 from tests.support.harness import ENVIRONMENT, Finished, Run, run_here, start_fork
 from tests.support.paths import ROOT
@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/builtin (a few hundred records) and its tokenizer."""
     folder = tmp_path_factory.mktemp("world")
     data = folder / "data" / "builtin"
-    build_frames(data, seed=1, size=Sizes(ir=300, sts=300, test=EvalSizes().divided(20)))
+    build_frames(data, seed=1, size=Sizes.small(ir=300, sts=300, by=20))
     build_frames_extra(data, seed=1, size=ExtraSizes(300, 300, 100, 100, 40))
     for split in ("dev", "test"):  # the docs corpus takes a minute to build: frames stand in for it
         shutil.copytree(data / "eval" / split / "FramesRetrieval", data / "eval" / split / "DocsRetrieval")
