@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor
 
 from codiemb.callbacks import DevMetrics, RefreshNegatives, StopTogether
+from codiemb.config.accelerator import accelerator
 from codiemb.config.loggers import build_loggers
 from codiemb.config.losses import check_teachers, check_widths
 from codiemb.config.nodes import build_node, target_of
@@ -135,7 +135,7 @@ def build_trainer(cfg: TrainConfig, evaluations: Evaluations | None = None) -> p
     arguments = {key: value for key, value in cfg.trainer.items() if key != "on_nan"}  # a callback's
     # a step takes batches of its own beside the parts that one batch is cut into
     arguments["accumulate_grad_batches"] = arguments.get("accumulate_grad_batches", 1) * cfg.batches_per_step
-    arguments["accelerator"] = _accelerator(arguments.get("accelerator", "auto"))
+    arguments["accelerator"] = accelerator(arguments.get("accelerator", "auto"))
     loggers = build_loggers(cfg.logger, identity(cfg))
     callbacks = [build_node(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
     if not loggers:  # Lightning's monitor refuses to run for nobody
@@ -186,17 +186,6 @@ def _warn_of_short_models(cfg: TrainConfig, tokenizer: TextTokenizer) -> None:
             log.warning(
                 "tasks.%s: texts are cut at the model's %d tokens, not at %d", *(task, limit, longest)
             )
-
-
-def _accelerator(wanted: str) -> str:
-    """CUDA where there is a card, else the CPU. Lightning would take an Apple GPU first."""
-    if wanted == "mps":
-        raise UserError("trainer.accelerator=mps: torch has no segment_reduce for it, which pools; use cpu")
-    if wanted == "gpu":
-        return "cuda"
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _freeze_all_but(part: str, encoder: Encoder) -> None:

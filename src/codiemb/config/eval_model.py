@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from codiemb.config.accelerator import accelerator
 from codiemb.config.eval_checks import check_loader
 from codiemb.config.schema import EvalConfig
 from codiemb.config.shared_evaluation import meet
@@ -60,7 +61,7 @@ def _from_registry(spec: ModelSpec) -> "RegistryEncoder":
     from codiemb.evaluation.models.registry import check_registry, load_registry
 
     check_registry(spec.name, spec.path, trust_remote_code=spec.trust_remote_code)
-    encoder = load_registry(spec.name, spec.path, _device(), trust_remote_code=spec.trust_remote_code)
+    encoder = load_registry(spec.name, spec.path, accelerator(), trust_remote_code=spec.trust_remote_code)
     log.info("%s by mteb's own loader, with mteb's own prompts: task.instructions has no say", spec.name)
     return encoder
 
@@ -74,7 +75,3 @@ def _hosted(spec: ModelSpec) -> "YoutuApi":
     encoder = YoutuApi(Lkeap(spec.api, Key.from_environment()), template.prompt, asdict(spec.prompt))
     log.info("%s at %s: embeddings of width %d", spec.api.model, spec.api.endpoint, encoder.check())
     return encoder
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"

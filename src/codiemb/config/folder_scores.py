@@ -1,7 +1,7 @@
 """Score a model folder as it lies on the disk: an export, a checkpoint, a fusion of some."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,57 +17,47 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def evaluate_folder(
-    model: ModelSpec,
-    evaluator: "Evaluator",
-    folder: Path,
-    *,
-    seed: int,
-    name: str | None = None,
-    device: torch.device | str = "cpu",
-    precision: str = "32-true",
-    bm25: bool = False,
-) -> "Evaluation":
-    """Evaluate a folder with its own settings; those of `model` where it states none.
+@dataclass(frozen=True)
+class FolderScores:
+    """How a run evaluates model folders: each with its own settings.
 
-    Args:
-        model: whose weights, adapters and tokenizer the folder takes the place of.
-        evaluator: the tasks.
-        folder: a model folder.
+    Attributes:
+        model: whose weights, adapters and tokenizer a folder takes the place of, and what a folder does not
+            state.
         seed: of the run, for the record.
-        name: for tables and logs; None: the folder's path.
         device: to evaluate on.
         precision: `Encoder.encode_precision`.
-        bm25: also score BM25.
     """
-    encoder = _load(model, folder, name or str(folder), device, precision)
-    return run_evaluation(evaluator, encoder, name or str(folder), report=log.info, bm25=bm25, seed=seed)
 
+    model: ModelSpec
+    seed: int
+    device: torch.device | str = "cpu"
+    precision: str = "32-true"
 
-def score_folder(
-    model: ModelSpec,
-    evaluator: "Evaluator",
-    folder: Path,
-    *,
-    device: torch.device | str = "cpu",
-    precision: str = "32-true",
-) -> dict[str, float]:
-    """Main score by task, of one folder among many (`Evaluator.scores`)."""
-    return evaluator.scores(_load(model, folder, str(folder), device, precision))
+    def evaluate(
+        self, evaluator: "Evaluator", folder: Path, *, name: str | None = None, bm25: bool = False
+    ) -> "Evaluation":
+        """All scores of a folder; `name` is for tables and logs, else its path; `bm25` scores that, too."""
+        name = name or str(folder)
+        encoder = self._load(folder, name)
+        return run_evaluation(evaluator, encoder, name, report=log.info, bm25=bm25, seed=self.seed)
 
+    def main_scores(self, evaluator: "Evaluator", folder: Path) -> dict[str, float]:
+        """Main score by task, of one folder among many (`Evaluator.scores`)."""
+        return evaluator.scores(self._load(folder, str(folder)))
 
-def _load(model: ModelSpec, folder: Path, name: str, device: torch.device | str, precision: str) -> Encoder:
-    spec = replace(
-        model,
-        name=name,
-        path=str(folder),
-        subfolder="",
-        weights=None,
-        tokenizer=None,
-        lora=LoraSpec(),
-    )
-    log.info("evaluating %s", folder)
-    encoder = load_encoder(spec)
-    encoder.encode_precision = precision
-    use_cpu_kernels(encoder.backbone)
-    return encoder.to(device)
+    def _load(self, folder: Path, name: str) -> Encoder:
+        spec = replace(
+            self.model,
+            name=name,
+            path=str(folder),
+            subfolder="",
+            weights=None,
+            tokenizer=None,
+            lora=LoraSpec(),
+        )
+        log.info("evaluating %s", folder)
+        encoder = load_encoder(spec)
+        encoder.encode_precision = self.precision
+        use_cpu_kernels(encoder.backbone)
+        return encoder.to(self.device)

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from omegaconf import DictConfig
 
 from codiemb.atomic import write_text
 from codiemb.config import run_folder
-from codiemb.config.folder_scores import evaluate_folder, score_folder
+from codiemb.config.accelerator import accelerator
+from codiemb.config.folder_scores import FolderScores
 from codiemb.config.fuse_search import search
 from codiemb.config.fused_card import fused_card, write_fused_card
 from codiemb.config.model_card import with_results
@@ -37,23 +39,22 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
         UserError: the checkpoints cannot be fused.
     """
     started = time.perf_counter()
-    run_dir, precision = Path(cfg.run_dir), cfg.encoder.encode_precision
+    run_dir, device = Path(cfg.run_dir), accelerator(cfg.trainer.get("accelerator", "auto"))
+    folders = FolderScores(cfg.model, cfg.seed, device, cfg.encoder.encode_precision)
     run_folder.record_run(config, run_dir)
     sheets = []
     if spec.search:
         dev = build_evaluator(replace(cfg.task, split="dev"))
         warn_of_same_texts(evaluator, dev)
-        spec, trials = search(
-            spec, run_dir, lambda folder: score_folder(cfg.model, dev, folder, precision=precision)
-        )
+        spec, trials = search(spec, run_dir, partial(folders.main_scores, dev))
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / "export", spec, base=spec.base)
     log_weights(folder)
     card = fused_card(folder, spec.base, cfg.export.push_to_hub)
     scores: dict[str, float] = {}
     if evaluator is not None and cfg.evaluate.after:
-        columns = _sources(cfg, evaluator, spec) if cfg.evaluate.before else {}
-        fused = evaluate_folder(cfg.model, evaluator, folder, seed=cfg.seed, precision=precision)
+        columns = _sources(folders, evaluator, spec) if cfg.evaluate.before else {}
+        fused = folders.evaluate(evaluator, folder)
         scores, card = fused.scores, with_results(card, fused, None)
         sheets += _save(cfg, spec, fused, columns)
     write_fused_card(folder, card)
@@ -68,21 +69,12 @@ def run(config: DictConfig, cfg: TrainConfig, spec: FuseConfig, evaluator: "Eval
         log.info("uploaded to %s", push(folder, cfg.export.push_to_hub))
 
 
-def _sources(cfg: TrainConfig, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":
+def _sources(scores: FolderScores, evaluator: "Evaluator", spec: FuseConfig) -> "dict[str, Evaluation]":
     """By number, the checkpoints that are models by themselves; first the base, if a part of it is kept."""
     named = {"Base": spec.base} if spec.base is not None and spec.scale < 1 else {}
     named |= {str(number): path for number, path in enumerate(spec.checkpoints, 1)}
     folders = {name: Path(path) for name, path in named.items() if not is_adapter(Path(path))}
-    return {
-        name: evaluate_folder(
-            cfg.model,
-            evaluator,
-            model_folder(path),
-            seed=cfg.seed,
-            precision=cfg.encoder.encode_precision,
-        )
-        for name, path in folders.items()
-    }
+    return {name: scores.evaluate(evaluator, model_folder(path)) for name, path in folders.items()}
 
 
 def _save(

@@ -1,12 +1,13 @@
 """fuse_with_start: a training run keeps what it started from, and ends with an average of start and end."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from codiemb.config import run_folder
 from codiemb.config.assemble import Assembled
-from codiemb.config.folder_scores import evaluate_folder, score_folder
+from codiemb.config.folder_scores import FolderScores
 from codiemb.config.fuse_checks import SEARCH
 from codiemb.config.fuse_search import search
 from codiemb.config.schema import FuseConfig, TrainConfig
@@ -71,32 +72,19 @@ def query_instruction(cfg: TrainConfig, run: Assembled) -> str:
 def fuse_with_start(cfg: TrainConfig, run: Assembled, evaluations: Evaluations) -> Fused:
     """Average the run's two folders into its export, on rank 0; evaluate that as the trained model was."""
     run_dir, device = Path(cfg.run_dir), run.trainer.strategy.root_device
-    precision = cfg.encoder.encode_precision
+    folders = FolderScores(run.model, cfg.seed, device, cfg.encoder.encode_precision)
     run.encoder.to("cpu")  # there need not be room for two
     spec = FuseConfig(checkpoints=[str(run_dir / TRAINED)], base=str(run_dir / START))
     sheets = []
     if (dev := evaluations.choice) is None:
         spec.scale = float(cfg.fuse_with_start)
     else:
-        spec, trials = search(
-            spec,
-            run_dir,
-            lambda folder: score_folder(run.model, dev, folder, device=device, precision=precision),
-        )
+        spec, trials = search(spec, run_dir, partial(folders.main_scores, dev))
         sheets.append(trials)
     folder = fuse(spec.checkpoints, run_dir / FUSED, spec, base=spec.base, dtype=cfg.export.dtype)
     log.info("export: %s, %g of the way from %s to %s", folder, spec.scale, START, TRAINED)
     run_folder.link_latest(folder, run_dir)
     evaluation = None
     if evaluations.task is not None and cfg.evaluate.after:
-        evaluation = evaluate_folder(
-            run.model,
-            evaluations.task,
-            folder,
-            seed=cfg.seed,
-            name=cfg.model.name,
-            device=device,
-            precision=precision,
-            bm25=cfg.task.baseline,
-        )
+        evaluation = folders.evaluate(evaluations.task, folder, name=cfg.model.name, bm25=cfg.task.baseline)
     return Fused(spec.scale, evaluation, sheets)

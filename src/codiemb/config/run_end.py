@@ -80,6 +80,7 @@ def finish(
 def _evaluate(cfg: TrainConfig, evaluator: "Evaluator", encoder: TextEncoder) -> "Evaluation":
     """The scores after training; a run that was stopped in the middle of them goes on there."""
     file = Path(cfg.run_dir) / "evaluation" / RESULTS_FILE
+    log.info("evaluating after training")
     return run_evaluation(
         evaluator,
         encoder,

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from codiemb.callbacks.before_training import BeforeTraining
+from codiemb.config.accelerator import accelerator
 from codiemb.config.rendezvous import check_port
 from codiemb.config.schema import EvaluationTaskConfig, TrainConfig
 from codiemb.config.task import evaluate_before
@@ -78,17 +79,17 @@ def meet(num_devices: int) -> torch.device:
     Raises:
         UserError: this machine has not so many devices.
     """
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = accelerator()
     num_ranks = int(os.environ.get("WORLD_SIZE", "1"))
     if num_devices == num_ranks == 1:
-        return torch.device(accelerator)
+        return torch.device(kind)
     if "LOCAL_WORLD_SIZE" in os.environ:  # of torchrun
         num_devices = int(os.environ["LOCAL_WORLD_SIZE"])
     elif num_ranks == 1:
         check_port()
     try:
         fabric = Fabric(
-            accelerator=accelerator,
+            accelerator=kind,
             devices=num_devices,
             num_nodes=max(1, num_ranks // num_devices),
             strategy=DDPStrategy(timeout=_TO_MEET),
