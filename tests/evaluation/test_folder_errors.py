@@ -1,10 +1,7 @@
 """What is wrong with a folder of one's own is told before anything is scored: where, what, and what to do."""
 
-import gzip
-import json
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,50 +9,10 @@ import pytest
 from codiemb.config.command_line import Script, check
 from codiemb.errors import UserError
 from codiemb.evaluation.folder_tasks import folder_tasks
-from codiemb.task_files.kinds import find_task
 from tests.support.paths import ROOT
+from tests.support.task_folders import IR, JUDGED, LABELLED, ONE_RECORD, PAIRS, RAW, STS, TEXTS, TWO, write
 
-TEXTS = '{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}\n'
-JUDGED = '{"query-id": "a", "corpus-id": "b", "score": 1}\n'
-TWO = {"corpus.jsonl": TEXTS, "queries.jsonl": TEXTS}
-IR = {**TWO, "qrels.jsonl": JUDGED}
-PAIRS = "sentence1\tsentence2\t{}\na\tb\t{}\nc\td\t{}\n"
-LABELLED = '{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n'
-ONE_RECORD = json.dumps({"task_type": "ir", "query": "a", "positives": ["b"]}) + "\n"
-RAW = '{"task_type": "lm", "text": "a"}\n'
-
-
-def write(folder: Path, files: Mapping[str, str]) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, "utf-8")
-
-
-BOTH = "files: {train: a.jsonl, test: b.jsonl}"
-STS = PAIRS.format("score", 1, 2)
 GRADED = r"3: label is '3\.5', and a label of a pair is 0 .*: kind: sts, columns: {score: label}"
-KINDS = [
-    (IR, "retrieval"),
-    ({**IR, "top_ranked.jsonl": "{}\n"}, "reranking"),
-    ({"corpus.csv": "", "queries.tsv": "", "qrels/test.tsv": "", "README.md": ""}, "retrieval"),
-    ({"any.tsv": STS}, "sts"),
-    ({"pairs.jsonl": '{"text1": "", "text2": "", "label": 0}\n', "notes.csv": "x\n"}, "pair_classification"),
-    ({"train.jsonl": LABELLED, "test.csv": "text,label\n"}, "classification"),
-    ({"train.tsv": PAIRS, "validation.tsv": STS}, "sts"),
-    ({"test.jsonl": LABELLED}, "clustering"),
-    ({"a.jsonl": ONE_RECORD, "b.jsonl": ONE_RECORD}, "retrieval"),
-    ({"a.jsonl": LABELLED, "b.jsonl": LABELLED, "task.yaml": BOTH}, "classification"),
-    ({"a.tsv": PAIRS.format("label", 1, 2), "task.yaml": "kind: sts"}, "sts"),
-]
-
-
-@pytest.mark.parametrize(("files", "kind"), KINDS)
-def test_the_files_tell_the_kind(files: Mapping[str, str], kind: str, tmp_path: Path):
-    write(tmp_path, files)
-    assert find_task(tmp_path, "x", "test").kind == kind
-
-
 ERRORS = {
     "nothing of use": (
         {"t/picture.png": "x"},
@@ -133,6 +90,14 @@ ERRORS = {
         {"texts.jsonl": LABELLED + '{"text": "a", "label": 1}\n'},
         r"texts\.jsonl:3: label is 1; labels",
     ),
+    "labels that look alike": (
+        {"texts.csv": "text,label\na,x\nb,x \n"},
+        r"texts\.csv: the labels 'x ' and 'x' differ in white space alone, and would",
+    ),
+    "labels of two sides that look alike": (
+        {"train.jsonl": LABELLED, "test.jsonl": LABELLED.replace('"x"', '" x"')},
+        r"test\.jsonl: the labels ' x' and 'x' differ in white space alone, and would",
+    ),
     "train only": ({"train.jsonl": LABELLED}, r"train\.jsonl: train without test: add"),
     "other classes": (
         {"train.jsonl": LABELLED, "test.jsonl": LABELLED.replace('"x"', '"z"').replace('"y"', '"w"')},
@@ -200,54 +165,12 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize("files", [("a.tsv", "a.csv"), ("b-00000-of-00002.tsv",)])
-def test_of_files_with_one_name_and_of_shards_a_task_yaml_chooses(files: tuple[str, ...], tmp_path: Path):
-    named = f"files: {{pairs: ['*.tsv', {files[0]}]}}\n"  # by two patterns, and is read once
-    write(tmp_path, {**dict.fromkeys(files, STS), "task.yaml": named})
-    assert [path.name for path in find_task(tmp_path, "x", "test").files["pairs"]] == [files[0]]
-
-
 def test_a_link_to_data_that_is_not_there_is_told(tmp_path: Path):
     """A mount that is away must not take a task out of the mean."""
     write(tmp_path / "t", {"a.tsv": STS})
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"gone: a link to .*nowhere, which is not there; mend it or delete"):
         folder_tasks(str(tmp_path), "test")
-
-
-@pytest.mark.parametrize("corpus", ["corpus.json", "corpus.jsonl.gz"])
-def test_a_folder_with_a_corpus_is_the_task_whatever_the_corpus_is_packed_in(corpus: str, tmp_path: Path):
-    write(tmp_path, {**IR, "old/a.tsv": STS})
-    (tmp_path / "queries.jsonl").rename(tmp_path / "queries.json")
-    path = (tmp_path / "corpus.jsonl").rename(tmp_path / corpus)
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(path.read_bytes()))
-    assert [task.found.kind for task in folder_tasks(str(tmp_path), "test")] == ["retrieval"]
-
-
-def test_files_beside_the_folders_of_tasks_are_said(tmp_path: Path):
-    write(tmp_path, {"t/a.tsv": STS, "b.tsv": STS, "notes.md": "x"})
-    said: list[str] = []
-    folder_tasks(str(tmp_path), "test", report=said.append)
-    assert len(said) == 1
-    assert "b.tsv beside the sub-folders are not scored" in said[0]
-    folder_tasks(str(tmp_path / "t"), "test", report=said.append)
-    folder_tasks(str(tmp_path), "test", ["t"], report=said.append)
-    assert len(said) == 1
-
-
-def test_texts_of_a_class_that_is_not_learned_are_said(tmp_path: Path):
-    write(tmp_path, {"train.jsonl": LABELLED, "test.jsonl": LABELLED.replace('"x"', '"z"')})
-    said: list[str] = []
-    folder_tasks(str(tmp_path), "test", report=said.append)
-    assert "1 of 2 texts have a label that train has not (as 'z') and are wrong with any model" in said[0]
-
-
-def test_candidates_have_ids_as_those_of_the_corpus(tmp_path: Path):
-    numbers = {name: text.replace('"a"', "7").replace('"b"', "8") for name, text in IR.items()}
-    write(tmp_path, {**numbers, "top_ranked.jsonl": '{"query-id": 7, "corpus-ids": [8, " 7 "]}\n'})
-    (task,) = folder_tasks(str(tmp_path), "test")
-    assert task.read()["default"]["test"]["top_ranked"] == {"7": ["8", "7"]}
 
 
 @pytest.mark.parametrize("case", ERRORS)
@@ -284,12 +207,6 @@ def test_the_command_line_tells_a_bad_row_before_torch_is_imported(tmp_path: Pat
     heavy = "{'torch', 'datasets', 'mteb'} & sys.modules.keys()"
     light = f"import sys, codiemb.config.folder_check; sys.exit(bool({heavy}))"
     subprocess.run([sys.executable, "-c", light], check=True)
-
-
-def test_other_tasks_of_a_folder_are_not_looked_at(tmp_path: Path):
-    write(tmp_path / "good", IR)
-    write(tmp_path / "bad", {"a.csv": "left,right\n"})
-    assert [task.metadata.name for task in folder_tasks(str(tmp_path), "test", ["good"])] == ["good"]
 
 
 def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,7 @@
 """Texts with labels: classification and clustering."""
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 from codiemb.errors import UserError
@@ -13,7 +15,7 @@ def read_labelled(found: Found, role: str) -> pa.Table:
     """text and label, which is a text in all rows or a whole number in all rows.
 
     Raises:
-        UserError: a bad row, or texts of one class only.
+        UserError: a bad row, texts of one class only, or classes that differ in white space alone.
     """
     rows, kind, seen = Rows(), None, set[str | int]()
 
@@ -32,6 +34,7 @@ def read_labelled(found: Found, role: str) -> pa.Table:
         rows.add(text, label)
         seen.add(label)
     refuse_one_value(found.files[role][0], seen, "label")
+    _refuse_look_alikes(found, role, seen)
     return rows.table()
 
 
@@ -42,13 +45,27 @@ def read_classification(found: Found) -> tuple[pa.Table, pa.Table]:
         UserError: as `read_labelled`, or none of the scored classes is learned.
     """
     train, test = read_labelled(found, "train"), read_labelled(found, "test")
-    known = set(train["label"].unique().to_pylist())
-    if not known & set(test["label"].unique().to_pylist()):
+    known, scored = (set(side["label"].unique().to_pylist()) for side in (train, test))
+    _refuse_look_alikes(found, "test", known | scored)
+    if not known & scored:
         raise UserError(
             f"{found.files['test'][0]}: none of its labels is in {found.files['train'][0].name}, which has "
             f"{', '.join(repr(label) for label in sorted(known)[:5])}, ...; a classifier can only find those"
         )
     return train, test
+
+
+def _refuse_look_alikes(found: Found, role: str, labels: Iterable[str | int]) -> None:
+    """Raises UserError for labels that nobody can tell apart by eye: to a score they are two classes."""
+    by_words: dict[str, str | int] = {}
+    for label in labels:
+        other = by_words.setdefault(" ".join(str(label).split()), label)
+        if other != label:
+            both = " and ".join(sorted(map(repr, (other, label))))
+            raise UserError(
+                f"{found.files[role][0]}: the labels {both} differ in white space alone, and would be two "
+                "classes; write them alike"
+            )
 
 
 def unlearned(train: pa.Table, test: pa.Table) -> str:
