@@ -9,7 +9,9 @@ from tests.support import tiny
 
 pytestmark = [
     pytest.mark.requires_gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="2026-11-27: needs a CUDA device, and there is none"
+    ),
 ]
 LENGTHS = (3, 3, 17, 40, 1, 128)
 

@@ -183,7 +183,9 @@ def test_a_faster_setting_for_matrix_products_changes_nothing():
 
 
 @pytest.mark.requires_gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="2026-11-27: needs a CUDA device, and there is none"
+)
 def test_a_card_finds_what_the_processor_finds():
     rng = np.random.default_rng(8)
     queries, documents = unit(rng, 50, 384), unit(rng, 20_000, 384)
