@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 from codiemb.json_files import read_jsonl
 from data_prep.docs.clean import normalise
 from data_prep.docs.parse import stable_hash
+from data_prep.frames.train_sets import INSTRUCTION_IR
 from data_prep.held_out import HeldOut
-from data_prep.records import write_jsonl
+from data_prep.records import Record, write_jsonl
+from data_prep.records import retrieval as record
 
 RETRIEVAL, CLASSIFICATION = "PapersRetrieval", "PapersClassification"
 MIN_WORDS = 8  # of a description
@@ -43,14 +45,41 @@ def build_papers(out: Path, tasks: Path | None = None) -> dict[str, int]:
     Raises:
         ValueError: a training file holds one of these texts. Nothing is written then.
     """
+    datasets = _held_out(out, tasks)
+    return _write(out / "eval" / "dev", retrieval(datasets) | classification(datasets))
+
+
+def build_paper_folders(out: Path, tasks: Path | None = None) -> dict[str, int]:
+    """The same tasks as task=folder reads them: a file of the dev side in each folder of `out`/eval.
+
+    Raises:
+        ValueError: a training file holds one of these texts. Nothing is written then.
+    """
+    datasets = _held_out(out, tasks)
+    labelled = classification(datasets)
+    return _write(
+        out / "eval",
+        {
+            f"{RETRIEVAL}/dev": retrieval_records(datasets),
+            f"{CLASSIFICATION}/train": labelled[f"{CLASSIFICATION}/train"],
+            f"{CLASSIFICATION}/dev": labelled[f"{CLASSIFICATION}/test"],
+        },
+    )
+
+
+def _held_out(out: Path, tasks: Path | None) -> list[Dataset]:
+    """All data sets, none of whose texts a training file under `out` has."""
     folder = tasks or mteb_tasks()
     datasets = unique(dataset for file in sorted(folder.rglob("*.py")) for dataset in read(file))
     held_out = HeldOut(text for dataset in datasets for text in (dataset.title, dataset.description) if text)
     for path in sorted((out / "train").glob("*.jsonl")):
         held_out.check(path.name, read_jsonl(path))
-    files = retrieval(datasets) | classification(datasets)
+    return datasets
+
+
+def _write(folder: Path, files: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     for name, rows in files.items():
-        write_jsonl(out / "eval" / "dev" / f"{name}.jsonl", rows)
+        write_jsonl(folder / f"{name}.jsonl", rows)
     return {name: len(rows) for name, rows in files.items()}
 
 
@@ -98,6 +127,16 @@ def retrieval(datasets: Sequence[Dataset]) -> dict[str, list[dict[str, Any]]]:
         qrels.append({"query_id": query["id"], "corpus_id": f"description-{number}", "score": 1})
     rows = {"corpus": corpus, "queries": list(queries.values()), "qrels": qrels}
     return {f"{RETRIEVAL}/{name}": part for name, part in rows.items()}
+
+
+def retrieval_records(datasets: Sequence[Dataset]) -> list[Record]:
+    """A record for each title, whose positives are the descriptions of its paper's datasets."""
+    tables = retrieval(datasets)
+    corpus = {row["id"]: row["text"] for row in tables[f"{RETRIEVAL}/corpus"]}
+    found: dict[str, list[str]] = {}
+    for row in tables[f"{RETRIEVAL}/qrels"]:
+        found.setdefault(row["query_id"], []).append(corpus[row["corpus_id"]])
+    return [record(INSTRUCTION_IR, row["text"], found[row["id"]]) for row in tables[f"{RETRIEVAL}/queries"]]
 
 
 def classification(datasets: Sequence[Dataset]) -> dict[str, list[dict[str, Any]]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from codiemb.atomic import write_text, written_whole
+from data_prep import papers
 from data_prep.docs.clean import normalise
 from data_prep.real.diagnoses import INSTRUCTION, Diagnosis, diagnoses, graded_pairs, name_pairs
 from data_prep.real.dictionary import GLOSS_INSTRUCTION, IDIOM_INSTRUCTION, glosses, idioms
@@ -32,11 +33,13 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if (options.out / MANIFEST).is_file():
         print(f"{options.out} is there already")
-        return
-    contents = {source: source.fetch(options.wheels) for source in SOURCES}
-    with written_whole(options.out) as folder:
-        counts = build(contents, folder)
-    print(f"real text: {options.out}, {counts}")
+    else:
+        contents = {source: source.fetch(options.wheels) for source in SOURCES}
+        with written_whole(options.out) as folder:
+            counts = build(contents, folder)
+        print(f"real text: {options.out}, {counts}")
+    if not (options.out / "eval" / papers.CLASSIFICATION / "dev.jsonl").is_file():
+        print(f"outside of the training data: {papers.build_paper_folders(options.out)}")
 
 
 def build(contents: dict[Source, bytes], out: Path) -> dict[str, int]:

@@ -17,6 +17,7 @@ _BARE = "model.prompt.query=''"  # in training and evaluation
 _TOLD = "model.prompt.query='Instruction: {instruction} Query: '"  # of a model that has no instructions
 
 ARMS: Mapping[str, Sequence[str]] = {
+    "start": ("max_steps=1", "optimizer.lr=0.0"),  # untrained
     # As many examples of a task as the joint arms see, in half of the steps.
     "ir_only": ("data.files=[data/laboratory/ir.jsonl]", "max_steps=60"),
     "sts_only": ("data.files=[data/laboratory/sts.jsonl]", "max_steps=60"),

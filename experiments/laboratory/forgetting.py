@@ -1,7 +1,8 @@
 """What fine-tuning forgets, and what takes it back: `python -m experiments.laboratory.forgetting`.
 
-Every arm is one run of experiment=first on data/minilm, scored on the dev side: seven tasks that the data
-is of, and two of text as no training file has it. Runs go seed by seed, so that a stop leaves whole seeds.
+Every arm is one run of experiment=first on data/minilm, of the size that it had at first, scored on the dev
+side: seven tasks that the data is of, and two of text as no training file has it. Runs go seed by seed, so
+that a stop leaves whole seeds.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from codiemb.config.result import RESULT_FILE
 from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
+from experiments.laboratory.material import OUTSIDE
 from experiments.steps import ROOT, Step, add_machine_arguments, run_steps
 
 SEEDS = (1, 2, 3)
@@ -23,14 +25,16 @@ RUNS = Path("multirun/laboratory/forgetting")
 PAGE = Path(__file__).with_name("forgetting.md")
 START = "data/minilm"
 SHARED = ("experiment=first", "fuse_with_start=null", "task.split=dev", "task.baseline=false")
+TEXTS = ("tasks.ir.num_positives=2", "tasks.ir.num_negatives=4")
+STEPS = "max_steps=80"
 SHARED_TOO = ("evaluate.before=false", "export.verify=false", "callbacks.checkpoint=null", "logger=local")
-OUTSIDE = ("PapersRetrieval", "PapersClassification")
 TRAINED: Mapping[str, Sequence[str]] = {
-    "whole": (),
-    "lower_rate": ("model.learning_rate=1.5e-5",),
-    "fewer_steps": ("max_steps=16",),
-    "lora": ("model.lora.r=16", "model.learning_rate=5.0e-4"),
+    "whole": (STEPS,),
+    "lower_rate": (STEPS, "model.learning_rate=1.5e-5"),
+    "fewer_steps": ("max_steps=24",),
+    "lora": (STEPS, "model.lora.r=16", "model.learning_rate=5.0e-4"),
     "ema": (
+        STEPS,
         "+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging",
         "+callbacks.ema.decay=0.98",
     ),
@@ -45,8 +49,9 @@ FUSED: Mapping[str, Sequence[str]] = {  # of `whole` with its start
 }
 TEXT = (
     "What does an average with the start cost on the tasks that were trained, and what does it save outside "
-    "of them, against a lower learning rate (1.5e-5, not 5e-5), fewer steps (16, not 48), LoRA (rank 16) "
-    "and an exponential average over the run (decay 0.98)? `whole` is experiment=first without fusion; "
+    "of them, against a lower learning rate (1.5e-5, not 5e-5), fewer steps (24, not 80), LoRA (rank 16) "
+    "and an exponential average over the run (decay 0.98)? `whole` is experiment=first without fusion, "
+    "with two positives and four negatives of a query; "
     "`fused_N` keeps N % of its way; `_far` and `_near` take back more of the tensors that moved far, or of "
     "those that moved little (fuse.scale_exponent=1, -1)."
 )
@@ -61,7 +66,7 @@ def steps() -> list[Step]:
     found = []
     for seed in SEEDS:
         for arm, overrides in TRAINED.items():
-            found.append(_step(arm, seed, [*SHARED, *SHARED_TOO, *overrides], 4.0))
+            found.append(_step(arm, seed, [*SHARED, *SHARED_TOO, *TEXTS, *overrides], 4.0))
         fuse = ["stage=fuse", f"fuse.checkpoints=[{RUNS}/whole/{seed}]", f"fuse.base={START}"]
         for arm, overrides in FUSED.items():
             if arm != "start" or seed == SEEDS[0]:  # it has no seed

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep import papers
+
 FRAMES_FOLDER = "data/laboratory"
+OUTSIDE = (papers.RETRIEVAL, papers.CLASSIFICATION)
 
 
 class Material(NamedTuple):
@@ -16,6 +19,7 @@ class Material(NamedTuple):
         make: the command that makes those.
         groups: the tasks that score IR, and those that score STS.
         evaluated: the folder of the tasks; None for the builtin ones.
+        outside: tasks of text as no training file has it, on the dev side.
     """
 
     folder: Path
@@ -24,20 +28,22 @@ class Material(NamedTuple):
     make: str
     groups: Mapping[str, Sequence[str]]
     evaluated: Path | None = None
+    outside: Sequence[str] = OUTSIDE
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """All of its tasks."""
         return tuple(task for group in self.groups.values() for task in group)
 
-    def overrides(self, arm: Sequence[str]) -> list[str]:
-        """What an arm overrides, with this material in the place of frames."""
+    def overrides(self, arm: Sequence[str], *, outside: bool = False) -> list[str]:
+        """What an arm overrides, with this material in the place of frames, and scored outside of it, too."""
+        tasks = f"task.tasks=[{','.join((*self.tasks, *(self.outside if outside else ())))}]"
         if self.evaluated is None:
-            return list(arm)
+            return [*arm, tasks] if outside else list(arm)
         moved = [each.replace(f"{FRAMES_FOLDER}/", f"{self.folder}/") for each in arm]
         if not any(each.startswith("data.files=") for each in moved):
             moved.insert(0, f"data.files=[{self.folder}/ir.jsonl,{self.folder}/sts.jsonl]")
-        return [*moved, "task=folder", f"task.data={self.evaluated}", f"task.tasks=[{','.join(self.tasks)}]"]
+        return [*moved, "task=folder", f"task.data={self.evaluated}", tasks]
 
 
 FRAMES = Material(

@@ -11,11 +11,12 @@ from experiments.laboratory.plots import plot_rows, plot_scatter
 from experiments.laboratory.question import SWEEPS, Contrast, Question, less
 from experiments.laboratory.questions import own_steps
 from experiments.laboratory.results import (
-    MEANS,
     MIN_SEEDS,
+    OUTSIDE,
     Difference,
     Run,
     by_arm,
+    columns,
     difference,
     looks_taken,
     question_runs,
@@ -30,6 +31,7 @@ _SEQUENTIAL = (
     "would have been seen, on IR and on STS; each of the {looks} looks has its share of 5 %"
 )
 _METRICS = "nDCG@10, MAP, Spearman of the cosine, AP; times 100"
+_OUTSIDE = " `outside` is the mean of {tasks}, of text as no training file has it."
 
 
 def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> bool:
@@ -44,11 +46,12 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
     plot(arms, question.material.groups, folder / f"{question.name}.png")
     page = folder / f"{question.name}.md"
     table = scores_table(arms, question.material.tasks)
+    note = _OUTSIDE.format(tasks=" and ".join(question.material.outside)) if OUTSIDE in columns(arms) else ""
     sections = [
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),
         _clock(question, runs, arms),
-        f"{table}\n({_METRICS}, {question.split} side; mean ± sd over seeds.)",
+        f"{table}\n({_METRICS}, {question.split} side; mean ± sd over seeds.{note})",
         f"![IR and STS by arm]({question.name}.png)",
         _differences(question, arms),
         *geometry_table(arms),
@@ -84,18 +87,20 @@ def _clock(question: Question, runs: Sequence[Run], arms: Mapping[str, Sequence[
 
 
 def scores_table(arms: Mapping[str, Sequence[Run]], tasks: Sequence[str]) -> str:
-    """One row an arm: every task, the means of IR and STS, and their mean."""
-    rows = [["arm", "seeds", *tasks, *MEANS]]
+    """One row an arm: every task, the means of IR and STS, and their mean; the mean outside of them."""
+    means = columns(arms)
+    rows = [["arm", "seeds", *tasks, *means]]
     for arm, runs in arms.items():
-        cells = [spread([run.scores[column] for run in runs]) for column in (*tasks, *MEANS)]
+        cells = [spread([run.scores[column] for run in runs]) for column in (*tasks, *means)]
         rows.append([f"`{arm}`", str(len(runs)), *cells])
     return pipe_table(rows)
 
 
 def _differences(question: Question, arms: Mapping[str, Sequence[Run]]) -> str:
-    rows, looks = [["difference", *MEANS]], looks_taken(question, arms)
+    means, looks = columns(arms), looks_taken(question, arms)
+    rows = [["difference", *means]]
     for contrast in contrasts(question, arms):
-        cells = [difference(contrast, arms, column, looks) for column in MEANS]
+        cells = [difference(contrast, arms, column, looks) for column in means]
         found = [cell for cell in cells if cell is not None]
         if len(found) == len(cells):
             rows.append([contrast.label, *map(_cell, found)])

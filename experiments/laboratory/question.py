@@ -42,6 +42,7 @@ class Question(NamedTuple):
         needs: folders without which it can't be asked.
         material: what its arms train on and are scored on.
         seeds: that every arm gets.
+        outside: whether its arms are scored on text outside of the training data, too; on dev alone.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Question(NamedTuple):
     needs: Sequence[Path] = ()
     material: Material = FRAMES
     seeds: Sequence[int] = SEEDS
+    outside: bool = False
 
     @property
     def more_seeds(self) -> Sequence[int]:
@@ -71,7 +73,13 @@ class Question(NamedTuple):
 
     def _overrides(self, arm: str, seeds: str) -> list[str]:
         split = [f"task.split={self.split}"] if self.split != "test" else []
-        return [EXPERIMENT, *self.material.overrides(ARMS[arm]), seeds, *self.overrides, *split]
+        return [
+            EXPERIMENT,
+            *self.material.overrides(ARMS[arm], outside=self.outside),
+            seeds,
+            *self.overrides,
+            *split,
+        ]
 
 
 def over(seeds: Sequence[int]) -> str:

@@ -19,6 +19,7 @@ from experiments.steps import ROOT
 
 KINDS = ("IR", "STS")
 MEANS = (*KINDS, "mean")
+OUTSIDE = "outside"  # the mean of the tasks outside of the training data
 MIN_SEEDS = 3
 GEOMETRY = ("mean_cosine", "uniformity", "effective_rank")
 LEVEL, POWER = 0.05, 0.8
@@ -112,10 +113,18 @@ def geometry(metrics: Path) -> dict[str, float]:
 
 
 def with_means(scores: Mapping[str, float], material: Material = FRAMES) -> dict[str, float]:
-    """In percent, with the mean of each kind of task and of the kinds."""
+    """In percent, with the mean of each kind of task and of the kinds; text outside of them apart."""
     percent = {task: 100 * scores[task] for task in material.tasks}
     means = {kind: fmean(percent[task] for task in tasks) for kind, tasks in material.groups.items()}
-    return percent | means | {"mean": fmean(means.values())}
+    found = percent | means | {"mean": fmean(means.values())}
+    elsewhere = {task: 100 * scores[task] for task in material.outside if task in scores}
+    return found | elsewhere | ({OUTSIDE: fmean(elsewhere.values())} if elsewhere else {})
+
+
+def columns(arms: Mapping[str, Sequence[Run]]) -> tuple[str, ...]:
+    """The means that all runs have: of IR, of STS, of both, and of text outside where it was scored."""
+    outside = all(OUTSIDE in run.scores for runs in arms.values() for run in runs)
+    return (*MEANS, OUTSIDE) if outside else MEANS
 
 
 def chosen_on_dev(runs: Sequence[Run]) -> list[Run]:

@@ -81,6 +81,20 @@ def test_kinds_have_as_many_texts_on_both_sides_and_none_twice(source, tmp_path,
     assert sides["train"][0]["text"] != sides["test"][0]["text"]
 
 
+def test_as_folders_they_are_the_same_tasks_on_the_dev_side(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(papers, "PER_LABEL", 1)
+    papers.build_papers(tmp_path, source)
+    papers.build_paper_folders(tmp_path, source)
+    builtin, folders = tmp_path / "eval/dev", tmp_path / "eval"
+    (record,) = read(folders / "PapersRetrieval/dev.jsonl")
+    assert record["query"][2] == read(builtin / "PapersRetrieval/queries.jsonl")[0]["text"]
+    corpus = [row["text"] for row in read(builtin / "PapersRetrieval/corpus.jsonl")]
+    assert [text for _, _, text in record["positives"]] == corpus
+    for side, name in (("train", "train"), ("dev", "test")):
+        there = read(builtin / f"PapersClassification/{name}.jsonl")
+        assert read(folders / f"PapersClassification/{side}.jsonl") == there
+
+
 def test_a_training_file_with_one_of_these_texts_stops_the_build(source, tmp_path):
     text = "Pairs number 1, of sentences, with a graded similarity between them!"
     write_jsonl(tmp_path / "train/docs_ir.jsonl", [{"query": ["", "", text], "positives": [["", "", "b"]]}])

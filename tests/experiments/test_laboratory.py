@@ -85,7 +85,7 @@ def test_duplicates_share_one_positive_among_the_texts_that_say_the_same(lab_dat
 
 def test_every_arm_is_asked_for_and_once_on_a_model_and_a_side():
     asked = [
-        (arm, question.overrides, question.split, question.material.folder)
+        (arm, question.overrides, question.split, question.material.folder, question.outside)
         for question in QUESTIONS
         for arm in question.arms
     ]
