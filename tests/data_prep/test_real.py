@@ -197,6 +197,8 @@ def test_every_file_is_one_that_the_trainer_and_the_evaluation_read(real):
         "IdiomRetrieval": ("retrieval", "dev"),
         "DiagnosisSTS": ("sts", "dev"),
         "DiagnosisPairs": ("pair_classification", "dev"),
+        "PapersRetrieval": ("retrieval", "dev"),
+        "PapersClassification": ("classification", "dev"),
     }
 
 
