@@ -27,7 +27,7 @@ PACKAGES = (
 )
 # fmt: on
 MAX_FILES = 1200  # per package
-# `make train` encodes the test side three times, in 20 s each on two slow cores
+# `make train` encodes the test side three times, in 24 s each on two slow cores
 NUM_ENTRIES: dict[Split, int] = {"train": 9000, "dev": 700, "test": 800}
 NUM_QUERIES: dict[Split, int] = {"dev": 600, "test": 500}
 NUM_HARD_NEGATIVES = 8

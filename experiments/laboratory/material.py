@@ -7,7 +7,7 @@ from typing import NamedTuple
 from data_prep import papers
 
 FRAMES_FOLDER = "data/laboratory"
-OUTSIDE = (papers.RETRIEVAL, papers.CLASSIFICATION)
+OUTSIDE = (papers.RETRIEVAL, papers.CLASSIFICATION)  # text as no training file has it, on the dev side
 
 
 class Material(NamedTuple):
@@ -19,7 +19,6 @@ class Material(NamedTuple):
         make: the command that makes those.
         groups: the tasks that score IR, and those that score STS.
         evaluated: the folder of the tasks; None for the builtin ones.
-        outside: tasks of text as no training file has it, on the dev side.
     """
 
     folder: Path
@@ -28,7 +27,6 @@ class Material(NamedTuple):
     make: str
     groups: Mapping[str, Sequence[str]]
     evaluated: Path | None = None
-    outside: Sequence[str] = OUTSIDE
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -37,7 +35,7 @@ class Material(NamedTuple):
 
     def overrides(self, arm: Sequence[str], *, outside: bool = False) -> list[str]:
         """What an arm overrides, with this material in the place of frames, and scored outside of it, too."""
-        tasks = f"task.tasks=[{','.join((*self.tasks, *(self.outside if outside else ())))}]"
+        tasks = f"task.tasks=[{','.join((*self.tasks, *(OUTSIDE if outside else ())))}]"
         if self.evaluated is None:
             return [*arm, tasks] if outside else list(arm)
         moved = [each.replace(f"{FRAMES_FOLDER}/", f"{self.folder}/") for each in arm]

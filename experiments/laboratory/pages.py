@@ -7,6 +7,7 @@ from statistics import fmean, median
 
 from codiemb.tables import pipe_table, spread
 from experiments.conclusion import kept_conclusion
+from experiments.laboratory.material import OUTSIDE as OUTSIDE_TASKS
 from experiments.laboratory.plots import plot_rows, plot_scatter
 from experiments.laboratory.question import SWEEPS, Contrast, Question, less
 from experiments.laboratory.questions import own_steps
@@ -46,7 +47,7 @@ def write_page(question: Question, folder: Path = FOLDER, root: Path = ROOT) -> 
     plot(arms, question.material.groups, folder / f"{question.name}.png")
     page = folder / f"{question.name}.md"
     table = scores_table(arms, question.material.tasks)
-    note = _OUTSIDE.format(tasks=" and ".join(question.material.outside)) if OUTSIDE in columns(arms) else ""
+    note = _OUTSIDE.format(tasks=" and ".join(OUTSIDE_TASKS)) if OUTSIDE in columns(arms) else ""
     sections = [
         f"# {question.name.replace('_', ' ').capitalize()}\n\n{question.text}",
         _commands(question),

@@ -13,6 +13,7 @@ from codiemb.config.result import RESULT_FILE
 from codiemb.config.sweep import read_jobs
 from codiemb.json_files import read_jsonl
 from experiments.laboratory.material import FRAMES, Material
+from experiments.laboratory.material import OUTSIDE as OUTSIDE_TASKS
 from experiments.laboratory.question import Contrast, Question
 from experiments.laboratory.questions import FUSED, own_steps, owner
 from experiments.steps import ROOT
@@ -117,7 +118,7 @@ def with_means(scores: Mapping[str, float], material: Material = FRAMES) -> dict
     percent = {task: 100 * scores[task] for task in material.tasks}
     means = {kind: fmean(percent[task] for task in tasks) for kind, tasks in material.groups.items()}
     found = percent | means | {"mean": fmean(means.values())}
-    elsewhere = {task: 100 * scores[task] for task in material.outside if task in scores}
+    elsewhere = {task: 100 * scores[task] for task in OUTSIDE_TASKS if task in scores}
     return found | elsewhere | ({OUTSIDE: fmean(elsewhere.values())} if elsewhere else {})
 
 

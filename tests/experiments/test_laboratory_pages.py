@@ -8,7 +8,7 @@ import pytest
 
 from experiments.laboratory import pages, results, sequential
 from experiments.laboratory.arms import ARMS, EXPERIMENT
-from experiments.laboratory.material import FRAMES
+from experiments.laboratory.material import FRAMES, OUTSIDE
 from experiments.laboratory.question import SEEDS, Contrast
 from experiments.laboratory.questions import QUESTIONS, by_name, own_steps, run_folder
 
@@ -23,7 +23,7 @@ def fake_run(root, question, arm, seed, score, *more):
     overrides = [EXPERIMENT, *ARMS[arm], f"seed={seed}", *more]
     (job / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides), "utf-8")
     asked = by_name(question)
-    tasks, outside = asked.material.tasks, asked.material.outside if asked.outside else ()
+    tasks, outside = asked.material.tasks, OUTSIDE if asked.outside else ()
     scores = dict.fromkeys(tasks, score) | {tasks[-2]: score / 2} | dict.fromkeys(outside, 1 - score)
     (job / "result.json").write_text(json.dumps({"scores": scores, "seconds": 60.0}), "utf-8")
 

@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from codiemb.batch import EmbeddedBatch
 from codiemb.data import Collator, TaskSpec
 from codiemb.data.records import Record, Text
-from codiemb.encoder import Encoder
 from codiemb.losses import DistillKL, InfoNCE, Pearson
 from codiemb.take_rows import take_rows
 from tests.support import tiny
-from tests.support.batches import make_batch
+from tests.support.batches import make_batch, value_and_gradients
 
 PASSES = 20
 MANY = 1_400  # rows of 32 numbers: torch shares more than 32,768 numbers among its threads
@@ -58,14 +56,10 @@ def test_a_batch_in_which_texts_are_repeated(byte_level):
 
     def gradients() -> list[Tensor]:
         encoder.zero_grad()
-        (_embedded(encoder, batch) * slope_ND).sum().backward()
+        (encoder.embed(batch).document_ND * slope_ND).sum().backward()
         return [weight.grad.clone() for weight in encoder.parameters() if weight.grad is not None]
 
     assert_same_every_time(gradients)
-
-
-def _embedded(encoder: Encoder, batch) -> Tensor:
-    return encoder.embed(batch).document_ND
 
 
 @pytest.mark.parametrize("loss", [InfoNCE(), Pearson(), DistillKL()], ids=lambda loss: type(loss).__name__)
@@ -75,12 +69,6 @@ def test_a_loss_of_queries_with_many_documents(loss):
     batch = make_batch(groups, scores=each, teacher_scores=each, dim=32, dtype=torch.float32)
 
     def gradients() -> list[Tensor]:
-        sides = [side.detach().requires_grad_() for side in (batch.query_BD, batch.document_ND)]
-        value = loss(_with(batch, *sides)).value
-        return list(torch.autograd.grad(value, sides))
+        return list(value_and_gradients(lambda embedded: loss(embedded).value, batch)[1].values())
 
     assert_same_every_time(gradients)
-
-
-def _with(batch: EmbeddedBatch, query_BD: Tensor, document_ND: Tensor) -> EmbeddedBatch:
-    return batch._replace(query_BD=query_BD, document_ND=document_ND)
